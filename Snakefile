@@ -1,0 +1,171 @@
+# One study as a graph: train (one notebook a model and seed) -> report (one page).
+#
+#   snakemake --cores 2                                       # configs/smoke.yaml
+#   snakemake --cores 2 --configfile configs/short.yaml
+#   snakemake --workflow-profile profiles/slurm --configfile configs/paper.yaml
+#
+# Snakemake deletes what a rule declares as output before it runs that rule again. The record of a
+# run is therefore never declared: the executed notebook is, and a notebook that is executed again
+# finds the finished run and reads it. So no edit, flag or failure can cost a finished run.
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version, validate
+
+min_version("9.0")
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT))
+
+from senet_lib.errors import SenetError, unknown
+from senet_lib.notebook import code_hash
+from senet_lib.recipe import load_study
+
+# A config given on the command line replaces the default one; merging the two would mix recipes.
+if not workflow.config_settings.configfiles:
+    configfile: str(ROOT / "configs" / "smoke.yaml")
+
+
+try:
+    STUDY = load_study(config)
+except SenetError as error:
+    raise WorkflowError(str(error)) from None
+validate(config, "configs/study.schema.json", set_default=False)
+
+SENET = [sys.executable, "-m", "senet_lib.cli"]
+LIBRARY = ROOT / "senet_lib"
+NOTEBOOKS = Path(os.path.relpath(ROOT / "notebooks"))
+RUNS, LOGS = f"outputs/runs/{STUDY.study}", f"outputs/logs/{STUDY.study}"
+REPORT = f"outputs/reports/{STUDY.study}"
+
+# A misspelt model ends here and not hours later; what is already there needs no looking up.
+if not all(Path(f"{RUNS}/{m}/seed{s}/train.ipynb").exists() for m in STUDY.models for s in STUDY.seeds):
+    from senet_lib.models import list_models
+
+    for model in STUDY.models:
+        if model not in (models := list_models()):
+            raise WorkflowError(str(unknown("model", model, models)))
+
+# What decides a notebook's content, beside its parameters. Outputs saved in it do not count.
+TRAINING = "models augment data engine evaluation image_folder profiling recipe shapes sources train"
+TRAIN_HASH = code_hash(
+    ROOT / "notebooks" / "train.ipynb",
+    [path for name in TRAINING.split() for path in LIBRARY.glob(f"{name}*") if path.name[0] != "_"],
+)
+REPORT_HASH = code_hash(
+    ROOT / "notebooks" / "report.ipynb",
+    [LIBRARY / f"{name}.py" for name in ("collect", "display", "page", "plots", "report", "wording")]
+    + sorted((LIBRARY / "templates" / "senet").iterdir()),
+)
+
+
+def parameters(**values):
+    """Command line words for a notebook's parameters."""
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
+    return shlex.join(word for k, v in texts.items() for word in ("-p", f"{k}={v}"))
+
+
+def train_parameters(wildcards):
+    machine = {k: getattr(STUDY, k) for k in ("device", "precision", "compile", "threads")}
+    return parameters(
+        study=STUDY.study,
+        protocol=STUDY.protocol,
+        model=wildcards.model,
+        seed=int(wildcards.seed),
+        data=STUDY.data,
+        **STUDY.recipe.to_dict(),
+        **machine,
+    )
+
+
+def settings():
+    """The study's config as the report takes it: its file, or its text if it was changed here."""
+    files = workflow.config_settings.configfiles or [ROOT / "configs" / "smoke.yaml"]
+    changed = len(files) > 1 or workflow.config_settings.config
+    return json.dumps(config) if changed else os.path.relpath(files[0])
+
+
+# A run takes a GPU where there is one. A cluster's profile says so for machines not seen from here.
+HAS_GPU = STUDY.device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*"))
+REPORT_PARAMETERS = parameters(study=STUDY.study, config=settings())
+
+
+wildcard_constraints:
+    model="|".join(map(re.escape, STUDY.models)),
+    seed="|".join(map(str, STUDY.seeds)),
+
+
+localrules:
+    all,
+    report,
+
+
+rule all:
+    input:
+        f"{REPORT}/index.html",
+        f"{REPORT}/report.ipynb",
+
+
+rule train:
+    input:
+        notebook=ancient(f"{NOTEBOOKS}/train.ipynb"),
+    output:
+        notebook=f"{RUNS}/{{model}}/seed{{seed}}/train.ipynb",
+        page=f"{RUNS}/{{model}}/seed{{seed}}/train.html",
+    log:
+        f"{LOGS}/{{model}}-seed{{seed}}.log",
+    params:
+        code=TRAIN_HASH,
+        parameters=train_parameters,
+    threads: STUDY.threads or workflow.cores or 1
+    resources:
+        gpu=int(HAS_GPU),
+    shell:
+        "{SENET} notebook {input.notebook} --out {output.notebook} --html {output.page}"
+        " {params.parameters} > {log} 2>&1"
+
+
+rule report:
+    input:
+        runs=expand(f"{RUNS}/{{model}}/seed{{seed}}/train.ipynb", model=STUDY.models, seed=STUDY.seeds),
+        notebook=ancient(f"{NOTEBOOKS}/report.ipynb"),
+    output:
+        notebook=f"{REPORT}/report.ipynb",
+        page=f"{REPORT}/index.html",
+    log:
+        f"{LOGS}/report.log",
+    params:
+        code=REPORT_HASH,
+        parameters=REPORT_PARAMETERS,
+    shell:
+        "{SENET} notebook {input.notebook} --out {output.notebook} --html {output.page}"
+        " {params.parameters} > {log} 2>&1"
+
+
+onsuccess:
+    Path(REPORT, "incomplete.ipynb").unlink(missing_ok=True)
+    print(f"The report is {REPORT}/index.html")
+
+
+# The page is built from what there is and names what is missing. The notebook behind it gets
+# another name, so that the next call knows that the report is still to be made.
+onerror:
+    Path(REPORT, "report.ipynb").unlink(missing_ok=True)
+    Path(LOGS).mkdir(parents=True, exist_ok=True)
+    print("Making the report of what there is")
+    with open(f"{LOGS}/report.log", "w") as report_log:
+        made = subprocess.run(
+            [*SENET, "notebook", f"{NOTEBOOKS}/report.ipynb", "--out", f"{REPORT}/incomplete.ipynb"]
+            + ["--html", f"{REPORT}/index.html", *shlex.split(REPORT_PARAMETERS)],
+            stdout=report_log,
+            stderr=subprocess.STDOUT,
+        )
+    if made.returncode == 0:
+        print(f"Not every run has finished; {REPORT}/index.html says which")
+    else:
+        print(f"The report could not be made either; see {LOGS}/report.log")

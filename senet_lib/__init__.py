@@ -1,0 +1,46 @@
+"""A study of channel attention (Squeeze-and-Excitation) on CIFAR-10.
+
+`create_model` builds a network, `fit` trains it, `load_run` and `list_runs` read what was left on
+disk. The command line is `senet`.
+"""
+
+__version__ = "0.1.0"
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from senet_lib.models import create_model, list_models
+    from senet_lib.records import RunRecord, list_runs, load_run
+    from senet_lib.train import fit
+
+_HOMES = {
+    "create_model": "senet_lib.models",
+    "list_models": "senet_lib.models",
+    "RunRecord": "senet_lib.records",
+    "list_runs": "senet_lib.records",
+    "load_run": "senet_lib.records",
+    "fit": "senet_lib.train",
+}
+
+__all__ = [
+    "RunRecord",
+    "__version__",
+    "create_model",
+    "fit",
+    "list_models",
+    "list_runs",
+    "load_run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `senet --help` needs no torch."""
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'senet_lib' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,168 @@
+"""Files that hold networks: finished weights (safetensors) and a run's checkpoint (resumable).
+
+Both are written under a temporary name and renamed, so that a reader sees a whole file or none.
+Weights carry what is needed to use them alone: the model's name and overrides, the classes and the
+normalisation.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from senet_lib.errors import CheckpointError, SenetError
+from senet_lib.models import create_model
+
+WEIGHTS = "weights.safetensors"
+CHECKPOINT = "checkpoint.pt"
+FORMAT = "senet_lib/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetSpec:
+    """What a network is and how its images are normalised.
+
+    Attributes:
+        model: registry name.
+        overrides: arguments given to the builder beside the name.
+        classes: names of the classes, in the order of the logits.
+        mean: mean of each colour channel, in [0, 1].
+        std: standard deviation of each colour channel.
+    """
+
+    model: str
+    overrides: Mapping[str, Any]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def build(self) -> nn.Module:
+        """A freshly initialised network of this kind."""
+        return create_model(
+            self.model, num_classes=len(self.classes), in_channels=len(self.mean), **self.overrides
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field by name, ready for JSON."""
+        return {
+            "model": self.model,
+            "overrides": dict(self.overrides),
+            "classes": list(self.classes),
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "NetSpec":
+        """The inverse of `to_dict`; raises KeyError where a field is missing."""
+        return cls(
+            model=fields["model"],
+            overrides=dict(fields["overrides"]),
+            classes=tuple(fields["classes"]),
+            mean=tuple(fields["mean"]),
+            std=tuple(fields["std"]),
+        )
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call `write` on a temporary name beside `path`, then rename; nothing is left on an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        os.replace(partial, path)
+    finally:
+        with suppress(FileNotFoundError):
+            partial.unlink()
+
+
+def save_weights(path: Path, model: nn.Module, spec: NetSpec) -> None:
+    """Write the network's parameters and buffers with `spec` as metadata."""
+    from safetensors.torch import save_file
+
+    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    metadata = {"format": FORMAT, "spec": json.dumps(spec.to_dict())}
+    write_atomically(path, lambda partial: save_file(state, partial, metadata=metadata))
+
+
+def load_network(path: str | Path) -> tuple[nn.Module, NetSpec]:
+    """Load a network, in eval mode and fp32, on the CPU.
+
+    Args:
+        path: weights.safetensors, a run's checkpoint.pt, or a run's folder holding either.
+    Returns:
+        The network and what it is.
+    Raises:
+        CheckpointError: there is no such file, or it is no checkpoint of ours.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = [path / name for name in (WEIGHTS, CHECKPOINT) if (path / name).is_file()]
+        if not found:
+            raise CheckpointError(f"{path} holds neither {WEIGHTS} nor {CHECKPOINT}")
+        path = found[0]
+    if not path.is_file():
+        raise CheckpointError(f"no such checkpoint: {path}")
+    spec, state = _read_weights(path) if path.suffix == ".safetensors" else _read_state(path)
+    try:
+        model = spec.build()
+        model.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+        )
+    except (SenetError, RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} does not fit the model it names: {reason}") from None
+    return model.eval(), spec
+
+
+def _read_weights(path: Path) -> tuple[NetSpec, dict[str, torch.Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as archive:
+            metadata = archive.metadata() or {}
+            state = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError):
+        raise CheckpointError(f"{path} is not a whole safetensors file") from None
+    try:
+        return NetSpec.from_dict(json.loads(metadata["spec"])), state
+    except (KeyError, TypeError, ValueError):
+        raise CheckpointError(
+            f"{path} was not written by senet_lib: it does not say which model its weights are of"
+        ) from None
+
+
+def _read_state(path: Path) -> tuple[NetSpec, dict[str, torch.Tensor]]:
+    state = load_checkpoint(path)
+    return NetSpec.from_dict(state["spec"]), state["model"]
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a run's resumable state: tensors, numbers, strings, and lists and dicts of them."""
+    write_atomically(path, lambda partial: torch.save({"format": FORMAT, **state}, partial))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a run's resumable state. No code in the file is executed.
+
+    Raises:
+        CheckpointError: there is no such file, or it is no checkpoint of ours.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"no such checkpoint: {path}") from None
+    except Exception:  # torch.load raises whatever the bytes provoke
+        raise CheckpointError(f"{path} is not a checkpoint (or not a whole one)") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is not a checkpoint of senet_lib: expected a {CHECKPOINT} or {WEIGHTS} "
+            "written by `senet train`"
+        )
+    return state

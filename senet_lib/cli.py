@@ -1,0 +1,382 @@
+"""The command `senet`.
+
+Exit codes: 0 done (or stopped cleanly by --max-minutes), 1 failed or disagrees, 2 a mistake in
+what was asked for, 130 and 143 stopped by SIGINT and SIGTERM at a checkpoint.
+"""
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from senet_lib.errors import NonFiniteLossError, ParameterError, SenetError
+from senet_lib.recipe import COMPILE_MODES, DEVICES, LR_POLICIES, PRECISIONS, Recipe, load_study
+
+SIGNAL_CODES = {"SIGINT": 130, "SIGTERM": 143}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments) or 0
+    except SenetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except NonFiniteLossError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    from senet_lib import __version__
+
+    parser = _Parser(prog="senet", description="A study of channel attention on CIFAR-10.")
+    parser.add_argument("--version", action="version", version=f"senet {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add in (
+        _add_data, _add_train, _add_evaluate, _add_models, _add_profile, _add_runs, _add_export,
+        _add_notebook,
+    ):  # fmt: skip
+        add(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_data(commands: Any) -> None:
+    parser = _command(commands, "data", _data, "Fetch and verify a dataset.")
+    parser.add_argument("name", help="cifar10 or cifar100")
+
+
+def _data(arguments: argparse.Namespace) -> None:
+    from senet_lib.data import load_data, prepare
+
+    path = prepare(arguments.name)
+    dataset = load_data(arguments.name)
+    print(f"{path}: {len(dataset.x_train):,} training and {len(dataset.x_test):,} test images")
+    print(f"fingerprint {dataset.fingerprint}")
+
+
+def _add_train(commands: Any) -> None:
+    parser = _command(
+        commands, "train", _train, "Train one network with one seed, or go on with it."
+    )
+    add = parser.add_argument
+    add("--model", required=True, metavar="NAME", help="registry name; `senet models` lists them")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="an argument of the model's builder, such as reduction=8")  # fmt: skip
+    add("--seed", type=int, default=0, help="initialisation, order and augmentation (default 0)")
+    add("--data", metavar="NAME_OR_PATH", help="default: cifar10, or what the config says")
+    add("--val", type=int, default=0, metavar="N", dest="num_val",
+        help="hold N training images out and evaluate on them instead of the test set")  # fmt: skip
+    add("--config", metavar="YAML", help="take recipe, data and the rest from a study's file")
+    add("--study", metavar="NAME", help="name of the study")
+    add("--out", metavar="DIR", help="default: outputs/runs/<study>/<model>/seed<seed>")
+    recipe = parser.add_argument_group("recipe (defaults: the paper protocol, or the config's)")
+    option = recipe.add_argument
+    option("--epochs", type=int)
+    option("--batch-size", type=int)
+    option("--lr", type=float, help="peak learning rate")
+    option("--lr-policy", choices=LR_POLICIES)
+    option(
+        "--schedule", type=int, nargs="*", metavar="EPOCH", help="epochs at which the rate falls"
+    )
+    option("--gamma", type=float, help="factor by which it falls")
+    option("--warmup", type=float, help="share of the steps one_cycle rises for")
+    option("--momentum", type=float)
+    option("--nesterov", action=argparse.BooleanOptionalAction, default=None)
+    option("--wd", "--weight-decay", type=float, dest="weight_decay")
+    option("--padding", type=int, help="black pixels around the image before the random crop")
+    option("--flip", type=float, help="probability of a horizontal flip")
+    option("--label-smoothing", type=float)
+    machine = parser.add_argument_group("machine")
+    option = machine.add_argument
+    option("--device", choices=DEVICES)
+    option("--precision", choices=PRECISIONS)
+    option("--compile", choices=COMPILE_MODES)
+    option("--threads", type=int, help="CPU threads; 0 takes all")
+    option("--max-minutes", type=float, metavar="M", help="stop at a checkpoint after M minutes")
+    option("--checkpoint-minutes", type=float, default=2.0, metavar="M",
+           help="longest time between checkpoints (default 2)")  # fmt: skip
+    option("--progress", choices=("auto", "bar", "log", "none"), default="auto")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from senet_lib.train import RunStopped, fit
+
+    settings = _train_settings(arguments)
+    try:
+        record = fit(
+            model=arguments.model,
+            seed=arguments.seed,
+            out=arguments.out,
+            overrides=_pairs(arguments.overrides),
+            num_val=arguments.num_val,
+            max_minutes=arguments.max_minutes,
+            checkpoint_minutes=arguments.checkpoint_minutes,
+            progress=arguments.progress,
+            **settings,
+        )
+    except RunStopped as stopped:
+        print(stopped)
+        return SIGNAL_CODES.get(stopped.reason, 0)
+    print(
+        f"{record.evaluated_on} error {100 * record.test_error:.2f} % after "
+        f"{record.recipe['epochs']} epochs; the record is in {record.path}"
+    )
+    return 0
+
+
+def _train_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Recipe, data and the rest: the config's, replaced by what the command line says."""
+    names = [f.name for f in dataclasses.fields(Recipe)]
+    given = {k: getattr(arguments, k) for k in names if getattr(arguments, k) is not None}
+    settings = {
+        k: getattr(arguments, k)
+        for k in ("data", "study", "device", "precision", "compile", "threads")
+    }
+    settings = {k: v for k, v in settings.items() if v is not None}
+    if not arguments.config:
+        return {"recipe": Recipe.from_dict(given), **settings}
+    study = load_study(arguments.config)
+    recipe = Recipe.from_dict({**study.recipe.to_dict(), **given})
+    same = recipe == study.recipe and settings.get("data", study.data) == study.data
+    same = same and not arguments.overrides and not arguments.num_val
+    if same:
+        settings = {"study": study.study, "protocol": study.protocol, **settings}
+    machine = {k: getattr(study, k) for k in ("data", "device", "precision", "compile", "threads")}
+    return {"recipe": recipe, **machine, **settings}
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(
+        commands, "evaluate", _evaluate, "Measure the error of saved weights again, in fp32."
+    )
+    add = parser.add_argument
+    add("--checkpoint", required=True, metavar="PATH",
+        help="a run's folder, its weights.safetensors or its checkpoint.pt")  # fmt: skip
+    add("--data", metavar="NAME_OR_PATH", help="default: what the run was trained on, else cifar10")
+    add("--device", choices=DEVICES, default="auto")
+    add("--batch-size", type=int, default=500)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from senet_lib.checkpoint import load_network
+    from senet_lib.data import hold_out, load_data
+    from senet_lib.engine import Setup
+    from senet_lib.evaluation import error_and_loss, predict
+    from senet_lib.records import RECORD, load_run
+
+    path = Path(arguments.checkpoint)
+    model, spec = load_network(path)
+    folder = path if path.is_dir() else path.parent
+    record = load_run(folder) if (folder / RECORD).is_file() else None
+    dataset = load_data(arguments.data or (record.data if record else "cifar10"))
+    if len(dataset.classes) != len(spec.classes):
+        raise SenetError(
+            f"{path} tells {len(spec.classes)} classes apart and {dataset.name} has "
+            f"{len(dataset.classes)}; name its own data with --data"
+        )
+    if arguments.batch_size < 1:
+        raise SenetError(f"--batch-size is {arguments.batch_size}; it must be at least 1")
+    if record and record.num_val:
+        dataset = hold_out(dataset, record.num_val)
+    setup = Setup.choose(
+        device=arguments.device, precision="fp32", compile="off", threads=0, images=0, macs=0
+    )
+    model = model.to(setup.device, memory_format=torch.channels_last)
+    logits = predict(
+        model, dataset.x_test, spec.mean, spec.std, batch_size=arguments.batch_size
+    ).cpu()
+    error, loss = error_and_loss(logits, torch.from_numpy(dataset.y_test))
+    wrong, total = round(error * len(logits)), len(logits)
+    print(
+        f"{spec.model}: error {100 * error:.2f} % ({wrong:,} of {total:,} wrong), loss {loss:.4f}, "
+        f"on the {record.evaluated_on if record else 'test'} images of {dataset.name}"
+    )
+    if record is None or record.data_fingerprint != dataset.fingerprint:
+        return 0
+    # Another machine or batch size may round differently and so decide a near tie differently.
+    agrees = abs(error - record.test_error) <= max(2 / total, 2e-4)
+    verdict = "they agree" if agrees else "they do not agree"
+    print(f"the record says {100 * record.test_error:.2f} %: {verdict}")
+    return 0 if agrees else 1
+
+
+def _add_models(commands: Any) -> None:
+    parser = _command(commands, "models", _models, "List the networks.")
+    parser.add_argument("pattern", nargs="?", default="*", help="such as 'se_*'")
+
+
+def _models(arguments: argparse.Namespace) -> None:
+    from senet_lib.models import describe, list_models
+
+    names = list_models(arguments.pattern)
+    if not names:
+        raise SenetError(f"no model matches {arguments.pattern!r}; `senet models` lists all")
+    _print_table(["model", "what it is"], [[name, describe(name)] for name in names])
+
+
+def _add_profile(commands: Any) -> None:
+    parser = _command(
+        commands, "profile", _profile, "Parameters and multiply-accumulates of the networks."
+    )
+    parser.add_argument("--model", nargs="+", metavar="NAME", help="default: every network")
+
+
+def _profile(arguments: argparse.Namespace) -> None:
+    from senet_lib.models import create_model, input_size, list_models
+    from senet_lib.profiling import profile_model
+
+    rows = []
+    for name in arguments.model or list_models():
+        size = input_size(name)
+        profile = profile_model(create_model(name), size)
+        shape = "x".join(map(str, size))
+        with_bias = profile.macs + profile.bias_adds
+        rows.append(
+            [name, f"{profile.num_params:,}", f"{profile.macs:,}", f"{with_bias:,}", shape]
+        )
+    head = ["model", "parameters", "MACs", "MACs + bias", "input"]
+    _print_table(head, rows, right=(1, 2, 3))
+    print(
+        "MACs: multiply-accumulates of convolutions and linear layers, one image, 10 classes.\n"
+        "MACs + bias: these and one addition for each output of a layer with a bias. Published\n"
+        "totals follow either rule (ResNet-56 is 125,747,840 or 125,747,850)."
+    )
+
+
+def _add_runs(commands: Any) -> None:
+    parser = _command(commands, "runs", _runs, "List the runs on disk.")
+    add = parser.add_argument
+    add("where", nargs="*", metavar="KEY=VALUE", help="such as model=resnet20 status=finished")
+    add("--root", default="outputs/runs", metavar="DIR", help="default: outputs/runs")
+
+
+def _runs(arguments: argparse.Namespace) -> None:
+    from senet_lib.records import list_runs
+
+    table = list_runs(arguments.root, **_pairs(arguments.where))
+    if table.empty:
+        which = " with " + " ".join(arguments.where) if arguments.where else ""
+        print(f"no run{which} below {arguments.root}")
+        return
+    rows = []
+    for run in table.to_dict("records"):
+        done = run["status"] == "finished"
+        rows.append([
+            run["study"], run["model"], run["seed"], run["status"],
+            f"{100 * run['test_error']:.2f}" if done else "",
+            f"{run['recipe']['epochs']}" if done else "",
+            run["precision"] if done else "",
+            f"{run['wall_seconds'] / 60:.1f}" if done else "",
+            run["path"],
+        ])  # fmt: skip
+    head = ["study", "model", "seed", "status", "error %", "epochs", "precision", "minutes", "path"]
+    _print_table(head, rows, right=(2, 4, 5, 7))
+
+
+def _add_export(commands: Any) -> None:
+    parser = _command(commands, "export", _export, "Write a network for use elsewhere.")
+    add = parser.add_argument
+    add("--checkpoint", required=True, metavar="PATH", help="as for `senet evaluate`")
+    add("--format", required=True, choices=("onnx", "torchscript", "pt2"))
+    add("--out", metavar="PATH", help="default: <model>.<format> beside the checkpoint")
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from senet_lib.checkpoint import load_network
+    from senet_lib.export import export_model
+    from senet_lib.models import input_size
+
+    source = Path(arguments.checkpoint)
+    model, spec = load_network(source)
+    ending = {"onnx": "onnx", "torchscript": "ts", "pt2": "pt2"}[arguments.format]
+    folder = source if source.is_dir() else source.parent
+    out = Path(arguments.out) if arguments.out else folder / f"{spec.model}.{ending}"
+    export_model(model, out, arguments.format, input_size(spec.model))
+    print(out)
+    print(f"input: RGB in [0, 1], minus mean {list(spec.mean)}, over std {list(spec.std)}")
+
+
+def _add_notebook(commands: Any) -> None:
+    parser = _command(
+        commands, "notebook", _notebook, "Run a notebook with parameters, whole or not at all."
+    )
+    add = parser.add_argument
+    add("name", help="train, report, or the path of a notebook")
+    add("--out", required=True, metavar="PATH.ipynb", help="the executed notebook")
+    add("--html", metavar="PATH.html", help="also as one self-contained page")
+    add("-p", "--parameter", action="append", default=[], metavar="KEY=VALUE", dest="parameters",
+        help="checked against the notebook's own by name and type; repeatable")  # fmt: skip
+
+
+def _notebook(arguments: argparse.Namespace) -> int:
+    from senet_lib.notebook import NotebookFailedError, execute
+
+    parameters = _split_pairs(arguments.parameters, ParameterError)
+    try:
+        execute(arguments.name, Path(arguments.out), parameters,
+                html=Path(arguments.html) if arguments.html else None)  # fmt: skip
+    except NotebookFailedError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    print(arguments.html or arguments.out)
+    return 0
+
+
+def _split_pairs(texts: Sequence[str], error: type[SenetError] = SenetError) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise error(f"{text!r} is not of the form key=value")
+        pairs[key] = value
+    return pairs
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, Any]:
+    """key=value texts, the values read as YAML reads them (8 is a number, true is true)."""
+    import yaml
+
+    return {key: yaml.safe_load(value) for key, value in _split_pairs(texts).items()}
+
+
+def _print_table(
+    head: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[int] = ()
+) -> None:
+    texts = [[str(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(len(row[i]) for row in texts) for i in range(len(head))]
+    for row in texts:
+        cells = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Exceptions whose message is one line: what was wrong, and what would be right.
+
+Every `SenetError` is a user's mistake. The command line prints its message and exits with code 2;
+in Python it is a `ValueError` with a specific type.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class SenetError(ValueError):
+    """A mistake in what the user asked for or supplied."""
+
+
+class UnknownNameError(SenetError):
+    """A model, dataset, attention, notebook or format that does not exist."""
+
+
+class DataError(SenetError):
+    """A dataset that is missing, truncated, of the wrong shape or not the one expected."""
+
+
+class RecipeError(SenetError):
+    """A training setting out of range, misspelt or at odds with another."""
+
+
+class RunExistsError(SenetError):
+    """The run's folder holds a run of another recipe, or one that is being trained right now."""
+
+
+class CheckpointError(SenetError):
+    """A file that is not a checkpoint of ours, or does not fit the model."""
+
+
+class RecordError(SenetError):
+    """A run record that is missing, incomplete or unreadable."""
+
+
+class ParameterError(SenetError):
+    """A notebook parameter that does not exist or has the wrong type."""
+
+
+class MissingDependencyError(SenetError):
+    """An optional package that the command needs is not installed."""
+
+
+class NonFiniteLossError(RuntimeError):
+    """The training loss became infinite or not a number.
+
+    Attributes:
+        epoch: epoch in which it was noticed, counted from 1.
+        step: first step of that epoch with a non-finite loss, counted from 1.
+    """
+
+    def __init__(self, *, epoch: int, step: int) -> None:
+        self.epoch, self.step = epoch, step
+        super().__init__(
+            f"the loss stopped being finite at epoch {epoch}, step {step}; "
+            "a lower --lr or --precision fp32 is the usual remedy"
+        )
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """An `UnknownNameError` that offers the nearest known names, or all of them when none is near.
+
+    Args:
+        kind: what the name stands for, such as "model".
+        name: the name that was given.
+        known: the names that exist.
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
+    return UnknownNameError(f"unknown {kind} {name!r}; {hint}")

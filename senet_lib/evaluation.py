@@ -1,0 +1,60 @@
+"""Logits, loss and error of a network over a set of images."""
+
+# Legend: N images, H height, W width, K classes.
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from senet_lib.augment import normalise
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    images: torch.Tensor | np.ndarray,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    batch_size: int = 500,
+    precision: str = "fp32",
+) -> torch.Tensor:
+    """Logits of every image, computed in eval mode on the model's device.
+
+    Args:
+        model: any classifier; its training mode is put back afterwards.
+        images: (N, H, W, 3), uint8.
+        mean: mean of each colour channel, in [0, 1].
+        std: standard deviation of each colour channel.
+        batch_size: images at a time; bounds the memory, not the result.
+        precision: "fp32", or "bf16" for bf16 autocast.
+    Returns:
+        (N, K), float32, on the model's device.
+    """
+    device = next(model.parameters()).device
+    images = torch.as_tensor(images)
+    training = model.training
+    model.eval()
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            parts = [
+                model(normalise(batch.to(device, non_blocking=True), mean, std)).float()
+                for batch in images.split(batch_size)
+            ]
+    finally:
+        model.train(training)
+    return torch.cat(parts)
+
+
+def error_and_loss(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+    """(share of wrong predictions in [0, 1], mean cross-entropy in nats).
+
+    Args:
+        logits: (N, K).
+        labels: (N,), integer, on the same device.
+    """
+    wrong = (logits.argmax(1) != labels).double().mean()
+    return wrong.item(), F.cross_entropy(logits.float(), labels).item()

@@ -1,0 +1,164 @@
+"""Write a trained network in a format that other programs read: ONNX, TorchScript or PT2.
+
+The batch axis of the written network is free, and its logits are compared with the model's own
+before the file takes its place. PyTorch has deprecated TorchScript; PT2 is its successor.
+"""
+
+import importlib.util
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from senet_lib.errors import MissingDependencyError, SenetError, unknown
+
+SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
+TOLERANCE = 1e-4
+_TRACE_BATCH, _CHECK_BATCH = 2, 3
+
+
+class ExportMismatchError(RuntimeError):
+    """The written network does not give the model's logits; the file was not kept."""
+
+
+def export_model(
+    model: nn.Module, path: str | Path, format: str, input_size: Sequence[int] = (3, 32, 32)
+) -> Path:
+    """Write a model with a free batch axis, its input called `images` and its output `logits`.
+
+    The file appears whole or not at all, and only after its logits on random images, for another
+    batch size than the one it was traced with, were found equal to the model's within 1e-4 (of the
+    largest logit, where that exceeds 1). The given model is left as it was; what is written is its
+    float32 copy in eval mode.
+
+    Args:
+        model: maps (N, *input_size) to logits (N, K).
+        path: file to write; missing folders are made, an old file is replaced.
+        format: "onnx" (needs the extra `export`), "torchscript" or "pt2".
+        input_size: (channels, height, width) in pixels.
+    Returns:
+        The path of the file.
+    Raises:
+        UnknownNameError: another format.
+        MissingDependencyError: ONNX is asked for and onnx, onnxscript or onnxruntime is missing.
+        SenetError: the path is a folder.
+        ExportMismatchError: the written network gives other logits.
+    """
+    if format not in SUFFIXES:
+        raise unknown("export format", str(format), SUFFIXES)
+    if format == "onnx":
+        _require_onnx()
+    path = Path(path)
+    if path.is_dir():
+        example = path / f"model{SUFFIXES[format]}"
+        raise SenetError(f"{path} is a folder; name a file such as {example}")
+    network = deepcopy(model).cpu().float().eval()
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(_CHECK_BATCH, *input_size, generator=generator)
+    with torch.no_grad():
+        expected = network(images)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(path) as partial, _quiet():
+        _WRITERS[format](network, partial, images[:_TRACE_BATCH])
+        written = _READERS[format](partial, images)
+        error = (written - expected).abs().max().item()
+        if not error <= TOLERANCE * max(1.0, expected.abs().max().item()):
+            raise ExportMismatchError(
+                f"the {format} network's logits differ from the model's by {error:.2g}, "
+                f"more than {TOLERANCE:g}"
+            )
+    return path
+
+
+def _require_onnx() -> None:
+    """MissingDependencyError with the remedy unless all packages of the extra are installed."""
+    packages = ("onnx", "onnxscript", "onnxruntime")
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingDependencyError(
+            f"ONNX needs {', '.join(missing)}; install with: pip install 'senet-lib[export]'"
+        )
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary neighbour of path that takes its place on success and vanishes on failure."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No deprecation warnings of the exporters: the choice of format is the user's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
+def _export(network: nn.Module, images: Tensor) -> torch.export.ExportedProgram:
+    """The graph of the network with a free batch axis."""
+    batch = torch.export.Dim("batch", min=1)
+    return torch.export.export(network, (images,), dynamic_shapes=({0: batch},))
+
+
+def _write_onnx(network: nn.Module, path: Path, images: Tensor) -> None:
+    torch.onnx.export(
+        network,
+        (images,),
+        path,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+    )
+
+
+def _read_onnx(path: Path, images: Tensor) -> Tensor:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (logits,) = session.run(["logits"], {"images": images.numpy()})
+    return torch.from_numpy(logits)
+
+
+def _write_torchscript(network: nn.Module, path: Path, images: Tensor) -> None:
+    with torch.no_grad():
+        torch.jit.trace(network, images, check_trace=False).save(str(path))
+
+
+def _read_torchscript(path: Path, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return torch.jit.load(str(path))(images)
+
+
+def _write_pt2(network: nn.Module, path: Path, images: Tensor) -> None:
+    torch.export.save(_export(network, images), path)
+
+
+def _read_pt2(path: Path, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return torch.export.load(path).module()(images)
+
+
+_WRITERS: dict[str, Callable[[nn.Module, Path, Tensor], None]] = {
+    "onnx": _write_onnx,
+    "torchscript": _write_torchscript,
+    "pt2": _write_pt2,
+}
+_READERS: dict[str, Callable[[Path, Tensor], Tensor]] = {
+    "onnx": _read_onnx,
+    "torchscript": _read_torchscript,
+    "pt2": _read_pt2,
+}

@@ -1,0 +1,25 @@
+"""Networks, their blocks and attentions, and the registry that names them."""
+
+from senet_lib.models.attention import AttentionSpec, list_attentions, register_attention
+from senet_lib.models.layouts import copy_weights
+from senet_lib.models.registry import (
+    create_model,
+    describe,
+    input_size,
+    list_models,
+    model_options,
+    register_model,
+)
+
+__all__ = [
+    "AttentionSpec",
+    "copy_weights",
+    "create_model",
+    "describe",
+    "input_size",
+    "list_attentions",
+    "list_models",
+    "model_options",
+    "register_attention",
+    "register_model",
+]

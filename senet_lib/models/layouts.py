@@ -1,0 +1,69 @@
+"""Weights from other libraries: the ImageNet-size networks under timm's and torchvision's names."""
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from senet_lib.errors import CheckpointError, unknown
+
+LAYOUTS = ("timm", "torchvision")
+
+# Ours to theirs, the same in both libraries; squeeze-and-excitation exists in timm only.
+_RULES = (
+    (r"^stem\.conv\.", "conv1."),
+    (r"^stem\.norm\.", "bn1."),
+    (r"^stage(\d)\.", r"layer\1."),
+    (r"\.norm(\d)\.", r".bn\1."),
+    (r"\.shortcut\.conv\.", ".downsample.0."),
+    (r"\.shortcut\.norm\.", ".downsample.1."),
+    (r"\.attention\.gate\.reduce\.", ".se.fc1."),
+    (r"\.attention\.gate\.expand\.", ".se.fc2."),
+    (r"^head\.linear\.", "fc."),
+)
+
+
+def copy_weights(model: nn.Module, state_dict: Mapping[str, Tensor], layout: str) -> None:
+    """Copy the weights and running statistics of another library's network into ours.
+
+    Args:
+        model: resnet50, se_resnet50, resnext50_32x4d or se_resnext50_32x4d; changed in place.
+        state_dict: of resnet50 or resnext50_32x4d (both libraries), or of seresnet50 or
+            seresnext50_32x4d (timm).
+        layout: "timm" or "torchvision".
+    Raises:
+        UnknownNameError: another layout.
+        CheckpointError: a name or shape that does not fit; the model is left as it was.
+    """
+    if layout not in LAYOUTS:
+        raise unknown("layout", str(layout), LAYOUTS)
+    own = model.state_dict()
+    theirs = {name: _translate(name) for name in own}
+    missing = [other for other in theirs.values() if other not in state_dict]
+    surplus = sorted(set(state_dict).difference(theirs.values()))
+    for what, names in (("lack", missing), ("have besides", surplus)):
+        if names:
+            raise CheckpointError(
+                f"these weights are not a {layout} network of this shape: they {what} {names[0]} "
+                f"and {len(names) - 1} more"
+            )
+    copied = {}
+    for name, other in theirs.items():
+        value = state_dict[other]
+        if ".attention." in name and value.dim() == 4:
+            value = value.flatten(1)  # a 1x1 convolution there, a linear layer here
+        if value.shape != own[name].shape:
+            raise CheckpointError(
+                f"{other} has shape {tuple(value.shape)}, the model needs {tuple(own[name].shape)}"
+            )
+        copied[name] = value
+    with torch.no_grad():
+        model.load_state_dict(copied)
+
+
+def _translate(name: str) -> str:
+    """Our name of a parameter or buffer in the other libraries' words."""
+    for pattern, replacement in _RULES:
+        name = re.sub(pattern, replacement, name)
+    return name

@@ -1,0 +1,254 @@
+"""The registry: every model by name, each a line of numbers for one of the network classes."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from senet_lib.errors import SenetError, unknown
+from senet_lib.models.attention import NO_ATTENTION, AttentionSpec
+from senet_lib.models.densenet import DenseNet
+from senet_lib.models.res2net import Res2Net
+from senet_lib.models.resnet import PreactResNet, ResNet
+
+CIFAR_SIZE = (3, 32, 32)
+IMAGENET_SIZE = (3, 224, 224)
+Builder = Callable[..., nn.Module]
+_ATTENTION_FIELDS = tuple(f.name for f in fields(AttentionSpec))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEntry:
+    """One registered model."""
+
+    name: str
+    """Lower case with underscores."""
+    build: Builder
+    """Called as build(num_classes, in_channels, **settings), with `attention` if it takes one."""
+    summary: str
+    """One line of text."""
+    input_size: tuple[int, int, int] = CIFAR_SIZE
+    """(channels, height, width) that the model was designed for, in pixels."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Arguments that the name stands for; they cannot be overridden."""
+    attention: AttentionSpec = NO_ATTENTION
+    """Attention unless overridden."""
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names that `create_model` takes as overrides."""
+        names = [
+            name
+            for name in inspect.signature(self.build).parameters
+            if name not in ("num_classes", "in_channels", *self.settings)
+        ]
+        if "attention" in names:
+            names[names.index("attention") : names.index("attention") + 1] = _ATTENTION_FIELDS
+        return tuple(names)
+
+
+_MODELS: dict[str, ModelEntry] = {}
+
+
+def register_model(
+    name: str,
+    *,
+    summary: str,
+    input_size: tuple[int, int, int] = CIFAR_SIZE,
+    settings: Mapping[str, object] | None = None,
+    attention: AttentionSpec = NO_ATTENTION,
+) -> Callable[[Builder], Builder]:
+    """Make a model available by name to every notebook and command.
+
+    Args:
+        name: lower case with underscores.
+        summary: one line of text for `senet models`.
+        input_size: (channels, height, width) in pixels.
+        settings: arguments of the builder that the name stands for.
+        attention: the attention it has unless overridden.
+    Returns:
+        A decorator for a class or function with explicit parameters, the first two of which are
+        num_classes and in_channels. If one is called `attention` it is given an AttentionSpec.
+    Raises:
+        SenetError: the name is taken, or the builder has not the parameters it needs.
+    """
+    if name in _MODELS:
+        raise SenetError(f"model {name!r} is registered already; choose another name")
+
+    def register(build: Builder) -> Builder:
+        parameters = list(inspect.signature(build).parameters)
+        if parameters[:2] != ["num_classes", "in_channels"]:
+            raise SenetError(f"the builder of {name!r} must take num_classes and in_channels first")
+        if attention != NO_ATTENTION and "attention" not in parameters:
+            raise SenetError(f"the builder of {name!r} must take an argument called attention")
+        _MODELS[name] = ModelEntry(
+            name=name,
+            build=build,
+            summary=summary,
+            input_size=input_size,
+            settings=dict(settings or {}),
+            attention=attention,
+        )
+        return build
+
+    return register
+
+
+def create_model(
+    name: str, num_classes: int = 10, in_channels: int = 3, **overrides: object
+) -> nn.Module:
+    """Build a model with fresh random weights, drawn from torch's global generator.
+
+    Args:
+        name: one of `list_models()`.
+        num_classes: K, at least 1.
+        in_channels: channels of an image, at least 1.
+        overrides: settings of this model by name, such as reduction=8 or shortcut="A";
+            `model_options(name)` lists them. A new `attention` starts from that attention's
+            defaults.
+    Returns:
+        A network in training mode that maps (N, in_channels, H, W) to logits (N, K).
+    Raises:
+        UnknownNameError: there is no such model, attention, gate, squeeze, position or shortcut.
+        SenetError: an override this model has not, or a value it cannot have.
+    """
+    entry = _lookup(name)
+    for key in overrides:
+        if key not in entry.options:
+            raise SenetError(
+                f"model {name!r} has no setting {key!r}; it accepts {', '.join(entry.options)}"
+            )
+    for key, value in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise SenetError(f"{key} must be a whole number from 1, not {value!r}")
+    arguments = {**entry.settings, **overrides}
+    if "reduction" in entry.options:
+        chosen = {key: arguments.pop(key) for key in _ATTENTION_FIELDS if key in arguments}
+        renamed = chosen.get("attention", entry.attention.attention) != entry.attention.attention
+        arguments["attention"] = replace(NO_ATTENTION if renamed else entry.attention, **chosen)
+    return entry.build(num_classes, in_channels, **arguments)
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the registered models that match a shell-style pattern, in order of registration."""
+    return [name for name in _MODELS if fnmatchcase(name, pattern)]
+
+
+def input_size(name: str) -> tuple[int, int, int]:
+    """(channels, height, width) in pixels that the model was designed for."""
+    return _lookup(name).input_size
+
+
+def model_options(name: str) -> tuple[str, ...]:
+    """Names of the overrides that `create_model` takes for this model."""
+    return _lookup(name).options
+
+
+def describe(name: str) -> str:
+    """One line of text about the model."""
+    return _lookup(name).summary
+
+
+def _lookup(name: str) -> ModelEntry:
+    """The entry of that name; UnknownNameError with the near names if there is none."""
+    if name not in _MODELS:
+        raise unknown("model", str(name), _MODELS)
+    return _MODELS[name]
+
+
+def _register_pair(
+    name: str,
+    build: Builder,
+    summary: str,
+    settings: Mapping[str, object],
+    *,
+    size: tuple[int, int, int] = CIFAR_SIZE,
+    gate_bias: bool = False,
+) -> None:
+    """Register a network without attention, and as se_<name> with SE at r = 16."""
+    spec = AttentionSpec(attention="se", gate_bias=gate_bias)
+    register_model(name, summary=summary, settings=settings, input_size=size)(build)
+    register_model(
+        f"se_{name}",
+        summary=f"{summary}, SE r = 16{' with biases' if gate_bias else ''}",
+        settings=settings,
+        input_size=size,
+        attention=spec,
+    )(build)
+
+
+def _register_cifar() -> None:
+    """The networks for 32x32 images."""
+    plain = {"widths": None, "groups": 1, "large": False}
+    stages = {
+        **plain,
+        "num_blocks": (2, 2, 2, 2),
+        "channels": (64, 128, 256, 512),
+        "stem_channels": 64,
+    }
+    _register_pair("resnet18", ResNet, "ResNet-18 with a 3x3 stem, 32x32 images", stages)
+    for depth in (20, 32, 44, 56, 110):
+        blocks = (depth - 2) // 6  # two convolutions a block, three stages, stem and linear layer
+        stages = {
+            **plain,
+            "num_blocks": (blocks,) * 3,
+            "channels": (16, 32, 64),
+            "stem_channels": 16,
+        }
+        _register_pair(f"resnet{depth}", ResNet, f"ResNet-{depth}, 32x32 images", stages)
+    for depth, per_block in ((110, 2), (164, 3)):
+        numbers = {
+            "num_blocks": (depth - 2) // (3 * per_block),
+            "widen": 1,
+            "bottleneck": per_block == 3,
+        }
+        summary = f"pre-activation ResNet-{depth}, 32x32 images"
+        _register_pair(f"preact_resnet{depth}", PreactResNet, summary, numbers)
+    numbers = {"num_blocks": 2, "widen": 8, "bottleneck": False}
+    _register_pair("wrn16_8", PreactResNet, "Wide ResNet-16-8, 32x32 images", numbers)
+    stages = {
+        **plain,
+        "num_blocks": (3, 3, 3),
+        "channels": (256, 512, 1024),
+        "stem_channels": 64,
+        "widths": (512, 1024, 2048),
+        "groups": 8,
+    }
+    _register_pair("resnext29_8x64d", ResNet, "ResNeXt-29, 8x64d, 32x32 images", stages)
+    register_model(
+        "densenet_bc100_12",
+        summary="DenseNet-BC-100, growth 12, 32x32 images",
+        settings={"num_layers": 16, "growth": 12},
+    )(DenseNet)
+    numbers = {"num_blocks": 3}
+    _register_pair("res2net29", Res2Net, "Res2Net-29, 4 streams, 32x32 images", numbers)
+    for gate_at, what in (("last", "the last stream"), ("first2", "streams 1 and 2")):
+        register_model(
+            f"se_res2net29_{gate_at}",
+            summary=f"Res2Net-29, 4 streams, 32x32 images, SE r = 16 on {what} only",
+            settings={**numbers, "gate_at": gate_at},
+            attention=AttentionSpec(attention="se"),
+        )(Res2Net)
+
+
+def _register_imagenet() -> None:
+    """The networks for 224x224 images; SE has biases there, as in the weights made public."""
+    stages = {
+        "num_blocks": (3, 4, 6, 3),
+        "channels": (256, 512, 1024, 2048),
+        "stem_channels": 64,
+        "large": True,
+    }
+    for name, text, widths, groups in (
+        ("resnet50", "ResNet-50", (64, 128, 256, 512), 1),
+        ("resnext50_32x4d", "ResNeXt-50, 32x4d", (128, 256, 512, 1024), 32),
+    ):
+        numbers = {**stages, "widths": widths, "groups": groups}
+        summary = f"{text}, 224x224 images"
+        _register_pair(name, ResNet, summary, numbers, size=IMAGENET_SIZE, gate_bias=True)
+
+
+_register_cifar()
+_register_imagenet()

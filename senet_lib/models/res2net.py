@@ -1,0 +1,152 @@
+"""Res2Net-29 for 32x32 images, reconstructed from its equations and its totals.
+
+Shapes: N images, C channels, H x W pixels, K classes; s streams of w = C / s channels.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from senet_lib.errors import SenetError, unknown
+from senet_lib.models.attention import NO_ATTENTION, AttentionSpec, build_attention
+from senet_lib.models.blocks import Head, Network, ResidualBlock, Stem, conv1x1, conv3x3
+
+GATE_PLACES = ("fused", "output", "last", "first2")
+
+
+class Res2NetBlock(ResidualBlock):
+    """1x1 conv - [2x2 mean] - split - cascade - concat - [attention] - 1x1 conv - add - ReLU.
+
+    BN follows every convolution, and ReLU follows it but for the last, where it comes after the
+    addition.
+
+    The cascade is Y_1 = X_1 and Y_i = ReLU(BN(K_i(X_i + Y_{i-1}))) for i = 2..s, K_i a 3x3
+    convolution of w channels. The concatenation of all Y_i is Z.
+
+    Args:
+        in_channels: channels of the block's input.
+        base_width: w, channels of a stream.
+        scale: s, the number of streams.
+        stride: 1, or 2 for 2x2 average pooling before the split.
+        gate_at: what the attention rescales: "fused" is Z, "output" the branch after the last
+            1x1 convolution (there, `position` chooses among the usual four), "last" the stream s
+            of Z, "first2" the streams 1 and 2 of Z. The cascade itself always runs ungated.
+        attention: which attention.
+    Raises:
+        SenetError: gate_at unknown, or combined with a position it has no meaning for.
+    Source: the second source document's equations; Gao et al. 2019 (arXiv:1904.01169) for the
+        splitting.
+    Differs from the paper: Gao et al. put Y_2 = K_2(X_2) and add from i = 3 on; here, as in the
+        document's equations, Y_1 = X_1 is added before K_2 also, and the first block of a stage
+        has the cascade like every other. The document's Y = X + Z_gated leaves out the last 1x1
+        convolution that its F(X) has; here the gated Z passes through it before the addition.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        base_width: int,
+        scale: int,
+        stride: int,
+        gate_at: str,
+        attention: AttentionSpec,
+    ) -> None:
+        channels = base_width * scale
+        whole_branch = gate_at == "output"
+        super().__init__(
+            in_channels, channels, stride, "B", attention if whole_branch else NO_ATTENTION
+        )
+        if not whole_branch:
+            gated = {"fused": scale, "last": 1, "first2": 2}[gate_at]
+            self.attention = build_attention(base_width * gated, attention)
+        self.gate_at, self.scale = gate_at, scale
+        self.conv1, self.norm1 = conv1x1(in_channels, channels), nn.BatchNorm2d(channels)
+        self.pool = nn.AvgPool2d(2) if stride == 2 else nn.Identity()
+        self.convs = nn.ModuleList(conv3x3(base_width, base_width) for _ in range(scale - 1))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(base_width) for _ in range(scale - 1))
+        self.conv3, self.norm3 = conv1x1(channels, channels), nn.BatchNorm2d(channels)
+
+    def fuse(self, x: Tensor) -> Tensor:
+        """split - cascade - concat - [attention]: X to the gated Z, both (N, C, H, W)."""
+        streams = x.chunk(self.scale, 1)  # s views of (N, w, H, W)
+        outputs = [streams[0]]
+        for stream, conv, norm in zip(streams[1:], self.convs, self.norms, strict=True):
+            outputs.append(F.relu(norm(conv(stream + outputs[-1]))))
+        if self.gate_at == "last":
+            outputs[-1] = self.attention(outputs[-1])
+        elif self.gate_at == "first2":
+            outputs[:2] = [self.attention(torch.cat(outputs[:2], 1))]
+        fused = torch.cat(outputs, 1)  # (N, C, H, W)
+        return self.attention(fused) if self.gate_at == "fused" else fused
+
+    def branch(self, x: Tensor) -> Tensor:
+        x = self.pool(F.relu(self.norm1(self.conv1(x))))  # (N, C, H/stride, W/stride)
+        return self.norm3(self.conv3(self.fuse(x)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.gate_at == "output":
+            return super().forward(x)
+        return F.relu(self.branch(x) + self.shortcut(x))
+
+
+class Res2Net(Network):
+    """stem - three stages of Res2Net blocks - mean - linear.
+
+    Args:
+        num_classes: K.
+        in_channels: channels of an image.
+        num_blocks: blocks of each stage; three give 3 * 3 * 3 + 2 = 29 weighted layers.
+        base_width: w of the first stage; it doubles with each stage.
+        scale: s, the number of streams.
+        gate_at: what the attention rescales, see Res2NetBlock.
+        attention: which attention, where.
+    Raises:
+        SenetError: a number below 1 (scale: below 2), or gate_at and position at odds.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        *,
+        num_blocks: int = 3,
+        base_width: int = 13,
+        scale: int = 4,
+        gate_at: str = "fused",
+        attention: AttentionSpec = NO_ATTENTION,
+    ) -> None:
+        attention.check_stages(3)
+        _check(num_blocks, base_width, scale, gate_at, attention)
+        stages, previous = [], 16
+        for i in range(3):
+            width = base_width * 2**i
+            blocks: list[nn.Module] = []
+            for j in range(num_blocks):
+                blocks.append(
+                    Res2NetBlock(
+                        previous,
+                        base_width=width,
+                        scale=scale,
+                        stride=2 if i > 0 and j == 0 else 1,
+                        gate_at=gate_at,
+                        attention=attention.at(i + 1),
+                    )
+                )
+                previous = width * scale
+            stages.append(nn.Sequential(*blocks))
+        super().__init__(Stem(in_channels, 16), stages, Head(previous, num_classes))
+
+
+def _check(
+    num_blocks: int, base_width: int, scale: int, gate_at: str, attention: AttentionSpec
+) -> None:
+    """Raise SenetError for numbers or a gate placement that make no network."""
+    limits = (("num_blocks", num_blocks, 1), ("base_width", base_width, 1), ("scale", scale, 2))
+    for name, value, least in limits:
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise SenetError(f"{name} must be a whole number from {least}, not {value!r}")
+    if gate_at not in GATE_PLACES:
+        raise unknown("gate_at", str(gate_at), GATE_PLACES)
+    if attention.position != "standard" and gate_at != "output":
+        raise SenetError(f"position {attention.position!r} needs gate_at='output', not {gate_at!r}")

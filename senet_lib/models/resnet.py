@@ -1,0 +1,131 @@
+"""ResNet, pre-activation ResNet, Wide ResNet and ResNeXt: numbers for the blocks.
+
+Shapes: N images, C channels, H x W pixels, K classes.
+"""
+
+from torch import nn
+
+from senet_lib.models.attention import NO_ATTENTION, AttentionSpec
+from senet_lib.models.blocks import (
+    BasicBlock,
+    Bottleneck,
+    Head,
+    Network,
+    PreactBasic,
+    PreactBottleneck,
+    Stem,
+    conv3x3,
+)
+
+
+class ResNet(Network):
+    """stem - stages of basic blocks or bottlenecks - mean - linear.
+
+    Args:
+        num_classes: K.
+        in_channels: channels of an image.
+        num_blocks: blocks of each stage; every stage but the first halves H and W.
+        channels: output channels of each stage.
+        stem_channels: channels of the stem.
+        widths: inner width of each stage's bottlenecks; None means basic blocks.
+        groups: groups of the bottlenecks' 3x3 convolution.
+        large: whether the stem is the one for ImageNet-size images.
+        shortcut: A (no parameters) or B (projection) where the shape changes.
+        attention: which attention, where.
+    Raises:
+        SenetError: unknown shortcut, or a stage for the attention that does not exist.
+    Source: He et al. 2016 (arXiv:1512.03385), sections 3.4 and 4.2.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        *,
+        num_blocks: tuple[int, ...],
+        channels: tuple[int, ...],
+        stem_channels: int,
+        widths: tuple[int, ...] | None = None,
+        groups: int = 1,
+        large: bool = False,
+        shortcut: str = "B",
+        attention: AttentionSpec = NO_ATTENTION,
+    ) -> None:
+        attention.check_stages(len(channels))
+        stages, previous = [], stem_channels
+        for i, (count, out) in enumerate(zip(num_blocks, channels, strict=True)):
+            blocks: list[nn.Module] = []
+            for j in range(count):
+                stride = 2 if i > 0 and j == 0 else 1
+                spec = attention.at(i + 1)
+                if widths is None:
+                    block: nn.Module = BasicBlock(
+                        previous, out, stride=stride, shortcut=shortcut, attention=spec
+                    )
+                else:
+                    block = Bottleneck(
+                        previous,
+                        out,
+                        width=widths[i],
+                        stride=stride,
+                        groups=groups,
+                        shortcut=shortcut,
+                        attention=spec,
+                    )
+                blocks.append(block)
+                previous = out
+            stages.append(nn.Sequential(*blocks))
+        stem = Stem(in_channels, stem_channels, large=large)
+        super().__init__(stem, stages, Head(previous, num_classes))
+
+
+class PreactResNet(Network):
+    """3x3 conv - stages of pre-activation blocks - BN - ReLU - mean - linear.
+
+    Args:
+        num_classes: K.
+        in_channels: channels of an image.
+        num_blocks: blocks of each of the three stages.
+        widen: factor on the widths 16, 32, 64 (k of a Wide ResNet).
+        bottleneck: whether the blocks are bottlenecks with four times the width at their ends.
+        shortcut: A (no parameters) or B (projection) where the shape changes.
+        attention: which attention, where.
+    Source: He et al. 2016 (arXiv:1603.05027); Zagoruyko and Komodakis 2016 (arXiv:1605.07146).
+    Differs from the paper: no dropout.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        *,
+        num_blocks: int,
+        widen: int = 1,
+        bottleneck: bool = False,
+        shortcut: str = "B",
+        attention: AttentionSpec = NO_ATTENTION,
+    ) -> None:
+        attention.check_stages(3)
+        stages, previous = [], 16
+        for i, width in enumerate((16 * widen, 32 * widen, 64 * widen)):
+            blocks: list[nn.Module] = []
+            for j in range(num_blocks):
+                stride = 2 if i > 0 and j == 0 else 1
+                spec = attention.at(i + 1)
+                if bottleneck:
+                    block: nn.Module = PreactBottleneck(
+                        previous,
+                        4 * width,
+                        width=width,
+                        stride=stride,
+                        shortcut=shortcut,
+                        attention=spec,
+                    )
+                else:
+                    block = PreactBasic(
+                        previous, width, stride=stride, shortcut=shortcut, attention=spec
+                    )
+                blocks.append(block)
+                previous = 4 * width if bottleneck else width
+            stages.append(nn.Sequential(*blocks))
+        super().__init__(conv3x3(in_channels, 16), stages, Head(previous, num_classes, norm=True))

@@ -1,0 +1,209 @@
+"""What a network costs: parameters and multiply-adds, with a list of what was not counted.
+
+One MAC is one multiplication with its addition. Convolutions and linear layers are counted in
+closed form, for a single image. Everything else (normalisation, activations, pooling, element-wise
+products such as SE's scale) is not, and `ModelProfile.uncounted` lists it by operator. Bias
+additions are kept apart: some counters add them to the MACs, ours does not.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from senet_lib.errors import SenetError
+
+# Operators that compute nothing with the values: they rearrange, allocate or copy.
+_FREE = frozenset(
+    {"view", "_unsafe_view", "reshape", "t", "transpose", "permute", "expand", "alias", "detach"}
+    | {"slice", "select", "split", "split_with_sizes", "chunk", "unsqueeze", "squeeze", "unbind"}
+    | {"clone", "copy_", "_to_copy", "contiguous", "as_strided", "cat", "constant_pad_nd"}
+    | {"empty", "empty_like", "zeros", "ones", "lift_fresh"}
+)
+_COUNTED = {
+    "convolution": "conv",
+    "_convolution": "conv",
+    "mkldnn_convolution": "conv",
+    "cudnn_convolution": "conv",
+    "addmm": "linear",
+    "mm": "linear",
+    "linear": "linear",
+    "mkldnn_linear": "linear",
+}
+_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCost:
+    """One call of one convolution or linear layer."""
+
+    name: str
+    """Path of the module inside the model."""
+    kind: str
+    """Class of the module, such as Conv2d."""
+    output_shape: tuple[int, ...]
+    """Without the batch axis."""
+    num_params: int
+    """Weights and biases; 0 for a second call of the same module."""
+    macs: int
+    """Multiply-adds for one image."""
+    bias_adds: int
+    """Additions of biases for one image, not part of `macs`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelProfile:
+    """Cost of a model for one image."""
+
+    num_params: int
+    """All trainable parameters, each once."""
+    macs: int
+    """Multiply-adds of convolutions and linear layers."""
+    bias_adds: int
+    """Bias additions of the same layers."""
+    uncounted: dict[str, int]
+    """Operator name to its number of calls, for every operator that computes and is not in macs."""
+    layers: list[LayerCost]
+    """The counted calls, in the order in which they ran."""
+
+
+class _OperatorCount(TorchDispatchMode):
+    """Counts the calls of every operator by its name, without overload."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        self.calls[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class _EvalMode:
+    """Context: every module in eval mode, and each back in its own mode afterwards."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.modes = [(module, module.training) for module in model.modules()]
+
+    def __enter__(self) -> None:
+        self.model.eval()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for module, training in self.modes:
+            module.training = training
+
+
+def profile_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> ModelProfile:
+    """Count parameters and multiply-adds by running the model on one black image.
+
+    The model is left as it was: its modes, its hooks, its buffers and the random state.
+
+    Args:
+        model: any module that maps (1, *input_size) to something, on any one device.
+        input_size: (channels, height, width) in pixels.
+    Returns:
+        The cost for one image.
+    Raises:
+        SenetError: the model does not run on that input, or input_size is not three positive
+            whole numbers.
+    """
+    if len(input_size) != 3 or any(not isinstance(n, int) or n < 1 for n in input_size):
+        raise SenetError(f"input size must be channels, height, width, not {tuple(input_size)}")
+    like = next(iter(model.parameters()), torch.empty(0))
+    image = torch.zeros(1, *input_size, device=like.device, dtype=like.dtype)
+    layers: list[LayerCost] = []
+    count = _OperatorCount()
+    with _EvalMode(model), _counting_hooks(model, layers), torch.no_grad(), count:
+        try:
+            model(image)
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise SenetError(
+                f"the model does not run on an input of {tuple(input_size)}: {reason}"
+            ) from error
+    return ModelProfile(
+        num_params=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        macs=sum(layer.macs for layer in layers),
+        bias_adds=sum(layer.bias_adds for layer in layers),
+        uncounted=_uncounted(count.calls, layers),
+        layers=layers,
+    )
+
+
+@contextmanager
+def _counting_hooks(model: nn.Module, layers: list[LayerCost]) -> Iterator[None]:
+    """Context in which every call of a convolution or linear layer is appended to `layers`."""
+    handles = []
+    try:
+        for name, module in model.named_modules():
+            if isinstance(module, (*_CONVS, *_TRANSPOSED, nn.Linear)):
+                hook = partial(_append_cost, name=name, layers=layers)
+                handles.append(module.register_forward_hook(hook))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _append_cost(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    output: Tensor,
+    *,
+    name: str,
+    layers: list[LayerCost],
+) -> None:
+    """Forward hook: append the cost of this call."""
+    if isinstance(module, nn.Linear):
+        macs = output.numel() * module.in_features
+    elif isinstance(module, _TRANSPOSED):
+        macs = inputs[0].numel() * math.prod(module.weight.shape[1:])
+    else:
+        # A convolution's weight is (out, in / groups, *kernel): each output element costs one row.
+        macs = output.numel() * math.prod(module.weight.shape[1:])
+    repeated = any(layer.name == name for layer in layers)
+    layers.append(
+        LayerCost(
+            name=name,
+            kind=type(module).__name__,
+            output_shape=tuple(output.shape[1:]),
+            num_params=0 if repeated else sum(p.numel() for p in module.parameters()),
+            macs=macs,
+            bias_adds=0 if module.bias is None else output.numel(),
+        )
+    )
+
+
+def _uncounted(calls: Counter[str], layers: list[LayerCost]) -> dict[str, int]:
+    """Calls of operators that compute, less those of the counted layers, most frequent first."""
+    left: Counter[str] = Counter()
+    spare = Counter("linear" if layer.kind == "Linear" else "conv" for layer in layers)
+    for operator, number in calls.items():
+        kind = _COUNTED.get(operator)
+        if kind is not None:
+            covered = min(number, spare[kind])
+            spare[kind] -= covered
+            number -= covered
+        if number and operator not in _FREE:
+            left[operator] += number
+    return dict(left.most_common())

@@ -1,0 +1,227 @@
+"""What a training run is: the recipe, the learning rate of each step, a study's configuration."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from senet_lib.errors import RecipeError, unknown
+
+LR_POLICIES = ("step", "one_cycle")
+PRECISIONS = ("auto", "fp32", "bf16")
+COMPILE_MODES = ("auto", "on", "off")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a network is trained. The defaults are the `paper` protocol of the second source.
+
+    Attributes:
+        epochs: passes over the training images, at least 1.
+        batch_size: images a step. Each epoch takes floor(images / batch_size) full batches in a
+            fresh random order; the few images left over sit that epoch out.
+        lr: peak learning rate, > 0.
+        lr_policy: "step" divides at the epochs of `schedule`; "one_cycle" rises linearly over the
+            first `warmup` share of the steps, then falls to zero along a half cosine.
+        schedule: epochs (counted from 0) from which the rate is multiplied by `gamma` once more;
+            strictly increasing. Used by "step" alone.
+        gamma: factor at each epoch of `schedule`, in (0, 1].
+        warmup: share of all steps spent rising, in [0, 1). Used by "one_cycle" alone.
+        momentum: SGD momentum, in [0, 1).
+        nesterov: Nesterov's form of the momentum.
+        weight_decay: L2 coefficient on every parameter, >= 0.
+        padding: black pixels added on each side before the random crop, >= 0.
+        flip: probability of a horizontal flip, in [0, 1].
+        label_smoothing: mass moved from the true class to all classes alike, in [0, 1).
+
+    Raises:
+        RecipeError: a value is out of range, or two of them contradict each other.
+    """
+
+    epochs: int = 300
+    batch_size: int = 128
+    lr: float = 0.1
+    lr_policy: Literal["step", "one_cycle"] = "step"
+    schedule: tuple[int, ...] = (150, 225)
+    gamma: float = 0.1
+    warmup: float = 0.25
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4
+    padding: int = 4
+    flip: float = 0.5
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        for name, holds, needs in (
+            ("epochs", self.epochs >= 1, "at least 1"),
+            ("batch_size", self.batch_size >= 1, "at least 1"),
+            ("lr", self.lr > 0, "above 0"),
+            ("gamma", 0 < self.gamma <= 1, "in (0, 1]"),
+            ("warmup", 0 <= self.warmup < 1, "in [0, 1)"),
+            ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
+            ("weight_decay", self.weight_decay >= 0, "0 or above"),
+            ("padding", self.padding >= 0, "0 or above"),
+            ("flip", 0 <= self.flip <= 1, "in [0, 1]"),
+            ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
+        ):
+            if not holds:
+                raise RecipeError(f"{name} is {getattr(self, name)}; it must be {needs}")
+        if self.lr_policy not in LR_POLICIES:
+            raise unknown("lr_policy", self.lr_policy, LR_POLICIES)
+        if any(b <= a for a, b in zip((0, *self.schedule), self.schedule, strict=False)):
+            raise RecipeError(
+                f"schedule is {' '.join(map(str, self.schedule))}; "
+                "its epochs must be above 0 and strictly increasing, such as 150 225"
+            )
+        if self.nesterov and self.momentum == 0:
+            raise RecipeError("nesterov needs a momentum above 0")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field by name, ready for JSON."""
+        return {
+            k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Recipe":
+        """A recipe from a mapping; what it does not name keeps its default.
+
+        Raises:
+            UnknownNameError: a key is no field of a recipe.
+            RecipeError: a value has the wrong type or is out of range.
+        """
+        known = [f.name for f in dataclasses.fields(cls)]
+        for key in fields:
+            if key not in known:
+                raise unknown("recipe field", str(key), known)
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits that are equal exactly when two recipes are."""
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _check_types(recipe: Recipe) -> None:
+    """Bring whole floats to int and ints to float where the field says so; refuse the rest."""
+    for spec in dataclasses.fields(recipe):
+        value, default = getattr(recipe, spec.name), spec.default
+        if isinstance(default, tuple):
+            good = isinstance(value, tuple) and all(type(v) is int for v in value)
+        elif type(default) is float:
+            good = type(value) in (int, float) and math.isfinite(value)
+            value = float(value) if good else value
+        else:
+            good = type(value) is type(default)
+        if not good:
+            wanted = "a list of whole numbers" if type(default) is tuple else type(default).__name__
+            raise RecipeError(f"{spec.name} is {value!r}; it must be {wanted}, such as {default!r}")
+        object.__setattr__(recipe, spec.name, value)
+
+
+def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """Learning rate of one step, a pure function of the step.
+
+    Args:
+        recipe: the recipe.
+        step: steps taken before this one, counted over the whole run.
+        steps_per_epoch: steps in an epoch.
+    """
+    if recipe.lr_policy == "step":
+        epoch = step // steps_per_epoch
+        return recipe.lr * recipe.gamma ** sum(epoch >= milestone for milestone in recipe.schedule)
+    total = recipe.epochs * steps_per_epoch
+    rising = recipe.warmup * total
+    if step + 1 <= rising:
+        return recipe.lr * (step + 1) / rising
+    return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / (total - rising)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """One study: which networks are trained, on what, how and with which seeds.
+
+    Attributes:
+        study: name of the study and of its folder under outputs/runs.
+        protocol: name of the protocol the recipe stands for.
+        data: a dataset's name or path, as `senet_lib.data.load_data` takes it.
+        models: registry names, at least one.
+        seeds: one run a model and seed, at least one seed.
+        recipe: how each is trained.
+        threads: CPU threads of one run; 0 takes all.
+        device: auto, cpu or cuda.
+        precision: auto, fp32 or bf16.
+        compile: auto, on or off.
+    """
+
+    study: str
+    protocol: str
+    data: str
+    models: tuple[str, ...]
+    seeds: tuple[int, ...]
+    recipe: Recipe = field(default_factory=Recipe)
+    threads: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    compile: str = "auto"
+
+
+def load_study(source: str | Path | Mapping[str, Any]) -> Study:
+    """Read a study from a YAML file or a mapping of the same shape.
+
+    Raises:
+        RecipeError: the file is missing, is no YAML mapping, lacks a key or has a bad value.
+        UnknownNameError: a key or a choice does not exist.
+    """
+    where = "the study" if isinstance(source, Mapping) else str(source)
+    fields = dict(source if isinstance(source, Mapping) else _read_yaml(Path(source)))
+    known = [f.name for f in dataclasses.fields(Study)]
+    for key in fields:
+        if key not in known:
+            raise unknown(f"key in {where}", str(key), known)
+    missing = [k for k in known[:5] if not fields.get(k) and fields.get(k) != 0]
+    if missing:
+        raise RecipeError(f"{where} does not say {', '.join(missing)}")
+    for key, choices in (
+        ("device", DEVICES),
+        ("precision", PRECISIONS),
+        ("compile", COMPILE_MODES),
+    ):
+        if fields.get(key, "auto") not in choices:
+            raise unknown(key, str(fields[key]), choices)
+    if not isinstance(fields["models"], (list, tuple)) or not isinstance(
+        fields["seeds"], (list, tuple)
+    ):
+        raise RecipeError(f"models and seeds of {where} must be lists, such as seeds: [0, 1, 2]")
+    for seed in fields["seeds"]:
+        if type(seed) is not int or seed < 0:
+            raise RecipeError(f"seed {seed!r} of {where} must be a whole number, 0 or above")
+    fields["models"], fields["seeds"] = tuple(fields["models"]), tuple(fields["seeds"])
+    fields["recipe"] = Recipe.from_dict(fields.get("recipe") or {})
+    return Study(**fields)
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot read the study {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        place = "" if line is None else f" (line {line + 1})"
+        raise RecipeError(f"{path} is not valid YAML{place}") from None
+    if not isinstance(content, Mapping):
+        raise RecipeError(
+            f"{path} must hold a mapping with study, protocol, data, models and seeds"
+        )
+    return content

@@ -1,0 +1,494 @@
+"""Train one network with one seed, and leave a run record.
+
+A run can be stopped at any moment, by a time limit, an interrupt or a kill; started again, it goes
+on from its last checkpoint and ends with the weights it would have had.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from senet_lib import provenance
+from senet_lib.checkpoint import (
+    CHECKPOINT,
+    WEIGHTS,
+    NetSpec,
+    load_checkpoint,
+    save_checkpoint,
+    save_weights,
+)
+from senet_lib.data import Dataset, hold_out, load_data
+from senet_lib.engine import Engine, EpochResult, Setup
+from senet_lib.errors import NonFiniteLossError, RecipeError, RunExistsError
+from senet_lib.evaluation import error_and_loss, predict
+from senet_lib.models import input_size
+from senet_lib.profiling import profile_model
+from senet_lib.progress import Progress
+from senet_lib.recipe import Recipe
+from senet_lib.records import (
+    DEFAULT_ROOT,
+    FAILED,
+    RECORD,
+    RunRecord,
+    load_run,
+    save_history,
+    save_logits,
+    save_record,
+)
+
+LOCK = ".lock"
+
+
+class RunStopped(Exception):  # noqa: N818  (a stop is not an error)
+    """The run stopped at a checkpoint before its last epoch; the same call goes on from there.
+
+    Attributes:
+        reason: "time limit", or the name of the signal.
+        path: the run's folder.
+    """
+
+    def __init__(self, *, reason: str, path: Path, epoch: int, epochs: int, step: int) -> None:
+        self.reason, self.path = reason, path
+        super().__init__(
+            f"stopped ({reason}) in epoch {epoch} of {epochs} after step {step}; "
+            f"the checkpoint is in {path}: run the same again to go on"
+        )
+
+    def _render_traceback_(self) -> list[str]:
+        """One line instead of a traceback, in notebooks."""
+        return [str(self)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything that is known before the first step."""
+
+    spec: NetSpec
+    recipe: Recipe
+    seed: int
+    data: str
+    dataset: Dataset
+    num_val: int
+    study: str
+    protocol: str
+    out: Path
+    num_params: int
+    macs: int
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs the same run; device, precision and speed do not."""
+        return {
+            "model": self.spec.model,
+            "overrides": dict(self.spec.overrides),
+            "seed": self.seed,
+            "num_val": self.num_val,
+            "data_fingerprint": self.dataset.fingerprint,
+            **self.recipe.to_dict(),
+        }
+
+
+@dataclass(kw_only=True)
+class Position:
+    """Where a run stands."""
+
+    epoch: int = 0
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    wall_seconds: float = 0.0
+    started: str = ""
+
+
+def fit(
+    *,
+    model: str,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    data: str = "cifar10",
+    out: str | Path | None = None,
+    study: str | None = None,
+    protocol: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    num_val: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    compile: str = "auto",
+    threads: int = 0,
+    max_minutes: float | None = None,
+    checkpoint_minutes: float = 2.0,
+    progress: str = "auto",
+    on_epoch: Callable[[list[dict[str, float]], EpochResult], None] | None = None,
+) -> RunRecord:
+    """Train a network, or go on with it, or return its record if it is finished.
+
+    Args:
+        model: registry name.
+        recipe: how to train; None for the paper's 300 epochs.
+        seed: decides initialisation, order and augmentation; 0 or above.
+        data: a dataset's name or path.
+        out: the run's folder; None for outputs/runs/<study>/<model>/seed<seed>.
+        study: name of the study; None for "paper" when recipe and data are the paper's, and else
+            a name made from data and recipe.
+        protocol: name the recipe goes by; None for "paper" or "custom".
+        overrides: arguments for the model's builder.
+        num_val: training images held out, which are evaluated instead of the test set.
+        device: auto, cpu or cuda.
+        precision: auto, fp32 or bf16.
+        compile: auto, on or off.
+        threads: CPU threads; 0 for all.
+        max_minutes: stop at a checkpoint after so long.
+        checkpoint_minutes: longest time between two checkpoints.
+        progress: auto, bar, log or none.
+        on_epoch: called after each epoch with the history so far and the epoch's result.
+    Returns:
+        The record. Its error is that of the last epoch; nothing is selected on test images.
+    Raises:
+        SenetError: something asked for is wrong; the type says what.
+        RunExistsError: the folder holds a run of another recipe, or one being trained now.
+        RunStopped: the time limit was reached, or a signal came; call again to go on.
+        NonFiniteLossError: the loss diverged.
+    """
+    began = time.perf_counter()
+    if max_minutes is not None and not max_minutes > 0:
+        raise RecipeError(f"max_minutes is {max_minutes}; it must be above 0")
+    job = _plan(
+        model, recipe or Recipe(), seed, data, out, study, protocol, overrides or {}, num_val
+    )
+    with _locked(job.out), _stop_signals() as signals:
+        if (job.out / RECORD).is_file():
+            return _finished(job, precision)
+        state = _checkpoint_of(job, precision)
+        position = Position(**state["position"]) if state else Position(started=_now())
+        if state and precision == "auto":
+            precision = state["precision"]
+        left = (job.recipe.epochs - position.epoch) * len(job.dataset.x_train)
+        setup = Setup.choose(
+            device=device, precision=precision, compile=compile, threads=threads,
+            images=left, macs=job.macs,
+        )  # fmt: skip
+        torch.manual_seed(seed)
+        engine = Engine(job.spec.build(), job.dataset, job.recipe, seed, setup)
+        if state:
+            engine.load_state(state["engine"])
+        _Session(
+            job,
+            engine,
+            position,
+            signals,
+            began,
+            max_minutes,
+            checkpoint_minutes,
+            progress,
+            on_epoch,
+        ).run()
+        return _finish(job, engine, position, began)
+
+
+class _Session:
+    """The loop over epochs, from wherever the run stands to its end."""
+
+    def __init__(
+        self, job: Job, engine: Engine, position: Position, signals: list[str], began: float,
+        max_minutes: float | None, checkpoint_minutes: float, progress: str,
+        on_epoch: Callable[[list[dict[str, float]], EpochResult], None] | None,
+    ) -> None:  # fmt: skip
+        self.job, self.engine, self.position = job, engine, position
+        self.signals, self.on_epoch, self.began = signals, on_epoch, began
+        self.deadline = began + 60 * max_minutes if max_minutes else float("inf")
+        self.seconds_between = 60 * checkpoint_minutes
+        self.saved_at = time.perf_counter()
+        self.progress = Progress(
+            progress,
+            epochs=job.recipe.epochs,
+            steps=engine.steps_per_epoch,
+            batch_size=engine.batch_size,
+        )
+
+    def run(self) -> None:
+        job, position = self.job, self.position
+        self.progress.say(_announcement(job, self.engine.setup, position))
+        try:
+            for epoch in range(position.epoch, job.recipe.epochs):
+                self.progress.start_epoch(epoch + 1, position.step)
+                result = self.engine.run_epoch(epoch, position.step, self._after_step)
+                row = self._measure(epoch, result)
+                position.history.append(row)
+                position.epoch, position.step = epoch + 1, 0
+                self.progress.end_epoch(epoch + 1, row["train_loss"], row["test_error"])
+                if self.on_epoch:
+                    self.on_epoch(position.history, result)
+                if position.epoch < job.recipe.epochs:
+                    self._pause_if_due()
+        finally:
+            self.progress.close()
+
+    def _measure(self, epoch: int, result: EpochResult) -> dict[str, float]:
+        """The epoch's row of the history; the last epoch is evaluated in fp32."""
+        finite = result.step_losses.isfinite()
+        if not finite.all():
+            raise NonFiniteLossError(epoch=epoch + 1, step=int((~finite).nonzero()[0]) + 1)
+        last = epoch + 1 == self.job.recipe.epochs
+        dataset, engine = self.job.dataset, self.engine
+        logits = predict(
+            engine.model,
+            dataset.x_test,
+            dataset.mean,
+            dataset.std,
+            precision="fp32" if last else engine.setup.precision,
+        )
+        labels = torch.from_numpy(dataset.y_test).to(logits.device)
+        test_error, test_loss = error_and_loss(logits, labels)
+        if last:
+            save_logits(self.job.out, logits.cpu().numpy(), dataset.y_test)
+        timed = engine.timed_seconds
+        return {
+            "epoch": epoch + 1,
+            "lr": result.lr,
+            "train_loss": result.step_losses.double().mean().item(),
+            "train_error": result.train_error,
+            "test_loss": test_loss,
+            "test_error": test_error,
+            "images_per_second": engine.timed_images / timed if timed else float("nan"),
+            "wall_seconds": self.position.wall_seconds + time.perf_counter() - self.began,
+        }
+
+    def _after_step(self, step: int) -> None:
+        self.position.step = step
+        self.progress.advance(step)
+        if step < self.engine.steps_per_epoch:
+            self._pause_if_due()
+
+    def _pause_if_due(self) -> None:
+        """Write a checkpoint when it is time, and stop when a limit or a signal says so."""
+        now = time.perf_counter()
+        reason = self.signals[0] if self.signals else "time limit" if now > self.deadline else ""
+        if not reason and now - self.saved_at < self.seconds_between:
+            return
+        self.engine.stop_clock()
+        position = self.position
+        if not self.engine.step_losses[: position.step].isfinite().all():
+            losses = self.engine.step_losses[: position.step]
+            step = int((~losses.isfinite()).nonzero()[0]) + 1
+            raise NonFiniteLossError(epoch=position.epoch + 1, step=step)
+        wall = position.wall_seconds + now - self.began
+        save_checkpoint(
+            self.job.out / CHECKPOINT,
+            {
+                "identity": self.job.identity(),
+                "spec": self.job.spec.to_dict(),
+                "precision": self.engine.setup.precision,
+                "position": {**dataclasses.asdict(position), "wall_seconds": wall},
+                "engine": self.engine.state(),
+            },
+        )
+        self.saved_at = time.perf_counter()
+        if reason:
+            raise RunStopped(
+                reason=reason,
+                path=self.job.out,
+                epoch=position.epoch + 1,
+                epochs=self.job.recipe.epochs,
+                step=position.step,
+            )
+        self.engine.resume_clock()
+
+
+def _plan(
+    model: str, recipe: Recipe, seed: int, data: str, out: str | Path | None, study: str | None,
+    protocol: str | None, overrides: Mapping[str, Any], num_val: int,
+) -> Job:  # fmt: skip
+    """Load the data and the model, and settle every name; raises before anything is written."""
+    if type(seed) is not int or seed < 0:
+        raise RecipeError(f"seed is {seed!r}; it must be a whole number, 0 or above")
+    channels = input_size(model)[0]
+    probe = NetSpec(
+        model=model,
+        overrides=overrides,
+        classes=("",) * 10,
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+    )
+    probe.build()  # an unknown name or override ends here, before the data is read
+    dataset = load_data(data)
+    if num_val:
+        dataset = hold_out(dataset, num_val)
+    spec = dataclasses.replace(probe, classes=dataset.classes, mean=dataset.mean, std=dataset.std)
+    profile = profile_model(spec.build(), (channels, *dataset.x_train.shape[1:3]))
+    paper = recipe == Recipe() and data == "cifar10" and not num_val and not overrides
+    protocol = protocol or ("paper" if recipe == Recipe() else "custom")
+    settings = json.dumps([recipe.to_dict(), dict(overrides), num_val], sort_keys=True)
+    tag = hashlib.sha256(settings.encode()).hexdigest()[:6]
+    study = study or ("paper" if paper else f"{Path(data).stem}-{tag}")
+    return Job(
+        spec=spec,
+        recipe=recipe,
+        seed=seed,
+        data=data,
+        dataset=dataset,
+        num_val=num_val,
+        study=study,
+        protocol=protocol,
+        out=Path(out) if out else DEFAULT_ROOT / study / model / f"seed{seed}",
+        num_params=profile.num_params,
+        macs=profile.macs,
+    )
+
+
+def _finished(job: Job, precision: str) -> RunRecord:
+    """The record in the folder, if it is of the same run."""
+    record = load_run(job.out)
+    there = {name: getattr(record, name) for name in ("model", "overrides", "seed", "num_val")}
+    there |= {"data_fingerprint": record.data_fingerprint, **record.recipe}
+    _compare(job, there, record.precision, precision)
+    return record
+
+
+def _checkpoint_of(job: Job, precision: str) -> dict[str, Any] | None:
+    """The checkpoint in the folder, if there is one and it is of the same run."""
+    if not (job.out / CHECKPOINT).is_file():
+        return None
+    state = load_checkpoint(job.out / CHECKPOINT)
+    _compare(job, state["identity"], state["precision"], precision)
+    return state
+
+
+def _compare(job: Job, there: Mapping[str, Any], precision_there: str, precision: str) -> None:
+    asked = job.identity()
+    if precision != "auto":
+        there, asked = {**there, "precision": precision_there}, {**asked, "precision": precision}
+    differing = [name for name in asked if asked[name] != there.get(name)]
+    if differing:
+        pairs = "; ".join(f"{n}: {there.get(n)} there, {asked[n]} asked" for n in differing[:3])
+        raise RunExistsError(
+            f"{job.out} holds another run ({pairs}); give another --out or --study, or move it away"
+        )
+
+
+def _finish(job: Job, engine: Engine, position: Position, began: float) -> RunRecord:
+    """Write weights, history and, last, the record."""
+    last = position.history[-1]
+    save_history(job.out, position.history)
+    save_weights(job.out / WEIGHTS, engine.model, job.spec)
+    commit, dirty = provenance.git_state()
+    setup = engine.setup
+    speed = engine.timed_images / engine.timed_seconds if engine.timed_seconds else None
+    record = RunRecord(
+        path=job.out,
+        status="finished",
+        study=job.study,
+        protocol=job.protocol,
+        model=job.spec.model,
+        overrides=dict(job.spec.overrides),
+        seed=job.seed,
+        recipe=job.recipe.to_dict(),
+        recipe_id=job.recipe.id,
+        device=setup.device,
+        precision=setup.precision,
+        compile=setup.compile,
+        threads=setup.threads,
+        evaluated_on="val" if job.num_val else "test",
+        num_val=job.num_val,
+        test_error=last["test_error"],
+        test_loss=last["test_loss"],
+        train_loss=last["train_loss"],
+        num_params=job.num_params,
+        macs=job.macs,
+        images_per_second=speed,
+        wall_seconds=position.wall_seconds + time.perf_counter() - began,
+        peak_memory_mib=provenance.peak_memory_mib(engine.device),
+        data=job.data,
+        classes=list(job.spec.classes),
+        mean=list(job.spec.mean),
+        std=list(job.spec.std),
+        data_fingerprint=job.dataset.fingerprint,
+        git_commit=commit,
+        git_dirty=dirty,
+        versions=provenance.versions(),
+        hardware=provenance.hardware(engine.device),
+        started=position.started,
+        finished=_now(),
+    )
+    save_record(record)
+    for name in (CHECKPOINT, FAILED):
+        with suppress(FileNotFoundError):
+            (job.out / name).unlink()
+    return load_run(job.out)
+
+
+def _announcement(job: Job, setup: Setup, position: Position) -> str:
+    compiled = ", compiled" if setup.compile else ""
+    where = f"{setup.device}, {setup.precision}{compiled}, {setup.threads} threads"
+    at = f"; going on in epoch {position.epoch + 1}, step {position.step}" if position.started and (
+        position.epoch or position.step
+    ) else ""  # fmt: skip
+    return f"{job.spec.model} seed {job.seed} on {job.data} ({where}) in {job.out}{at}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder against a second run; the system lets go when the process dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        if not _try_lock(file) or not _is_at(file, folder / LOCK):
+            raise RunExistsError(f"{folder} is being trained by another process right now")
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                (folder / LOCK).unlink()
+                folder.rmdir()  # only if nothing was written
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows: no advisory locks; two runs in one folder go unnoticed there
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """False when another run has ended and taken the file away since it was opened."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[str]]:
+    """Names of the SIGINT and SIGTERM received; a second SIGINT interrupts at once."""
+    received: list[str] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def note(number: int, frame: object) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,398 @@
+"""Blocks and attentions against naive loops written from their equations."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from senet_lib.errors import SenetError, UnknownNameError
+from senet_lib.models import AttentionSpec, list_attentions, register_attention
+from senet_lib.models import attention as attention_module
+from senet_lib.models.attention import build_attention
+from senet_lib.models.blocks import (
+    BasicBlock,
+    Bottleneck,
+    PreactBasic,
+    PreactBottleneck,
+    make_shortcut,
+)
+from senet_lib.models.densenet import DenseLayer
+from senet_lib.models.res2net import Res2NetBlock
+
+NAIVE_SQUEEZE = {
+    "avg": lambda values: sum(values) / len(values),
+    "max": max,
+    "std": lambda values: math.sqrt(
+        sum((v - sum(values) / len(values)) ** 2 for v in values) / len(values) + 1e-5
+    ),
+}
+NAIVE_GATE = {
+    "sigmoid": lambda v: 1 / (1 + math.exp(-v)),
+    "tanh": math.tanh,
+    "relu": lambda v: max(v, 0.0),
+    "hard_sigmoid": lambda v: min(max(v + 3, 0.0), 6.0) / 6,
+}
+SE = AttentionSpec(attention="se", reduction=2)
+
+
+def naive_dense(weight: Tensor, bias: Tensor | None, vector: list[float]) -> list[float]:
+    """W v + b by loops."""
+    rows = weight.tolist()
+    offset = [0.0] * len(rows) if bias is None else bias.tolist()
+    return [
+        sum(w * v for w, v in zip(row, vector, strict=True)) + b
+        for row, b in zip(rows, offset, strict=True)
+    ]
+
+
+def naive_squeeze(image: Tensor, squeeze: str) -> list[float]:
+    """One statistic a channel, (C, H, W) to C numbers."""
+    return [NAIVE_SQUEEZE[squeeze](channel.flatten().tolist()) for channel in image]
+
+
+def naive_excite(gate: nn.Module, squeezed: list[float]) -> list[float]:
+    """W2 relu(W1 z), before the last non-linearity."""
+    hidden = naive_dense(gate.reduce.weight, gate.reduce.bias, squeezed)
+    return naive_dense(gate.expand.weight, gate.expand.bias, [max(h, 0.0) for h in hidden])
+
+
+def scaled(x: Tensor, gates: list[list[float]]) -> Tensor:
+    """x with channel c of image n multiplied by gates[n][c], by loops."""
+    out = x.clone()
+    for n, row in enumerate(gates):
+        for c, value in enumerate(row):
+            out[n, c] = x[n, c] * value
+    return out
+
+
+def randomise(module: nn.Module) -> nn.Module:
+    """Eval mode, with every parameter and running statistic drawn afresh."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.normal_(part.running_mean, 0, 0.3)
+            nn.init.uniform_(part.running_var, 0.5, 2)
+            nn.init.uniform_(part.weight, 0.5, 1.5)
+            nn.init.normal_(part.bias, 0, 0.3)
+    return module.eval()
+
+
+def norm(x: Tensor, layer: nn.BatchNorm2d) -> Tensor:
+    """Batch normalisation by its formula, from the running statistics."""
+    mean, var, weight, bias = (
+        v[None, :, None, None]
+        for v in (layer.running_mean, layer.running_var, layer.weight, layer.bias)
+    )
+    return (x - mean) / torch.sqrt(var + 1e-5) * weight + bias
+
+
+@pytest.fixture
+def x() -> Tensor:
+    torch.manual_seed(0)
+    return torch.randn(3, 8, 4, 6)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("gate", NAIVE_GATE)
+@pytest.mark.parametrize("squeeze", NAIVE_SQUEEZE)
+def test_se_equals_loop(x: Tensor, squeeze: str, gate: str, bias: bool) -> None:
+    spec = AttentionSpec(attention="se", reduction=3, squeeze=squeeze, gate=gate, gate_bias=bias)
+    module = build_attention(8, spec)
+    assert module.gate.reduce.weight.shape == (2, 8)  # 8 // 3 hidden units
+    gates = [
+        [NAIVE_GATE[gate](v) for v in naive_excite(module.gate, naive_squeeze(image, squeeze))]
+        for image in x
+    ]
+    torch.testing.assert_close(module(x), scaled(x, gates), rtol=1e-5, atol=1e-5)
+
+
+def test_hidden_width_is_at_least_one() -> None:
+    spec = AttentionSpec(attention="se", reduction=32)
+    assert build_attention(16, spec).gate.reduce.out_features == 1
+
+
+def test_hook_on_gate_reads_the_gates(x: Tensor) -> None:
+    module = build_attention(8, SE)
+    seen = []
+    with torch.no_grad():
+        module.gate.register_forward_hook(lambda _m, _i, out: seen.append(out))
+        y = module(x)
+    assert seen[0].shape == (3, 8, 1, 1)
+    torch.testing.assert_close(y, x * seen[0])
+    assert seen[0].min() > 0
+    assert seen[0].max() < 1
+
+
+@pytest.mark.parametrize(
+    ("channels", "size"), [(16, 3), (32, 3), (64, 3), (128, 5), (256, 5), (512, 5)]
+)
+def test_eca_kernel_size(channels: int, size: int) -> None:
+    # t = (log2 C + 1) / 2, truncated, then the next odd number
+    module = build_attention(channels, AttentionSpec(attention="eca"))
+    assert module.gate.conv.weight.numel() == size
+
+
+@pytest.mark.parametrize("squeeze", NAIVE_SQUEEZE)
+def test_eca_equals_loop(x: Tensor, squeeze: str) -> None:
+    module = build_attention(8, AttentionSpec(attention="eca", squeeze=squeeze, gate="tanh"))
+    kernel = module.gate.conv.weight.flatten().tolist()
+    reach = len(kernel) // 2
+    gates = []
+    for image in x:
+        z = [0.0] * reach + naive_squeeze(image, squeeze) + [0.0] * reach
+        gates.append([math.tanh(sum(k * z[c + i] for i, k in enumerate(kernel))) for c in range(8)])
+    torch.testing.assert_close(module(x), scaled(x, gates), rtol=1e-5, atol=1e-5)
+
+
+def test_cbam_equals_loop(x: Tensor) -> None:
+    module = build_attention(8, AttentionSpec(attention="cbam", reduction=2))
+    gates = []
+    for image in x:
+        mean, peak = (
+            naive_excite(module.gate, naive_squeeze(image, kind)) for kind in ("avg", "max")
+        )
+        gates.append([NAIVE_GATE["sigmoid"](a + b) for a, b in zip(mean, peak, strict=True)])
+    y = scaled(x, gates)
+    expected = y.clone()
+    kernel = module.spatial_gate.conv.weight[0]  # (2, 7, 7)
+    for n in range(3):
+        mean, peak = y[n].mean(0), y[n].max(0).values
+        for i in range(4):
+            for j in range(6):
+                total = 0.0
+                for a in range(7):
+                    for b in range(7):
+                        r, s = i + a - 3, j + b - 3
+                        if 0 <= r < 4 and 0 <= s < 6:
+                            total += kernel[0, a, b] * mean[r, s] + kernel[1, a, b] * peak[r, s]
+                expected[n, :, i, j] *= torch.sigmoid(total)
+    torch.testing.assert_close(module(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_scse_equals_loop(x: Tensor) -> None:
+    module = build_attention(8, AttentionSpec(attention="scse", reduction=2))
+    sigmoid = NAIVE_GATE["sigmoid"]
+    gates = [
+        [sigmoid(v) for v in naive_excite(module.gate.channel, naive_squeeze(image, "avg"))]
+        for image in x
+    ]
+    weights = module.gate.spatial.weight.flatten().tolist()
+    spatial = x.clone()
+    for n in range(3):
+        for i in range(4):
+            for j in range(6):
+                q = sum(w * float(x[n, c, i, j]) for c, w in enumerate(weights))
+                spatial[n, :, i, j] = x[n, :, i, j] * sigmoid(q)
+    expected = scaled(x, gates) + spatial
+    torch.testing.assert_close(module(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("squeeze", NAIVE_SQUEEZE)
+def test_ge_equals_loop(x: Tensor, squeeze: str) -> None:
+    module = build_attention(8, AttentionSpec(attention="ge", squeeze=squeeze))
+    gates = [[NAIVE_GATE["sigmoid"](v) for v in naive_squeeze(image, squeeze)] for image in x]
+    torch.testing.assert_close(module(x), scaled(x, gates), rtol=1e-5, atol=1e-5)
+    assert not list(module.parameters())
+
+
+def test_std_squeeze_has_a_finite_gradient_on_a_constant_map() -> None:
+    module = build_attention(8, AttentionSpec(attention="se", squeeze="std"))
+    flat = torch.ones(2, 8, 4, 4, requires_grad=True)
+    module(flat).sum().backward()
+    assert torch.isfinite(flat.grad).all()
+
+
+@pytest.mark.parametrize("name", [n for n in list_attentions() if n != "none"])
+def test_attention_keeps_shape_layout_and_dtype(name: str, x: Tensor) -> None:
+    module = build_attention(8, AttentionSpec(attention=name))
+    laid_out = x.to(memory_format=torch.channels_last)
+    assert module(laid_out).is_contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = module(x.bfloat16())
+    assert (y.shape, y.dtype) == (x.shape, torch.bfloat16)
+
+
+@pytest.mark.parametrize("position", attention_module.POSITIONS)
+@pytest.mark.parametrize("shape", [(8, 1), (12, 2)])
+def test_basic_block_equals_equation(x: Tensor, shape: tuple[int, int], position: str) -> None:
+    channels, stride = shape
+    spec = AttentionSpec(attention="se", reduction=2, position=position)
+    block = randomise(BasicBlock(8, channels, stride=stride, shortcut="B", attention=spec))
+    attend = block.attention
+    inner = attend(x) if position == "pre" else x
+    inner = F.relu(norm(F.conv2d(inner, block.conv1.weight, None, stride, 1), block.norm1))
+    inner = norm(F.conv2d(inner, block.conv2.weight, None, 1, 1), block.norm2)
+    shortcut = x
+    if stride == 2:
+        projected = torch.einsum(
+            "nchw,dc->ndhw", x[:, :, ::2, ::2], block.shortcut.conv.weight[..., 0, 0]
+        )
+        shortcut = norm(projected, block.shortcut.norm)
+    expected = {
+        "standard": lambda: F.relu(attend(inner) + shortcut),
+        "pre": lambda: F.relu(inner + shortcut),
+        "post": lambda: attend(F.relu(inner + shortcut)),
+        "identity": lambda: F.relu(inner + attend(shortcut)),
+    }[position]()
+    torch.testing.assert_close(block(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("position", attention_module.POSITIONS)
+@pytest.mark.parametrize("shape", [(8, 1), (12, 2)])
+def test_preact_block_equals_equation(x: Tensor, shape: tuple[int, int], position: str) -> None:
+    channels, stride = shape
+    spec = AttentionSpec(attention="se", reduction=2, position=position)
+    block = randomise(PreactBasic(8, channels, stride=stride, shortcut="B", attention=spec))
+    attend = block.attention
+    active = F.relu(norm(attend(x) if position == "pre" else x, block.norm1))
+    inner = F.conv2d(active, block.conv1.weight, None, stride, 1)
+    inner = F.conv2d(F.relu(norm(inner, block.norm2)), block.conv2.weight, None, 1, 1)
+    shortcut = x
+    if stride == 2:
+        shortcut = F.conv2d(active, block.shortcut.conv.weight, None, 2)
+    expected = {
+        "standard": lambda: attend(inner) + shortcut,
+        "pre": lambda: inner + shortcut,
+        "post": lambda: attend(inner + shortcut),
+        "identity": lambda: inner + attend(shortcut),
+    }[position]()
+    torch.testing.assert_close(block(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_bottleneck_equals_equation(x: Tensor) -> None:
+    block = randomise(Bottleneck(8, 16, width=4, stride=2, groups=2, shortcut="B", attention=SE))
+    inner = F.relu(norm(F.conv2d(x, block.conv1.weight), block.norm1))
+    halves = [  # two groups: each half of the output sees its half of the input
+        F.conv2d(part, weight, None, 2, 1)
+        for part, weight in zip(inner.chunk(2, 1), block.conv2.weight.chunk(2), strict=True)
+    ]
+    inner = F.relu(norm(torch.cat(halves, 1), block.norm2))
+    inner = norm(F.conv2d(inner, block.conv3.weight), block.norm3)
+    shortcut = norm(F.conv2d(x, block.shortcut.conv.weight, None, 2), block.shortcut.norm)
+    expected = F.relu(block.attention(inner) + shortcut)
+    torch.testing.assert_close(block(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_preact_bottleneck_equals_equation(x: Tensor) -> None:
+    block = randomise(PreactBottleneck(8, 16, width=4, stride=2, shortcut="B", attention=SE))
+    active = F.relu(norm(x, block.norm1))
+    inner = F.relu(norm(F.conv2d(active, block.conv1.weight), block.norm2))
+    inner = F.relu(norm(F.conv2d(inner, block.conv2.weight, None, 2, 1), block.norm3))
+    inner = block.attention(F.conv2d(inner, block.conv3.weight))
+    expected = inner + F.conv2d(active, block.shortcut.conv.weight, None, 2)
+    torch.testing.assert_close(block(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_shortcut_a_subsamples_and_pads_with_zeros(x: Tensor) -> None:
+    shortcut = make_shortcut(8, 12, 2, "A")
+    y = shortcut(x)
+    assert y.shape == (3, 12, 2, 3)
+    for c in range(12):
+        for i in range(2):
+            for j in range(3):
+                expected = x[:, c, 2 * i, 2 * j] if c < 8 else torch.zeros(3)
+                assert torch.equal(y[:, c, i, j], expected)
+    assert not list(shortcut.parameters())
+    with pytest.raises(SenetError, match="use B"):
+        make_shortcut(8, 4, 2, "A")
+
+
+@pytest.mark.parametrize("gate_at", ["none", "fused", "output", "last", "first2"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_res2net_block_equals_equations(x: Tensor, stride: int, gate_at: str) -> None:
+    width, scale = 3, 4
+    block = randomise(
+        Res2NetBlock(
+            8,
+            base_width=width,
+            scale=scale,
+            stride=stride,
+            gate_at="fused" if gate_at == "none" else gate_at,
+            attention=AttentionSpec() if gate_at == "none" else SE,
+        )
+    )
+    inner = F.relu(norm(F.conv2d(x, block.conv1.weight), block.norm1))
+    if stride == 2:
+        inner = sum(inner[:, :, a::2, b::2] for a in (0, 1) for b in (0, 1)) / 4
+    streams = {i: inner[:, (i - 1) * width : i * width] for i in range(1, scale + 1)}
+    y = {1: streams[1]}
+    for i in range(2, scale + 1):
+        kernel, layer = block.convs[i - 2].weight, block.norms[i - 2]
+        y[i] = F.relu(norm(F.conv2d(streams[i] + y[i - 1], kernel, None, 1, 1), layer))
+    z = torch.cat([y[i] for i in range(1, scale + 1)], 1)
+    gated = {"fused": slice(0, 12), "last": slice(9, 12), "first2": slice(0, 6)}.get(gate_at)
+    if gated is not None:
+        z = z.clone()
+        z[:, gated] = block.attention(z[:, gated])
+    inner = norm(F.conv2d(z, block.conv3.weight), block.norm3)
+    if gate_at == "output":
+        inner = block.attention(inner)
+    shortcut = norm(F.conv2d(x, block.shortcut.conv.weight, None, stride), block.shortcut.norm)
+    torch.testing.assert_close(block(x), F.relu(inner + shortcut), rtol=1e-5, atol=1e-5)
+
+
+def test_dense_layer_equals_equation(x: Tensor) -> None:
+    layer = randomise(DenseLayer(8, 4, SE))
+    new = F.conv2d(F.relu(norm(x, layer.norm1)), layer.conv1.weight)
+    new = layer.attention(F.conv2d(F.relu(norm(new, layer.norm2)), layer.conv2.weight, None, 1, 1))
+    y = layer(x)
+    assert torch.equal(y[:, :8], x)
+    torch.testing.assert_close(y[:, 8:], new, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"attention": "sse"}, "did you mean"),
+        ({"attention": "se", "gate": "softmax"}, "unknown gate"),
+        ({"attention": "se", "squeeze": "median"}, "unknown squeeze"),
+        ({"attention": "se", "position": "before"}, "unknown position"),
+    ],
+)
+def test_unknown_names_are_refused(settings: dict, text: str) -> None:
+    with pytest.raises(UnknownNameError, match=text):
+        AttentionSpec(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"attention": "se", "reduction": 0}, "at least 1"),
+        ({"attention": "se", "reduction": 2.5}, "whole number"),
+        ({"attention": "se", "gate_bias": 1}, "true or false"),
+        ({"attention": "se", "stages": [0]}, "from 1"),
+        ({"attention": "se", "stages": []}, "from 1"),
+        ({"attention": "se", "stages": "12"}, "from 1"),
+        ({"attention": "eca", "reduction": 8}, "does not use reduction"),
+        ({"attention": "ge", "gate_bias": True}, "does not use gate_bias"),
+        ({"reduction": 8}, "does not use reduction"),
+        ({"position": "pre"}, "does not use position"),
+    ],
+)
+def test_bad_settings_are_refused(settings: dict, text: str) -> None:
+    with pytest.raises(SenetError, match=text):
+        AttentionSpec(**settings)
+
+
+def test_a_user_can_register_an_attention(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_module, "_ATTENTIONS", dict(attention_module._ATTENTIONS))
+
+    @register_attention("halve", options=())
+    class Halve(nn.Module):
+        def __init__(self, channels: int, spec: AttentionSpec) -> None:
+            super().__init__()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x / 2
+
+    assert "halve" in list_attentions()
+    spec = AttentionSpec(attention="halve", position="post")
+    plain = BasicBlock(8, 8, stride=1, shortcut="B", attention=AttentionSpec()).eval()
+    block = BasicBlock(8, 8, stride=1, shortcut="B", attention=spec).eval()
+    block.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(block(x), plain(x) / 2)
+    with pytest.raises(SenetError, match="registered already"):
+        register_attention("se")
+    with pytest.raises(UnknownNameError, match="attention option"):
+        register_attention("other", options=["reductions"])

@@ -1,0 +1,486 @@
+import hashlib
+import logging
+import urllib.error
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision import datasets
+
+from senet_lib import data, sources
+from senet_lib.data import hold_out, load_data, prepare
+from senet_lib.errors import DataError, UnknownNameError
+
+CLASSES = ("ant", "bee", "cat")
+
+
+def make_arrays(size: int = 32, n: int = 9, m: int = 6) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(5)
+    return {
+        "x_train": rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8),
+        "y_train": (np.arange(n) % 3).astype(np.uint8),
+        "x_test": rng.integers(0, 256, (m, size, size, 3), dtype=np.uint8),
+        "y_test": (np.arange(m) % 3).astype(np.uint8),
+    }
+
+
+def save(path: Path, **changes: np.ndarray | None) -> str:
+    """Write the small npz with some keys replaced, or left out where the value is None."""
+    content = make_arrays() | {"classes": np.array(CLASSES)} | changes
+    np.savez(path, **{key: value for key, value in content.items() if value is not None})
+    return str(path)
+
+
+def save_folder(root: Path, other: str = "test", suffix: str = "png") -> str:
+    """The same images as files, one folder a class."""
+    content = make_arrays()
+    for split, name in (("train", "train"), ("test", other)):
+        for k, image in enumerate(content[f"x_{split}"]):
+            folder = root / name / CLASSES[content[f"y_{split}"][k]]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"{k}.{suffix}")
+    return str(root)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Torchvision's dataset as it is on a machine without network: its download raises."""
+
+    def refuse(self):
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr(datasets.CIFAR10, "download", refuse)
+
+
+# Canonical order and fingerprint
+
+
+def test_order_and_fingerprint_follow_their_definition(tmp_path):
+    content = make_arrays()
+    dataset = load_data(save(tmp_path / "a.npz"))
+    digest = hashlib.sha256()
+    for split in ("train", "test"):
+        images, labels = content[f"x_{split}"], content[f"y_{split}"]
+        order = np.argsort([hashlib.sha256(image.tobytes()).hexdigest() for image in images])
+        np.testing.assert_array_equal(getattr(dataset, f"x_{split}"), images[order])
+        np.testing.assert_array_equal(getattr(dataset, f"y_{split}"), labels[order])
+        digest.update(images[order].tobytes() + labels[order].tobytes())
+    assert dataset.fingerprint == digest.hexdigest()
+    assert dataset.x_train.dtype == np.uint8
+    assert dataset.y_train.dtype == np.int64
+    assert dataset.classes == CLASSES
+    assert dataset.num_classes == 3
+
+
+def test_order_does_not_depend_on_the_source(tmp_path):
+    content = make_arrays()
+    expected = load_data(save(tmp_path / "a.npz"))
+    shuffle = np.random.default_rng(0).permutation(9)
+    shuffled = save(
+        tmp_path / "b.npz",
+        x_train=content["x_train"][shuffle],
+        y_train=content["y_train"][shuffle].astype(np.int32),
+    )
+    sources_of_it = (
+        shuffled,
+        save_folder(tmp_path / "with_test"),
+        save_folder(tmp_path / "with_val", other="val", suffix="PNG"),
+    )
+    for source in sources_of_it:
+        dataset = load_data(source)
+        assert dataset.fingerprint == expected.fingerprint
+        assert dataset.classes == expected.classes
+        np.testing.assert_array_equal(dataset.x_train, expected.x_train)
+        np.testing.assert_array_equal(dataset.y_test, expected.y_test)
+
+
+def test_equal_images_are_ordered_by_label(tmp_path):
+    same = np.repeat(make_arrays()["x_train"][:1], 9, axis=0)
+    labels = np.array([2, 0, 1, 1, 0, 2, 0, 1, 2], np.uint8)
+    dataset = load_data(save(tmp_path / "a.npz", x_train=same, y_train=labels))
+    assert dataset.y_train.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_one_changed_pixel_or_label_changes_the_fingerprint(tmp_path):
+    content = make_arrays()
+    content["x_test"][3, 5, 5, 1] ^= 1
+    labels = content["y_train"].copy()
+    labels[0] = 1
+    found = {
+        load_data(path).fingerprint
+        for path in (
+            save(tmp_path / "a.npz"),
+            save(tmp_path / "b.npz", x_test=content["x_test"]),
+            save(tmp_path / "c.npz", y_train=labels),
+        )
+    }
+    assert len(found) == 3
+
+
+def test_mean_and_std_are_those_of_train(shapes):
+    pixels = shapes.x_train.reshape(-1, 3)
+    mean = pixels.sum(axis=0, dtype=np.int64) / len(pixels)
+    deviation = np.sqrt(((pixels - mean) ** 2).mean(axis=0))
+    np.testing.assert_allclose(shapes.mean, mean / 255, rtol=1e-14)
+    np.testing.assert_allclose(shapes.std, deviation / 255, rtol=1e-9)
+
+
+# Npz files
+
+
+def test_npz_round_trip_keeps_everything(shapes, tmp_path):
+    path = prepare("shapes", tmp_path)
+    assert path == tmp_path / "shapes.npz"
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    again = load_data(str(path))
+    assert again.fingerprint == shapes.fingerprint
+    assert again.classes == shapes.classes
+    np.testing.assert_array_equal(again.masks_train, shapes.masks_train)
+    np.testing.assert_array_equal(again.masks_test, shapes.masks_test)
+    assert prepare(str(path)) == path
+
+
+def test_npz_without_classes_numbers_them(tmp_path):
+    assert load_data(save(tmp_path / "a.npz", classes=None)).classes == ("0", "1", "2")
+
+
+def test_npz_of_another_size_is_resized_and_says_so(tmp_path, caplog):
+    content = make_arrays(size=48)
+    with caplog.at_level(logging.WARNING):
+        dataset = load_data(save(tmp_path / "a.npz", **content))
+    assert dataset.x_train.shape == (9, 32, 32, 3)
+    assert [r.getMessage().split(": ")[1] for r in caplog.records] == [
+        "x_train resized from 48x48 to 32x32 pixels",
+        "x_test resized from 48x48 to 32x32 pixels",
+    ]
+
+
+def test_images_of_32_pixels_are_not_touched_and_nothing_is_said(tmp_path, caplog):
+    load_data(save(tmp_path / "a.npz"))
+    load_data(save_folder(tmp_path / "folder"))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"y_test": None}, "lacks y_test"),
+        ({"x_train": make_arrays()["x_train"].astype(np.float32)}, "float32; it must be"),
+        (
+            {"x_train": make_arrays()["x_train"].transpose(0, 3, 1, 2)},
+            r"x_train is \(9, 3, 32, 32\)",
+        ),
+        ({"x_test": make_arrays()["x_test"][..., 0]}, r"x_test is \(6, 32, 32\)"),
+        ({"x_test": make_arrays()["x_test"][:0], "y_test": np.zeros(0, int)}, "N at least 1"),
+        ({"y_train": np.arange(8) % 3}, "9 images in x_train but 8 labels in y_train"),
+        ({"y_train": np.arange(9) / 3}, "y_train is .* whole numbers"),
+        ({"y_train": np.eye(9, dtype=int)}, "y_train is .* whole numbers"),
+        ({"y_test": np.arange(6)}, "y_test has labels from 0 to 5; with 3 classes"),
+        ({"y_train": np.arange(9) % 3 - 1}, "y_train has labels from -1 to 1"),
+        ({"y_test": np.full(6, 3), "classes": None}, "y_test has labels from 3 to 3"),
+        ({"y_train": np.arange(9) + 300, "classes": None}, "at most 256"),
+        ({"classes": np.arange(3)}, "it must be .K,. of names"),
+        ({"y_train": np.zeros(9, int), "y_test": np.zeros(6, int), "classes": None}, "at least 2"),
+        ({"masks_train": np.ones((9, 16, 16), bool)}, "masks_train is"),
+        ({"x_train": np.array([{}] * 9, object)}, "cannot be read"),
+    ],
+)
+def test_npz_that_does_not_fit_is_refused_in_one_line(tmp_path, changes, message):
+    with pytest.raises(DataError, match=message) as caught:
+        load_data(save(tmp_path / "bad.npz", **changes))
+    assert "\n" not in str(caught.value)
+    assert "bad.npz" in str(caught.value)
+
+
+def test_npz_whose_content_is_not_what_it_claims_is_refused(tmp_path):
+    path = save(tmp_path / "a.npz", fingerprint=np.array("0" * 64))
+    with pytest.raises(DataError, match="claims 000000000000"):
+        load_data(path)
+    true = load_data(save(tmp_path / "b.npz")).fingerprint
+    assert load_data(save(tmp_path / "a.npz", fingerprint=np.array(true))).fingerprint == true
+
+
+@pytest.mark.parametrize("share", [0.3, 0.999])
+def test_truncated_npz(tmp_path, share):
+    path = Path(save(tmp_path / "a.npz"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(DataError, match=r"a\.npz is truncated"):
+        load_data(str(path))
+
+
+def test_npz_with_damaged_bytes(tmp_path):
+    path = Path(save(tmp_path / "a.npz"))
+    whole = bytearray(path.read_bytes())
+    whole[5000] ^= 255  # within x_train, whose checksum the zip holds
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match=r"a\.npz cannot be read, it may be damaged"):
+        load_data(str(path))
+
+
+def test_file_that_is_not_an_npz(tmp_path):
+    path = tmp_path / "notes.npz"
+    path.write_text("hello")
+    with pytest.raises(DataError, match="is not an npz file"):
+        load_data(str(path))
+
+
+# Image folders
+
+
+def test_folder_of_other_sizes_and_modes(tmp_path, caplog):
+    root = Path(save_folder(tmp_path / "f"))
+    grey = Image.fromarray(np.full((40, 20), 77, np.uint8))
+    grey.save(root / "train" / "ant" / "grey.png")
+    Image.new("RGBA", (32, 32), (10, 20, 30, 255)).save(root / "train" / "bee" / "alpha.png")
+    Image.new("RGB", (64, 50), (200, 100, 50)).save(root / "test" / "cat" / "photo.JPG")
+    (root / "train" / "ant" / "readme.txt").write_text("not an image")
+    dataset = load_data(str(root))
+    assert len(dataset.x_train) == 11
+    assert len(dataset.x_test) == 7
+    flat = {tuple(image[0, 0]): image for image in dataset.x_train if np.ptp(image) < 30}
+    assert (flat[(77, 77, 77)] == 77).all()
+    assert (flat[(10, 20, 30)] == [10, 20, 30]).all()
+    assert len(caplog.records) == 1
+    assert "2 of 18 images resized to 32x32 pixels (they were 20x40 to 64x50)" in caplog.text
+
+
+def test_resizing_is_antialiased():
+    """A fine chequerboard becomes grey; plain sampling would keep black and white."""
+    board = (np.indices((128, 128)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    small = sources.to_size(Image.fromarray(board)).astype(int)
+    assert np.abs(small[2:-2, 2:-2] - 127.5).max() < 12
+
+
+def test_empty_class_folder(tmp_path):
+    root = Path(save_folder(tmp_path / "f"))
+    for file in (root / "train" / "bee").iterdir():
+        file.unlink()
+    with pytest.raises(DataError, match=r"train.bee holds no \.png, \.jpg, \.jpeg file"):
+        load_data(str(root))
+
+
+def test_classes_of_train_and_test_differ(tmp_path):
+    root = Path(save_folder(tmp_path / "f"))
+    (root / "test" / "bee").rename(root / "test" / "bees")
+    with pytest.raises(DataError, match="train and test differ in these class folders: bee, bees"):
+        load_data(str(root))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "checksum", "empty"])
+def test_corrupt_image_is_named(tmp_path, damage):
+    root = Path(save_folder(tmp_path / "f"))
+    victim = next((root / "train" / "cat").iterdir())
+    whole = bytearray(victim.read_bytes())
+    if damage == "checksum":
+        whole[20] ^= 1  # in the header chunk
+    content = {"truncated": whole[: len(whole) // 2], "text": b"hello", "empty": b""}
+    victim.write_bytes(content.get(damage, whole))
+    with pytest.raises(DataError, match="is not a readable image") as caught:
+        load_data(str(root))
+    assert str(victim) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_image_of_16_bits_is_refused(tmp_path):
+    root = Path(save_folder(tmp_path / "f"))
+    deep = Image.fromarray(np.full((32, 32), 40_000, np.uint16))
+    deep.save(root / "train" / "cat" / "deep.png")
+    with pytest.raises(DataError, match=r"deep\.png has more than 8 bits a channel"):
+        load_data(str(root))
+
+
+def test_folder_without_its_parts(tmp_path):
+    with pytest.raises(DataError, match="and test or val beside train"):
+        load_data(str(tmp_path))
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+    with pytest.raises(DataError, match="has 0 class folders"):
+        load_data(str(tmp_path))
+
+
+# Names
+
+
+def test_unknown_name_offers_near_ones():
+    with pytest.raises(UnknownNameError, match="unknown dataset 'cifar11'; did you mean cifar10"):
+        load_data("cifar11")
+    with pytest.raises(UnknownNameError, match="known: cifar10, cifar100, shapes"):
+        load_data("")
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "./here", "missing.npz", "~/nothing-there-x"])
+def test_missing_path_is_called_a_path(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="no such file or folder: "):
+        load_data(name)
+
+
+def test_data_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("SENET_DATA", str(tmp_path))
+    assert data.data_dir() == tmp_path
+    monkeypatch.delenv("SENET_DATA")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert data.data_dir() == tmp_path / "home" / ".cache" / "senet"
+
+
+# Downloads
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_without_network_says_where_to_put_the_file(no_network, tmp_path, name):
+    with pytest.raises(DataError, match="Name or service not known") as caught:
+        prepare(name, tmp_path)
+    text = str(caught.value)
+    assert f"{name}.npz" in text
+    assert str(tmp_path) in text
+    assert "SENET_DATA" in text
+    assert "\n" not in text
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def few_shapes(monkeypatch):
+    few = data.make_shapes(40, 20)
+    monkeypatch.setattr(data, "make_shapes", lambda: few)
+
+
+def test_data_folder_that_cannot_be_written(no_network, few_shapes, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match=r"cannot write to the data folder .*SENET_DATA"):
+        load_data("cifar10", tmp_path / "file" / "below")
+    with pytest.raises(DataError, match=r"cannot write .*SENET_DATA"):
+        prepare("shapes", tmp_path / "file" / "below")
+
+
+@pytest.fixture
+def fake_cifar100(monkeypatch):
+    """Torchvision's CIFAR-100 with a hundredth of the images; returns the calls made."""
+    calls = []
+    monkeypatch.setitem(data.CIFAR_COUNTS, "cifar100", (100, 5, 1))
+
+    class Fake:
+        base_folder, filename = "cifar-100-python", "cifar-100-python.tar.gz"
+
+        def __init__(self, root, train, download):
+            calls.append((Path(root), download))
+            count = 5 if train else 1
+            rng = np.random.default_rng(int(train))
+            self.targets = rng.permutation(np.arange(100 * count) % 100).tolist()
+            self.data = rng.integers(0, 256, (100 * count, 32, 32, 3), dtype=np.uint8)
+            self.classes = [f"class {k}" for k in range(100)]
+
+    monkeypatch.setattr(datasets, "CIFAR100", Fake)
+    return calls
+
+
+def test_download_is_written_once_in_canonical_order(fake_cifar100, tmp_path):
+    folder = tmp_path / "new" / "folder"
+    first = load_data("cifar100", folder)
+    assert [download for _, download in fake_cifar100] == [True, True]
+    assert [p.name for p in folder.iterdir()] == ["cifar100.npz"]  # the scratch folder is gone
+    again = load_data("cifar100", folder)
+    assert len(fake_cifar100) == 2
+    assert again.fingerprint == first.fingerprint
+    assert again.name == "cifar100"
+    assert again.classes[7] == "class 7"
+    digests = [hashlib.sha256(image).digest() for image in again.x_test]
+    assert digests == sorted(digests)
+    with np.load(folder / "cifar100.npz") as stored:
+        assert str(stored["fingerprint"]) == first.fingerprint
+        np.testing.assert_array_equal(stored["x_test"], first.x_test)
+        np.testing.assert_array_equal(stored["y_test"], first.y_test)
+
+
+def test_cifar_of_wrong_counts_is_refused(tmp_path):
+    for name in ("cifar10", "cifar100"):
+        save(tmp_path / f"{name}.npz")
+        with pytest.raises(DataError, match=f"is not {name}: train must have"):
+            load_data(name, tmp_path)
+
+
+def test_failed_write_leaves_nothing(few_shapes, tmp_path, monkeypatch):
+    def fail(file, **content):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", fail)
+    with pytest.raises(DataError, match="No space left on device"):
+        prepare("shapes", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# CIFAR-10 itself
+
+
+def test_cifar10_is_the_published_one(cifar10):
+    assert cifar10.fingerprint == data.CIFAR10_FINGERPRINT == sources.fingerprint(cifar10)
+    assert cifar10.x_train.shape == (50_000, 32, 32, 3)
+    assert cifar10.x_test.shape[0] == 10_000
+    assert np.bincount(cifar10.y_train).tolist() == [5000] * 10
+    assert np.bincount(cifar10.y_test).tolist() == [1000] * 10
+    assert cifar10.classes[0] == "airplane"
+    assert cifar10.classes[9] == "truck"
+    # Channel statistics of the training set, as they are quoted everywhere.
+    np.testing.assert_allclose(cifar10.mean, (0.4914, 0.4822, 0.4465), atol=6e-5)
+    np.testing.assert_allclose(cifar10.std, (0.2470, 0.2435, 0.2616), atol=6e-5)
+
+
+def test_cifar10_with_two_labels_exchanged_is_refused(cifar10, tmp_path, monkeypatch):
+    labels = cifar10.y_train.copy()
+    other = int(np.flatnonzero(labels != labels[0])[0])
+    labels[[0, other]] = labels[[other, 0]]  # the counts stay right
+    changed = sources.Arrays(
+        x_train=cifar10.x_train, y_train=labels, x_test=cifar10.x_test, y_test=cifar10.y_test
+    )
+    (tmp_path / "cifar10.npz").touch()
+    monkeypatch.setattr(sources, "read_npz", lambda path: changed)
+    with pytest.raises(DataError, match=r"is not cifar10: fingerprint .* expected cac8a7f09e88"):
+        load_data("cifar10", tmp_path)
+
+
+def test_cifar10_in_another_order_is_the_same(cifar10, tmp_path, monkeypatch):
+    reverse = sources.Arrays(
+        x_train=cifar10.x_train[::-1],
+        y_train=cifar10.y_train[::-1],
+        x_test=cifar10.x_test[::-1],
+        y_test=cifar10.y_test[::-1],
+    )
+    monkeypatch.setattr(sources, "download_cifar", lambda name, folder: reverse)
+    monkeypatch.setattr(sources, "write_npz", lambda path, arrays: None)
+    assert load_data("cifar10", tmp_path).fingerprint == cifar10.fingerprint
+
+
+# Held-out validation
+
+
+def test_hold_out_splits_train_and_leaves_test_unused(shapes):
+    held = hold_out(shapes, 300)
+    assert (held.test_name, shapes.test_name) == ("val", "test")
+    assert len(held.x_train) == 1700
+    assert len(held.x_test) == 300
+    train, val = ([x.tobytes() for x in part] for part in (held.x_train, held.x_test))
+    assert sorted(train + val) == sorted(x.tobytes() for x in shapes.x_train)
+    assert not set(val) & {x.tobytes() for x in shapes.x_test}
+    labels = {x.tobytes(): int(y) for x, y in zip(shapes.x_train, shapes.y_train, strict=True)}
+    assert [labels[x] for x in val] == held.y_test.tolist()
+    masks = {x.tobytes(): m for x, m in zip(shapes.x_train, shapes.masks_train, strict=True)}
+    assert all((masks[x] == m).all() for x, m in zip(val, held.masks_test, strict=True))
+    assert np.bincount(held.y_test, minlength=10).min() > 10  # no class is left out
+    assert held.fingerprint == sources.fingerprint(held) != shapes.fingerprint
+    expected = held.x_train.reshape(-1, 3).mean(axis=0) / 255
+    np.testing.assert_allclose(held.mean, expected, rtol=1e-9)
+
+
+def test_hold_out_is_fixed_and_nested(shapes):
+    small, large = (hold_out(shapes, n) for n in (100, 200))
+    np.testing.assert_array_equal(small.x_test, hold_out(shapes, 100).x_test)
+    assert {x.tobytes() for x in small.x_test} < {x.tobytes() for x in large.x_test}
+    assert hold_out(shapes, 0) is shapes
+
+
+@pytest.mark.parametrize("num_val", [-1, 2000, 5000])
+def test_hold_out_of_too_many(shapes, num_val):
+    with pytest.raises(DataError, match=f"cannot hold out {num_val} of 2000"):
+        hold_out(shapes, num_val)

@@ -1,0 +1,213 @@
+"""The files that describe the installation say the same thing: names, bounds, pins and versions."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib import metadata
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EVERYTHING = [*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"].values())]
+
+# conda's name of a package, where it is another than pip's.
+PIP_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "snakemake-minimal": "snakemake"}
+# The import name, where it is another than the distribution's.
+IMPORT_NAMES = {
+    "pyyaml": "yaml",
+    "ipython": "IPython",
+    "pytest-xdist": "xdist",
+    "pre-commit": "pre_commit",
+}
+# All that training, evaluation and run records may import. Pillow comes with torchvision.
+BARE = {"torch", "torchvision", "numpy", "yaml", "safetensors", "tqdm", "PIL"}
+# Used by command, by another package or by a notebook, so perhaps imported nowhere in the package.
+USED_OTHERWISE = {"ipykernel", "jupyterlab", "ipywidgets", "snakemake", "jsonschema"}
+
+
+def bounds(requirements: list[str]) -> dict[str, SpecifierSet]:
+    """Specifier by canonical name."""
+    parsed = [Requirement(line) for line in requirements]
+    return {canonicalize_name(r.name): r.specifier for r in parsed}
+
+
+def pins() -> dict[str, Version]:
+    """Pinned version by canonical name, from constraints.txt."""
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    found = {}
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("#"):
+            name, version = line.split("==")
+            found[canonicalize_name(name)] = Version(version)
+    return found
+
+
+def conda() -> dict[str, SpecifierSet]:
+    """Specifier by pip's canonical name, from environment.yml; "python" and "pip" among them."""
+    content = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    lines = [line for line in content["dependencies"] if isinstance(line, str)]
+    found = {}
+    for line in lines:
+        requirement = Requirement(line)
+        name = PIP_NAMES.get(requirement.name, requirement.name)
+        found[canonicalize_name(name)] = requirement.specifier
+    return found
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Top-level names of the packages that a Python file imports anywhere."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield str(node.module).split(".")[0]
+
+
+def third_party(folder: str) -> dict[str, str]:
+    """Imported name -> one file that imports it, without ours and the standard library."""
+    found = {}
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for name in imports(path):
+            if name not in sys.stdlib_module_names and name not in ("senet_lib", "conftest"):
+                found[name] = str(path.relative_to(ROOT))
+    return found
+
+
+def import_name(distribution: str) -> str:
+    return IMPORT_NAMES.get(distribution, distribution.replace("-", "_"))
+
+
+def test_conda_environment_has_the_names_and_bounds_of_pyproject():
+    wanted = bounds(PROJECT["dependencies"])
+    wanted["python"] = SpecifierSet(PROJECT["requires-python"])
+    found = conda()
+    found.pop("pip")
+    assert found == wanted
+
+
+def test_conda_environment_installs_the_package_itself():
+    content = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    assert content["name"] == "senet"
+    assert {"pip": ["-e ."]} in content["dependencies"]
+
+
+@pytest.mark.parametrize("group", ["", "dev", "cluster", "export"])
+def test_every_requirement_has_a_lower_bound_and_a_pin_that_satisfies_it(group):
+    lines = PROJECT["optional-dependencies"][group] if group else PROJECT["dependencies"]
+    pinned = pins()
+    assert lines
+    for name, specifier in bounds(lines).items():
+        assert [s.operator for s in specifier] == [">="], (
+            f"{name}: one lower bound and nothing else"
+        )
+        assert name in pinned, f"{name} is not pinned in constraints.txt"
+        assert pinned[name] in specifier, f"{name} {pinned[name]} is not {specifier}"
+
+
+def test_constraints_pin_each_package_once_and_name_no_source():
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    names = [canonicalize_name(line.split("==")[0]) for line in lines]
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][a-z0-9.]*", line) for line in lines)
+    assert names == sorted(set(names))
+    assert "://" not in text
+    assert not [name for name in names if re.match(r"nvidia|cuda|triton", name)]
+
+
+@pytest.mark.parametrize("group", ["", "dev"])
+def test_the_installed_versions_satisfy_the_bounds(group):
+    lines = PROJECT["optional-dependencies"][group] if group else PROJECT["dependencies"]
+    for name, specifier in bounds(lines).items():
+        assert metadata.version(name) in specifier, name
+    running = Version(".".join(map(str, sys.version_info[:3])))
+    assert running in SpecifierSet(PROJECT["requires-python"])
+
+
+def test_version_is_the_same_everywhere():
+    import senet_lib
+
+    assert PROJECT["dynamic"] == ["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    latest = re.search(r"^## \[(\d[^]]*)\]", changelog, re.MULTILINE)
+    assert latest is not None, "CHANGELOG.md names no version"
+    assert latest[1] == str(citation["version"]) == senet_lib.__version__
+
+
+def test_citation_names_the_paper_and_both_source_documents():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    titles = [reference["title"] for reference in citation["references"]]
+    assert "Squeeze-and-Excitation Networks" in titles
+    assert "Squeeze-and-Excitation Networks (SE-ResNet18 on CIFAR-10)" in titles
+    assert "Research Report: Comparative Analysis of SE-Res2Net Block on CIFAR-10" in titles
+    assert all(reference["authors"] for reference in citation["references"])
+    assert citation["license"] == PROJECT["license"] == "MIT"
+
+
+def test_what_the_package_imports_is_declared():
+    declared = {import_name(name) for name in bounds(PROJECT["dependencies"])}
+    for group in ("cluster", "export"):
+        extra = PROJECT["optional-dependencies"][group]
+        declared |= {import_name(name) for name in bounds(extra)}
+    undeclared = {n: f for n, f in third_party("senet_lib").items() if n not in declared | BARE}
+    assert not undeclared
+
+
+def test_what_the_tests_import_is_declared():
+    declared = {import_name(name) for name in bounds(EVERYTHING)}
+    undeclared = {n: f for n, f in third_party("tests").items() if n not in declared | BARE}
+    assert not undeclared
+
+
+def test_what_is_declared_for_everybody_is_used():
+    used = set(third_party("senet_lib")) | USED_OTHERWISE
+    declared = {import_name(name) for name in bounds(PROJECT["dependencies"])}
+    assert not declared - used
+
+
+def test_training_imports_only_the_bare_packages():
+    """In a fresh interpreter in which every other package of ours is as good as not installed."""
+    code = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(sys.argv[1].split()))\n"
+        "import senet_lib, senet_lib.cli, senet_lib.train, senet_lib.data, senet_lib.records\n"
+        "print(*sorted(senet_lib.list_models('*res2net29')))\n"
+    )
+    forbidden = {import_name(name) for name in bounds(EVERYTHING)} - BARE
+    done = subprocess.run(
+        [sys.executable, "-c", code, " ".join(sorted(forbidden))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["res2net29", "se_res2net29"]
+
+
+def test_command_is_declared():
+    assert PROJECT["scripts"] == {"senet": "senet_lib.cli:main"}
+
+
+def test_every_data_file_of_the_package_is_covered_by_package_data():
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = content["tool"]["setuptools"]["package-data"]["senet_lib"]
+    package = ROOT / "senet_lib"
+    covered = {path for pattern in patterns for path in package.glob(pattern)}
+    others = {
+        path
+        for path in package.rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc") and path.name != "py.typed"
+    }
+    assert not others - covered

@@ -1,0 +1,117 @@
+"""Costs against arithmetic and against fvcore; the profiled model stays as it was."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from senet_lib.errors import SenetError
+from senet_lib.models import create_model
+from senet_lib.profiling import profile_model
+
+
+class Functional(nn.Module):
+    """A convolution that is no module, which hooks cannot see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(F.conv2d(x, self.weight))
+
+
+def test_layers_by_arithmetic() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1, groups=4, bias=False),
+        nn.ConvTranspose2d(8, 2, 2, stride=2),
+        nn.Flatten(),
+        nn.Linear(2 * 8 * 8, 5),
+    )
+    profile = profile_model(model, (3, 8, 8))
+    # output elements times the multiplications of each: 4x4 maps, then 8x8 by transposition
+    conv, grouped = 8 * 16 * 27, 8 * 16 * 18
+    transposed, linear = 8 * 16 * 2 * 4, 5 * 128
+    assert [layer.macs for layer in profile.layers] == [conv, grouped, transposed, linear]
+    assert profile.macs == conv + grouped + transposed + linear
+    assert [layer.bias_adds for layer in profile.layers] == [8 * 16, 0, 2 * 64, 5]
+    assert [layer.num_params for layer in profile.layers] == [224, 144, 66, 645]
+    assert profile.num_params == 224 + 16 + 144 + 66 + 645
+    assert [layer.name for layer in profile.layers] == ["0", "3", "4", "6"]
+    assert profile.layers[0].output_shape == (8, 4, 4)
+    assert profile.uncounted == {"native_batch_norm": 1, "relu": 1}
+
+
+def test_one_dimensional_convolution_of_eca_is_counted() -> None:
+    plain = profile_model(create_model("resnet20"))
+    eca = profile_model(create_model("resnet20", attention="eca"))
+    # nine blocks, a kernel of 3, one output a channel
+    assert eca.macs - plain.macs == 3 * 3 * (16 + 32 + 64)
+
+
+def test_uncounted_operators_are_listed() -> None:
+    plain, gated = (profile_model(create_model(n)).uncounted for n in ("resnet20", "se_resnet20"))
+    assert "sigmoid" not in plain
+    assert (gated["sigmoid"], gated["mul"]) == (9, 9)
+    assert gated["mean"] == plain["mean"] + 9
+    assert plain["add"] == 9
+    assert not {"convolution", "addmm", "mm"} & {*plain, *gated}
+
+
+def test_a_convolution_outside_a_module_is_admitted() -> None:
+    profile = profile_model(Functional())
+    assert profile.macs == 0
+    assert profile.num_params == 12
+    assert profile.uncounted == {"convolution": 1, "sigmoid": 1}
+
+
+def test_a_module_called_twice_costs_twice_and_weighs_once() -> None:
+    layer = nn.Conv2d(3, 3, 1, bias=False)
+    profile = profile_model(nn.Sequential(layer, layer), (3, 2, 2))
+    assert profile.macs == 2 * 4 * 9
+    assert profile.num_params == 9
+    assert [cost.num_params for cost in profile.layers] == [9, 0]
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = create_model("se_resnet20").train()
+    model.stage1.eval()
+    model.stem.norm.register_forward_hook(lambda *_: None)
+    modes = [module.training for module in model.modules()]
+    hooks = [list(module._forward_hooks) for module in model.modules()]
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    random_state = torch.get_rng_state()
+    profile_model(model)
+    assert [module.training for module in model.modules()] == modes
+    assert [list(module._forward_hooks) for module in model.modules()] == hooks
+    assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_failure_leaves_the_model_as_it_was() -> None:
+    model = create_model("resnet20")
+    with pytest.raises(SenetError, match="does not run on an input of"):
+        profile_model(model, (4, 32, 32))
+    assert all(module.training and not module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("size", [(32, 32), (3, 0, 32), (3, 32.0, 32)])
+def test_a_bad_input_size_is_refused(size: tuple) -> None:
+    with pytest.raises(SenetError, match="channels, height, width"):
+        profile_model(nn.Identity(), size)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet20", "se_resnet56", "se_res2net29", "densenet_bc100_12", "se_wrn16_8"]
+)
+def test_agrees_with_fvcore(name: str) -> None:
+    fvcore = pytest.importorskip("fvcore.nn")
+    model = create_model(name)
+    analysis = fvcore.FlopCountAnalysis(model.eval(), torch.zeros(1, 3, 32, 32))
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    by_operator = analysis.by_operator()
+    assert profile_model(model).macs == by_operator["conv"] + by_operator["linear"]

@@ -1,0 +1,125 @@
+import hashlib
+
+import numpy as np
+import pytest
+
+from senet_lib.data import make_shapes
+from senet_lib.errors import DataError
+from senet_lib.shapes import CLASSES, OBJECTS, draw_shapes
+
+# The bytes of the embedded dataset as it was published: a change is a new dataset, and makes runs
+# before and after it incomparable.
+FINGERPRINT = "01a1abb62a3590ed73f50264953294662a133360176aeeed0e728754ac9da416"
+
+
+def area(name: str) -> float:
+    """Share of the square [-1.5, 1.5]^2 that the object fills, times 9: its area."""
+    axis = (np.arange(1500) + 0.5) / 500 - 1.5
+    u, v = np.meshgrid(axis.astype(np.float32), axis.astype(np.float32))
+    return float((OBJECTS[name](u, v) <= 0).mean() * 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("disc", np.pi * 0.72),
+        ("ring", np.pi * (0.92**2 - 0.48**2)),
+        ("square", 1.48**2),
+        ("triangle", 0.75 * 3**0.5),  # inscribed in the unit circle
+        ("cross", 2 * 1.76 * 0.52 - 0.52**2),
+        ("diamond", 2 / 1.9),
+        ("star", 1.12257),  # pentagram of circumradius 1: 10 tan 18 / (3 - tan^2 18)
+        ("arrow", 1.05**2 / 1.3 + 0.48 * 0.85),
+        ("heart", 3.66199 / 1.25**2),  # (x^2 + y^2 - 1)^3 = x^2 y^3, integrated numerically
+    ],
+)
+def test_objects_have_the_area_of_their_geometry(name, expected):
+    assert area(name) == pytest.approx(expected, rel=3e-3)
+
+
+def test_crescent_is_a_disc_less_its_bite():
+    u, v = np.float32([-0.8, 0.48, 0.0, 0.95]), np.float32([0.0, 0.0, 0.8, 0.0])
+    assert (OBJECTS["crescent"](u, v) <= 0).tolist() == [True, False, True, False]
+
+
+def test_the_embedded_dataset_is_the_published_one(shapes):
+    assert shapes.fingerprint == FINGERPRINT
+    assert shapes.classes == CLASSES
+    assert shapes.num_classes == 10
+    assert shapes.x_train.shape == (2000, 32, 32, 3)
+    assert shapes.x_test.shape == (1000, 32, 32, 3)
+    assert np.bincount(shapes.y_train).tolist() == [200] * 10
+    assert np.bincount(shapes.y_test).tolist() == [100] * 10
+
+
+def test_masks_follow_the_canonical_order(shapes):
+    """The mask of an image is the one drawn with it, after both were sorted."""
+    images, labels, masks = draw_shapes(2000, 0, 0)
+    drawn = {
+        image.tobytes(): (int(label), mask.tobytes())
+        for image, label, mask in zip(images, labels, masks, strict=True)
+    }
+    for image, label, mask in zip(shapes.x_train, shapes.y_train, shapes.masks_train, strict=True):
+        assert drawn[image.tobytes()] == (int(label), mask.tobytes())
+    digests = [hashlib.sha256(image.tobytes()).digest() for image in shapes.x_train]
+    assert digests == sorted(digests)
+
+
+def test_no_image_is_in_both_splits(shapes):
+    train = {image.tobytes() for image in shapes.x_train}
+    test = {image.tobytes() for image in shapes.x_test}
+    assert len(train) == 2000
+    assert len(test) == 1000
+    assert not train & test
+
+
+def test_masks_show_the_object(shapes):
+    """A mask is one compact object, and its colours stand out from those around it."""
+    masks = shapes.masks_test
+    assert masks.dtype == bool
+    assert masks.shape == (1000, 32, 32)
+    filled = masks.sum(axis=(1, 2))
+    assert filled.min() >= 25
+    assert filled.max() <= 500
+    inside, outside = masks[..., None], ~masks[..., None]
+    pixels = shapes.x_test.astype(np.float64)
+    colour = (pixels * inside).sum(axis=(1, 2)) / inside.sum(axis=(1, 2))
+    ground = (pixels * outside).sum(axis=(1, 2)) / outside.sum(axis=(1, 2))
+    contrast = np.abs(colour - ground).sum(axis=1)
+    assert np.median(contrast) > 180
+    assert np.quantile(contrast, 0.01) > 90
+
+
+def test_object_size_follows_its_class(shapes):
+    """Masks of a class have the share of a disc's pixels that their areas have."""
+    mean = [shapes.masks_train[shapes.y_train == k].sum(axis=(1, 2)).mean() for k in range(10)]
+    disc = CLASSES.index("disc")
+    for k, name in enumerate(CLASSES):
+        assert mean[k] / mean[disc] == pytest.approx(area(name) / area("disc"), rel=0.12)
+
+
+def test_position_of_the_object_varies(shapes):
+    rows, columns = np.arange(32)[:, None], np.arange(32)[None, :]
+    filled = shapes.masks_train.sum(axis=(1, 2))
+    for axis in (rows, columns):
+        centre = (shapes.masks_train * axis).sum(axis=(1, 2)) / filled
+        assert centre.min() < 10
+        assert centre.max() > 21
+        assert centre.mean() == pytest.approx(15.5, abs=0.6)
+
+
+def test_seed_and_split_decide_the_images():
+    a = make_shapes(40, 20, seed=3)
+    assert a.fingerprint == make_shapes(40, 20, seed=3).fingerprint
+    assert a.fingerprint != make_shapes(40, 20, seed=4).fingerprint
+    assert not np.array_equal(draw_shapes(20, 3, 0)[0], draw_shapes(20, 3, 1)[0])
+    assert a.masks_train is not None
+    assert len(a.masks_train) == 40
+    assert len(a.y_test) == 20
+
+
+def test_other_sizes_are_balanced_and_bad_ones_refused():
+    assert np.bincount(draw_shapes(25, 0, 0)[1]).tolist() == [3] * 5 + [2] * 5
+    for arguments in ((0, 0, 0), (10, -1, 0)):
+        with pytest.raises(DataError, match="cannot draw"):
+            draw_shapes(*arguments)
