@@ -14,6 +14,7 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from snakemake.utils import min_version, validate
@@ -31,6 +32,24 @@ if not workflow.config_settings.configfiles:
     configfile: str(ROOT / "configs" / "smoke.yaml")
 
 
+
+def typed(value):
+    """Snakemake leaves what is inside the lists and mappings of --config as text."""
+    if isinstance(value, dict):
+        return {key: typed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [typed(item) for item in value]
+    if value in ("true", "false"):
+        return value == "true"
+    for kind in (int, float):
+        with suppress(TypeError, ValueError):
+            return kind(value) if isinstance(value, str) else value
+    return value
+
+
+for key in workflow.config_settings.config or ():
+    if isinstance(config[key], (dict, list)):
+        config[key] = typed(config[key])
 try:
     STUDY = load_study(config)
 except SenetError as error:

@@ -204,9 +204,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         raise SenetError(f"--batch-size is {arguments.batch_size}; it must be at least 1")
     if record and record.num_val:
         dataset = hold_out(dataset, record.num_val)
-    setup = Setup.choose(
-        device=arguments.device, precision="fp32", compile="off", threads=0, images=0, macs=0
-    )
+    setup = Setup.choose(device=arguments.device, precision="fp32", compile="off", threads=0)
     model = model.to(setup.device, memory_format=torch.channels_last)
     logits = predict(
         model, dataset.x_test, spec.mean, spec.std, batch_size=arguments.batch_size
@@ -257,9 +255,7 @@ def _profile(arguments: argparse.Namespace) -> None:
         profile = profile_model(create_model(name), size)
         shape = "x".join(map(str, size))
         with_bias = profile.macs + profile.bias_adds
-        rows.append(
-            [name, f"{profile.num_params:,}", f"{profile.macs:,}", f"{with_bias:,}", shape]
-        )
+        rows.append([name, f"{profile.num_params:,}", f"{profile.macs:,}", f"{with_bias:,}", shape])
     head = ["model", "parameters", "MACs", "MACs + bias", "input"]
     _print_table(head, rows, right=(1, 2, 3))
     print(

@@ -6,7 +6,9 @@ a function of (seed, epoch), so that a step depends on nothing but its number an
 
 # Legend: N images of a batch, H height, W width, C channels, K classes.
 
-import shutil
+import contextlib
+import ctypes
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,10 +23,7 @@ from senet_lib.errors import RecipeError, unknown
 from senet_lib.recipe import COMPILE_MODES, DEVICES, PRECISIONS, Recipe, learning_rate
 
 WARM_UP_STEPS = 10
-# What compiling costs on a CPU, and what it saves for each image and multiply-accumulate of its
-# forward pass; measured with res2net29 and resnet18 in bf16 on two cores.
-COMPILE_SECONDS = 75.0
-SAVED_SECONDS_PER_MAC = 2e-11
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,18 +43,14 @@ class Setup:
     threads: int
 
     @classmethod
-    def choose(
-        cls, *, device: str, precision: str, compile: str, threads: int, images: int, macs: int
-    ) -> "Setup":
-        """Replace each "auto" by what suits this machine and amount of work.
+    def choose(cls, *, device: str, precision: str, compile: str, threads: int) -> "Setup":
+        """Replace each "auto" by what suits this machine.
 
         Args:
             device: auto, cpu or cuda.
             precision: auto, fp32 or bf16.
-            compile: auto, on or off.
+            compile: auto, on or off; auto compiles on a GPU alone.
             threads: CPU threads, 0 for as many as torch takes by itself.
-            images: images still to be trained on, over all epochs.
-            macs: multiply-accumulates of one image's forward pass.
         """
         for kind, value, known in (
             ("device", device, DEVICES),
@@ -77,7 +72,8 @@ class Setup:
         return cls(
             device=device,
             precision=precision,
-            compile=compile == "on" or (compile == "auto" and _compile_pays(device, images * macs)),
+            # On a CPU compiling takes a minute or more, and its batch norm is slower than torch's.
+            compile=compile == "on" or (compile == "auto" and device == "cuda"),
             threads=torch.get_num_threads(),
         )
 
@@ -89,11 +85,17 @@ def _bf16_is_fast(device: str) -> bool:
     return bool(supported and supported())
 
 
-def _compile_pays(device: str, work: int) -> bool:
-    if device == "cuda":
-        return True
-    has_compiler = any(shutil.which(name) for name in ("g++", "c++", "clang++"))
-    return has_compiler and work * SAVED_SECONDS_PER_MAC > COMPILE_SECONDS
+def keep_freed_memory() -> None:
+    """Let the process keep the memory it frees, instead of asking the system for it at each step.
+
+    A step allocates and frees the same large tensors as the one before; with glibc's defaults each
+    of them is mapped, cleared page by page and unmapped again. Without effect elsewhere.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            mallopt = ctypes.CDLL("libc.so.6").mallopt
+            mallopt(M_MMAP_MAX, 0)
+            mallopt(M_TRIM_THRESHOLD, -1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +130,7 @@ class Engine:
     def __init__(
         self, model: nn.Module, dataset: Dataset, recipe: Recipe, seed: int, setup: Setup
     ) -> None:
+        keep_freed_memory()
         self.recipe, self.seed, self.setup = recipe, seed, setup
         self.device = torch.device(setup.device)
         self.model = model.to(self.device, memory_format=torch.channels_last)
@@ -184,7 +187,7 @@ class Engine:
             after_step(step + 1)
         self.stop_clock()
         return EpochResult(
-            step_losses=self.step_losses.cpu(),
+            step_losses=self.step_losses.cpu().clone(),
             train_error=self.num_wrong.item() / (self.steps_per_epoch * self.batch_size),
             lr=lr,
         )

@@ -172,11 +172,7 @@ def fit(
         position = Position(**state["position"]) if state else Position(started=_now())
         if state and precision == "auto":
             precision = state["precision"]
-        left = (job.recipe.epochs - position.epoch) * len(job.dataset.x_train)
-        setup = Setup.choose(
-            device=device, precision=precision, compile=compile, threads=threads,
-            images=left, macs=job.macs,
-        )  # fmt: skip
+        setup = Setup.choose(device=device, precision=precision, compile=compile, threads=threads)
         torch.manual_seed(seed)
         engine = Engine(job.spec.build(), job.dataset, job.recipe, seed, setup)
         if state:

@@ -1,0 +1,153 @@
+"""Figures: what is drawn, and that it is described."""
+
+import io
+
+import numpy as np
+import pytest
+from fake_runs import make_run
+
+from senet_lib import plots
+from senet_lib.display import show
+from senet_lib.recipe import Recipe
+
+MODELS = ["resnet20", "se_resnet20", "res2net29", "se_res2net29", "se_res2net29_last"]
+
+
+@pytest.fixture
+def runs(tmp_path):
+    errors = {
+        ("resnet20", 0): 0.5,
+        ("resnet20", 1): 0.6,
+        ("se_resnet20", 0): 0.4,
+        ("se_resnet20", 1): 0.45,
+        ("res2net29", 0): 0.3,
+    }
+    return [make_run(tmp_path, model, seed, e) for (model, seed), e in errors.items()]
+
+
+@pytest.mark.parametrize(
+    ("model", "family", "variant"),
+    [
+        ("resnet20", "resnet20", "plain"),
+        ("se_resnet20", "resnet20", "se"),
+        ("se_res2net29_last", "res2net29", "se last"),
+        ("resnet20 (attention=eca)", "resnet20", "attention=eca"),
+        ("se_wrn16_8", "wrn16_8", "se"),
+    ],
+)
+def test_a_variant_belongs_to_its_plain_network(model, family, variant):
+    models = [*MODELS, "wrn16_8", "se_wrn16_8", "resnet20 (attention=eca)"]
+    assert plots.family(model, models) == family
+    assert plots.variant(model, models) == variant
+
+
+def test_equal_variants_look_the_same_in_every_family():
+    look = plots.looks(MODELS)
+    assert look["resnet20"] == look["res2net29"]
+    assert look["se_resnet20"] == look["se_res2net29"]
+    assert len({look[m].color for m in ("resnet20", "se_resnet20", "se_res2net29_last")}) == 3
+    assert len({look[m].marker + look[m].fill for m in ("resnet20", "se_resnet20")}) == 2
+
+
+def test_groups_keep_families_together_with_the_plain_network_first(tmp_path):
+    names = ["se_resnet20", "res2net29", "resnet20", "se_res2net29"]
+    groups = plots.by_model([make_run(tmp_path, name, 0, 0.5) for name in names])
+    assert list(groups) == ["resnet20", "se_resnet20", "res2net29", "se_res2net29"]
+
+
+def test_seed_points_draws_every_seed_and_the_mean(runs):
+    figure = plots.seed_points(runs)
+    (axes,) = figure.axes
+    drawn = {tuple(np.round(line.get_xdata(), 6)) for line in axes.lines}
+    assert (50.0, 60.0) in drawn  # the two seeds of resnet20
+    assert (55.0, 55.0) in drawn  # the bar at their mean
+    assert [text.get_text() for text in axes.get_yticklabels()] == [
+        "resnet20",
+        "se_resnet20",
+        "res2net29",
+    ]
+    assert "resnet20: mean 55.00 (single seeds 50.00, 60.00)" in figure.get_label()
+
+
+def test_learning_curves_have_a_panel_a_family_and_the_mean_of_the_seeds(runs):
+    figure = plots.learning_curves(runs, column="test_error")
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["resnet20", "res2net29"]
+    thick = [line for line in figure.axes[0].lines if line.get_linewidth() == 2]
+    assert [list(np.round(line.get_ydata(), 6)) for line in thick] == [[110, 55], [85, 42.5]]
+    assert len(figure.axes[0].lines) == 2 * (2 + 1)
+    assert "resnet20 from 110 to 55" in figure.get_label()
+
+
+def test_a_single_seed_is_drawn_once(runs):
+    assert len(plots.learning_curves(runs).axes[1].lines) == 1
+
+
+def test_cost_error_places_the_means(runs):
+    figure = plots.cost_error(runs)
+    large = [line for line in figure.axes[0].lines if line.get_markersize() == 8]
+    places = {(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in large}
+    assert {(round(x, 6), round(y, 6)) for x, y in places} == {
+        (45.6, 55.0),
+        (45.6, 42.5),
+        (45.6, 30.0),
+    }
+
+
+def test_long_histories_and_many_families_fit(tmp_path):
+    names = ("resnet20", "resnet32", "resnet44", "wrn16_8", "se_wrn16_8")
+    long = Recipe(epochs=40)
+    runs = [
+        make_run(tmp_path, n, 0, 0.01, recipe=long, macs=10**7 * 4**i) for i, n in enumerate(names)
+    ]
+    figure = plots.learning_curves(runs, column="train_loss")
+    assert [axes.axison for axes in figure.axes] == [True] * 4
+    assert plots.cost_error(runs).axes[0].get_xscale() == "log"
+
+
+def test_run_curves_scale_errors_to_percent(runs):
+    loss, error = plots.run_curves(runs[0]).axes
+    assert list(loss.lines[1].get_ydata()) == pytest.approx([1.4, 0.7])
+    assert list(error.lines[1].get_ydata()) == pytest.approx([100, 50])
+
+
+def test_confusion_shows_shares_of_the_true_class():
+    figure = plots.confusion(np.array([[3, 1], [0, 0]]), ["cat", "dog"])
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == ["75", "25"]
+    assert "cat 75, dog 0" in figure.get_label()
+    assert not plots.confusion(np.eye(100, dtype=int), list(map(str, range(100)))).axes[0].texts
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_mistakes_take_any_number_of_images(count):
+    images = np.zeros((count, 32, 32, 3), np.uint8)
+    figure = plots.mistakes(images, [f"cat\ntaken for dog ({i} %)" for i in range(count)])
+    assert sum(len(axes.images) for axes in figure.axes) == count
+    assert figure.get_label()
+
+
+def test_figures_are_shown_as_reproducible_svg_with_their_description(runs, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda *a, **k: shown.append((a[0], k)))
+    show(plots.seed_points(runs))
+    show(plots.seed_points(runs))
+    (data, options), (again, _) = shown
+    assert data["image/svg+xml"] == again["image/svg+xml"]
+    assert options["metadata"]["image/svg+xml"]["alt"] == data["text/plain"]
+    assert "mean 55.00" in data["text/plain"]
+
+
+def test_a_figure_without_a_description_is_refused():
+    from matplotlib.figure import Figure
+
+    with pytest.raises(ValueError, match="description"):
+        show(Figure())
+
+
+def test_the_style_does_not_leak(runs):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    plots.seed_points(runs).savefig(io.BytesIO())
+    assert dict(matplotlib.rcParams) == before

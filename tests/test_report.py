@@ -1,0 +1,374 @@
+"""The report: numbers by hand, runs that are missing, and a page that needs nothing but itself."""
+
+import json
+import math
+import re
+import shlex
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+from fake_runs import RECIPE, make_run, settings
+
+from senet_lib import report
+from senet_lib.cli import _parser, _train_settings
+from senet_lib.collect import collect, train_command
+from senet_lib.diagnosis import confident_mistakes, confusion_matrix, run_answer, run_facts
+from senet_lib.display import Link, Table, escape
+from senet_lib.errors import RecordError
+from senet_lib.notebook import execute
+from senet_lib.page import render, slug
+from senet_lib.recipe import Recipe, load_study
+
+# Numbers
+
+
+def test_leaderboard_is_mean_and_standard_deviation_over_seeds(tmp_path):
+    runs = [make_run(tmp_path, "resnet20", s, e) for s, e in enumerate((0.50, 0.54, 0.58))]
+    runs.append(make_run(tmp_path, "se_resnet20", 0, 0.40))
+    table = report.leaderboard(runs)
+    assert list(table["model"]) == ["se_resnet20", "resnet20"]
+    assert list(table["n"]) == [1, 3]
+    assert table["mean_error"].tolist() == pytest.approx([0.40, 0.54])
+    assert math.isnan(table["sd_error"][0])
+    assert table["sd_error"][1] == pytest.approx(0.04)  # sqrt((0.04**2 + 0 + 0.04**2) / 2)
+    assert table["errors"][1] == {0: 0.50, 1: 0.54, 2: 0.58}
+
+
+def test_differences_are_paired_on_the_seeds_both_have(tmp_path):
+    runs = [make_run(tmp_path, "resnet20", s, e) for s, e in ((0, 0.5), (1, 0.7), (2, 0.9))]
+    runs += [make_run(tmp_path, "se_resnet20", s, e) for s, e in ((1, 0.6), (2, 0.7), (3, 0.1))]
+    (row,) = report.paired_differences(runs).to_dict("records")
+    assert (row["plain"], row["model"], row["n"]) == ("resnet20", "se_resnet20", 2)
+    assert row["differences"] == pytest.approx({1: -0.1, 2: -0.2})
+    assert row["mean"] == pytest.approx(-0.15)
+    assert row["sd"] == pytest.approx(0.1 / math.sqrt(2))
+
+
+@pytest.mark.parametrize(
+    ("differences", "says"),
+    [
+        ([], "no seed in common"),
+        ([-0.1], "n = 1: too few seeds to decide"),
+        ([-0.1, -0.2], "n = 2: too few seeds to decide"),
+        ([-0.1, -0.2, -0.3], "lower in all 3; by chance alone 1 time in 4"),
+        ([0.1, 0.2, 0.3, 0.1], "higher in all 4; by chance alone 1 time in 8"),
+        ([0.1, -0.2, 0.0], "lower in 1 of 3, higher in 1: undecided"),
+    ],
+)
+def test_a_verdict_says_no_more_than_the_seeds_allow(differences, says):
+    assert report.verdict(differences) == says
+
+
+def test_the_coins_chance_is_right():
+    outcomes = 2**5
+    equal = sum(bin(i).count("1") in (0, 5) for i in range(outcomes))
+    assert f"1 time in {outcomes // equal}" in report.verdict([-1] * 5)
+
+
+def test_confusion_matrix_and_mistakes_by_hand():
+    import numpy as np
+
+    logits = np.array([[2, 0], [0, 1], [3, 0], [0, 9]], np.float32)
+    labels = np.array([0, 0, 1, 1])
+    assert confusion_matrix(logits, labels).tolist() == [[1, 1], [1, 1]]
+    worst = confident_mistakes(logits, labels, 5)
+    assert [(m.index, m.true, m.predicted) for m in worst] == [(2, 1, 0), (1, 0, 1)]
+    assert worst[0].confidence == pytest.approx(1 / (1 + math.exp(-3)))
+    assert len(confident_mistakes(logits, labels, 1)) == 1
+
+
+def test_the_answer_of_a_run_takes_its_numbers_from_the_run(tmp_path):
+    run = make_run(tmp_path, "resnet20", 3, 0.10)  # 20 of 200 wrong, 5 of each class
+    text = run_answer(run).markdown
+    assert "10.00 %" in text
+    assert "200 test images" in text
+    assert "75.00 %" in text  # four equal classes
+    assert "10 % of its images" in text
+    facts = repr(run_facts(run))
+    assert "1,234,567" in facts
+    assert "45,600,000" in facts
+
+
+# Which runs are compared
+
+
+def write(path: Path, content: dict) -> str:
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """A study of 2 models and 3 seeds: one run finished, and one of each way not to be."""
+    root = tmp_path / "runs"
+    make_run(root, "resnet20", 0, 0.5)
+    make_run(root, "se_resnet20", 0, 0.4, recipe=Recipe(epochs=9, batch_size=32, lr=0.05))
+    failed, unfinished = root / "demo/resnet20/seed1", root / "demo/se_resnet20/seed1"
+    for folder in (failed, unfinished):
+        folder.mkdir(parents=True)
+    failure = {"error": "NonFiniteLossError", "message": "the <loss> is not finite", "cell": 3}
+    (failed / "failed.json").write_text(json.dumps(failure))
+    (failed / "train.partial.ipynb").write_text("{}")
+    (unfinished / "checkpoint.pt").write_bytes(b"")
+    unreadable = root / "demo/se_resnet20/seed2"
+    unreadable.mkdir()
+    (unreadable / "record.json").write_text('{"status": "finished"')
+    logs = tmp_path / "logs/demo"
+    logs.mkdir(parents=True)
+    (logs / "resnet20-seed1.log").write_text("what was printed")
+    config = write(tmp_path / "demo.yaml", settings(seeds=[0, 1, 2]))
+    return tmp_path, config
+
+
+def collect_broken(broken, **changes):
+    folder, config = broken
+    options = {"config": config, "runs_root": folder / "runs", "page_folder": folder / "page"}
+    return collect("demo", **{**options, "logs_root": folder / "logs", **changes})
+
+
+def test_every_run_that_is_not_compared_is_named_with_its_state(broken):
+    study = collect_broken(broken)
+    assert [(r.model, r.seed) for r in study.runs] == [("resnet20", 0)]
+    states = {(p.model, p.seed): p.state for p in study.problems}
+    assert states == {
+        ("resnet20", 1): "failed",
+        ("resnet20", 2): "missing",
+        ("se_resnet20", 0): "set aside",
+        ("se_resnet20", 1): "unfinished",
+        ("se_resnet20", 2): "unreadable",
+    }
+    reasons = {p.seed: p.reason for p in study.problems if p.model == "se_resnet20"}
+    assert reasons[0] == "made with another recipe: epochs 9, not 2"
+    assert study.num_wanted == 6
+
+
+def test_the_page_names_problems_with_commands_and_links(broken):
+    html = report.problem_table(collect_broken(broken))._repr_html_()
+    assert "NonFiniteLossError: the &lt;loss&gt; is not finite" in html
+    assert 'href="../runs/demo/resnet20/seed1/train.partial.ipynb"' in html
+    assert 'href="../logs/demo/resnet20-seed1.log"' in html
+    text = re.sub(r"</?span>", "", html)
+    assert f"senet train --config {broken[1]} --model resnet20 --seed 2" in text
+
+
+def test_a_study_with_nothing_finished_still_has_a_report(tmp_path):
+    config = write(tmp_path / "demo.yaml", settings())
+    study = collect(config=config, runs_root=tmp_path / "runs")
+    assert "0 of 4 runs" in report.summary(study).markdown
+    assert len(study.problems) == 4
+    for table in ("leaderboard_table", "pair_table", "run_table", "provenance_table"):
+        assert "<table" not in getattr(report, table)(study)._repr_html_()
+
+
+def test_recipes_are_never_mixed(tmp_path):
+    make_run(tmp_path, "resnet20", 0, 0.5)
+    make_run(tmp_path, "se_resnet20", 0, 0.4, recipe=Recipe(epochs=9))
+    with pytest.raises(RecordError, match=r"mixes 2 recipes or datasets .*9 epochs"):
+        collect("demo", runs_root=tmp_path)
+
+
+def test_data_are_never_mixed(tmp_path):
+    make_run(tmp_path, "resnet20", 0, 0.5)
+    make_run(tmp_path, "se_resnet20", 0, 0.4, data_fingerprint="cd" * 32)
+    with pytest.raises(RecordError, match="mixes 2"):
+        collect("demo", runs_root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"data": "cifar10"}, "trained on cifar10, not shapes"),
+        ({"num_val": 50, "evaluated_on": "val"}, "evaluated on 50 held-out training images"),
+        ({"overrides": {"reduction": 8}}, "another network: reduction=8"),
+    ],
+)
+def test_runs_of_other_data_splits_and_networks_are_set_aside(tmp_path, change, reason):
+    make_run(tmp_path, "resnet20", 0, 0.5, **change)
+    study = collect(config=json.dumps(settings()), runs_root=tmp_path)
+    assert not study.runs
+    assert reason in {p.reason for p in study.problems}
+
+
+def test_a_run_outside_the_settings_is_set_aside_and_needs_no_command(tmp_path):
+    make_run(tmp_path, "resnet32", 0, 0.5)
+    study = collect(config=json.dumps(settings(models=["resnet20"], seeds=[0])), runs_root=tmp_path)
+    assert {(p.model, p.state, bool(p.command)) for p in study.problems} == {
+        ("resnet20", "missing", True),
+        ("resnet32", "set aside", False),
+    }
+
+
+def test_without_settings_whatever_is_found_is_reported(tmp_path):
+    make_run(tmp_path, "resnet20", 0, 0.5)
+    study = collect("demo", runs_root=tmp_path)
+    assert len(study.runs) == study.num_wanted == 1
+    with pytest.raises(RecordError, match="name a study"):
+        collect(runs_root=tmp_path)
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_the_command_for_a_missing_run_makes_that_very_run(tmp_path, as_file):
+    recipe = {"epochs": 7, "schedule": [3, 5], "nesterov": True, "weight_decay": 5e-4, "lr": 0.2}
+    content = settings(recipe=recipe, data="cifar100")
+    config = write(tmp_path / "s.yaml", content) if as_file else json.dumps(content)
+    command = shlex.split(train_command(load_study(content), config, "se_resnet20", 1))
+    assert command[:2] == ["senet", "train"]
+    arguments = _parser().parse_args(command[1:])
+    asked = _train_settings(arguments)
+    assert asked["recipe"] == Recipe.from_dict(recipe)
+    assert (asked["data"], asked["study"]) == ("cifar100", "demo")
+    assert (arguments.model, arguments.seed) == ("se_resnet20", 1)
+
+
+# Tables and pages
+
+
+def test_tables_escape_what_they_show():
+    import pandas as pd
+
+    frame = pd.DataFrame([{"a": "<b>", "n": "1", "l": Link("x&y", 'p"q')}])
+    html = Table(frame, "caption <i>", text_columns=("a",))._repr_html_()
+    assert "<b>" not in html
+    assert "<i>" not in html
+    assert '<td class="number">1</td>' in html
+    assert '<a href="p&quot;q">x&amp;y</a>' in html
+
+
+def test_escaped_text_is_shown_as_it_stands():
+    from nbconvert.filters import markdown2html
+
+    text = "se_res2net29_last *x* <script>alert(1)</script> [a](b) `c`"
+    html = markdown2html(escape(text))
+    assert "<script" not in html
+    assert "<em>" not in html
+    assert "<a " not in html
+
+
+class Page(HTMLParser):
+    """What a browser would load from, link to and show of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags, self.loads, self.links, self.images, self.ids = set(), [], [], [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.tags.add(tag)
+        self.ids |= {values["id"]} if "id" in values else set()
+        if tag == "img":
+            self.images.append(values)
+        if tag == "a":
+            self.links.append(values.get("href", ""))
+        elif "href" in values or "src" in values:
+            self.loads.append(values.get("src") or values.get("href"))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The report of a study with a finished pair, a failed and a missing run."""
+    folder = tmp_path_factory.mktemp("report")
+    root = folder / "runs"
+    for model, seed, error in (
+        ("resnet20", 0, 0.5),
+        ("resnet20", 1, 0.52),
+        ("se_resnet20", 0, 0.45),
+    ):
+        run = make_run(root, model, seed, error)
+        (run.path / "train.html").write_text("<p>page</p>")
+    failed = root / "demo/se_resnet20/seed1"
+    failed.mkdir(parents=True)
+    (failed / "failed.json").write_text(json.dumps({"error": "OSError", "message": "no space"}))
+    config = write(folder / "demo.yaml", settings(seeds=[0, 1, 2]))
+    page = folder / "reports/demo/index.html"
+    values = {"study": "demo", "config": config, "runs_root": root, "page_folder": page.parent}
+    execute("report", page.with_name("report.ipynb"), values, html=page)
+    return page
+
+
+def test_the_page_loads_nothing(built):
+    text = built.read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.loads
+    assert all(source.startswith("data:image/") for source in page.loads)
+    assert not page.tags & {"script", "link", "iframe", "object"}
+    assert "@import" not in text
+    assert not re.search(r"url\(\s*['\"]?http", text)
+
+
+def test_every_image_of_the_page_is_described(built):
+    images = Page(built.read_text(encoding="utf-8")).images
+    assert len(images) >= 4
+    assert all(len(image["alt"]) > 40 for image in images)
+
+
+def test_links_of_the_page_lead_somewhere(built):
+    page = Page(built.read_text(encoding="utf-8"))
+    assert "#missing-and-failed-runs" in page.links
+    for link in page.links:
+        if link.startswith("#"):
+            assert link[1:] in page.ids
+        else:
+            assert not Path(link).is_absolute()
+            assert (built.parent / link).is_file()
+    assert any(link.endswith("resnet20/seed0/train.html") for link in page.links)
+
+
+def test_the_page_shows_results_and_problems_and_no_code(built):
+    text = built.read_text(encoding="utf-8")
+    words = re.sub(r"<[^>]+>", "", text)
+    assert "3 of 6 runs have finished" in words
+    assert "seed 0: 50.00, seed 1: 52.00" in words
+    assert "n = 1: too few seeds to decide" in words
+    assert "OSError: no space" in words
+    assert words.count("senet train --config") == 3
+    assert "from senet_lib import" not in words
+    assert "Traceback" not in words
+
+
+@pytest.mark.browser
+def test_the_page_in_a_browser_fits_a_phone_and_asks_for_nothing(built):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not chromium:
+        pytest.skip("Chromium is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 800})
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(built.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.evaluate("[...document.images].every(i => i.naturalWidth > 100)")
+        assert [url for url in asked if not url.startswith("data:")] == [built.as_uri()]
+        browser.close()
+
+
+def test_a_notebook_with_code_is_shown_with_it(tmp_path):
+    import nbformat
+
+    notebook = nbformat.v4.new_notebook()
+    output = nbformat.v4.new_output("stream", text="Epoch 1\n")
+    cell = nbformat.v4.new_code_cell("value = 1", outputs=[output])
+    notebook.cells = [nbformat.v4.new_markdown_cell("# Does a & b hold?"), cell]
+    nbformat.write(notebook, tmp_path / "x.ipynb")
+    text = render(tmp_path / "x.ipynb")
+    assert "<title>Does a &amp; b hold?</title>" in text
+    assert "Epoch 1" in text
+    assert "value" in re.sub(r"<[^>]+>", "", text)
+    assert "<nav" not in text
+
+
+def test_slugs_are_plain():
+    assert slug("Where the numbers &amp; bounds come from") == "where-the-numbers-bounds-come-from"
+
+
+def test_fake_runs_are_what_the_code_reads(tmp_path):
+    run = make_run(tmp_path, "resnet20", 0, 0.25)
+    logits, labels = run.test_logits()
+    assert (logits.argmax(1) != labels).mean() == 0.25
+    assert run.history["test_error"].iloc[-1] == 0.25
+    assert run.recipe_id == RECIPE.id

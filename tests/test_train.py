@@ -1,0 +1,311 @@
+"""Training: determinism, stopping and resuming, and what a run leaves behind."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from senet_lib.augment import crop_flip, draw_epoch, normalise, pad_images
+from senet_lib.checkpoint import CHECKPOINT, WEIGHTS, load_network
+from senet_lib.data import load_data
+from senet_lib.engine import Engine, Setup
+from senet_lib.errors import NonFiniteLossError, RecipeError, RunExistsError, UnknownNameError
+from senet_lib.models import create_model
+from senet_lib.recipe import Recipe, learning_rate
+from senet_lib.records import RECORD, load_run
+from senet_lib.train import RunStopped, fit
+
+RECIPE = Recipe(epochs=2, batch_size=32, lr=0.05, lr_policy="one_cycle")
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory, shapes):
+    """A file with the first 192 training and 64 test images of shapes."""
+    path = tmp_path_factory.mktemp("data") / "small.npz"
+    np.savez(
+        path,
+        x_train=shapes.x_train[:192],
+        y_train=shapes.y_train[:192].astype(np.uint8),
+        x_test=shapes.x_test[:64],
+        y_test=shapes.y_test[:64].astype(np.uint8),
+    )
+    return str(path)
+
+
+@pytest.fixture
+def train(small_data, tmp_path):
+    """Calls fit on the small data in fp32, in a folder of this test."""
+
+    def call(folder="run", **changes):
+        settings = {
+            "model": "resnet20",
+            "recipe": RECIPE,
+            "data": small_data,
+            "out": tmp_path / folder,
+            "device": "cpu",
+            "precision": "fp32",
+            "compile": "off",
+            "progress": "none",
+        }
+        return fit(**(settings | changes))
+
+    return call
+
+
+def weights(folder):
+    model, _ = load_network(folder / WEIGHTS)
+    return model.state_dict()
+
+
+def assert_same_weights(a, b):
+    first, second = weights(a), weights(b)
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+def test_a_run_leaves_a_whole_record(train, small_data):
+    record = train()
+    assert record == load_run(record.path)
+    names = {path.name for path in record.path.iterdir()}
+    assert names == {"record.json", "history.csv", "test_logits.npz", "weights.safetensors"}
+    assert record.status == "finished"
+    assert (record.num_params, record.macs) == (272_474, 40_813_184)
+    assert record.protocol == "custom"
+    assert record.recipe == RECIPE.to_dict()
+    assert record.wall_seconds > 0
+    assert record.peak_memory_mib > 0
+    history = record.history
+    assert list(history.epoch) == [1, 2]
+    assert history.test_error.iloc[-1] == record.test_error
+    logits, labels = record.test_logits()
+    assert logits.shape == (64, 10)
+    assert labels.tolist() == load_data(small_data).y_test.tolist()
+    assert float((logits.argmax(1) != labels).mean()) == record.test_error
+
+
+def test_the_same_seed_gives_the_identical_loss_trace(train):
+    traces = {"a": [], "b": [], "c": []}
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        train(
+            name,
+            seed=seed,
+            on_epoch=lambda history, result, name=name: traces[name].append(result.step_losses),
+        )
+    a, b, c = (torch.cat(traces[name]) for name in "abc")
+    assert a.shape == (2 * 6,)
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+def test_losses_equal_those_of_a_loop_written_plainly(train, small_data):
+    """The paper's update, written out: crop, flip, normalise, SGD with momentum and decay."""
+    recipe = dataclasses.replace(RECIPE, lr_policy="step", schedule=(1,), epochs=2)
+    trace = []
+    train(recipe=recipe, seed=5, on_epoch=lambda history, result: trace.append(result.step_losses))
+    data = load_data(small_data)
+    torch.manual_seed(5)
+    model = create_model("resnet20")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
+    padded = pad_images(torch.from_numpy(data.x_train), 4)
+    labels = torch.from_numpy(data.y_train)
+    losses = []
+    for epoch in range(2):
+        plan = draw_epoch(192, 5, epoch, 4, 0.5)
+        for step in range(6):
+            rows = slice(32 * step, 32 * step + 32)
+            index = plan.order[rows]
+            images = crop_flip(
+                padded, index, plan.offset_y[rows], plan.offset_x[rows], plan.flipped[rows]
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, 6 * epoch + step, 6)
+            optimizer.zero_grad()
+            images = normalise(images, data.mean, data.std).contiguous()
+            loss = F.cross_entropy(model(images), labels[index])
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    # The layout of the images differs, so rounding does; it grows from step to step.
+    assert torch.cat(trace)[:4].tolist() == pytest.approx(losses[:4], abs=1e-5)
+    assert torch.cat(trace).tolist() == pytest.approx(losses, abs=2e-2)
+
+
+def test_a_finished_run_is_not_trained_again(train):
+    first = train()
+    before = (first.path / WEIGHTS).stat().st_mtime_ns
+    assert train() == first
+    assert train(precision="auto") == first
+    assert (first.path / WEIGHTS).stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"recipe": dataclasses.replace(RECIPE, epochs=3)}, "epochs: 2 there, 3 asked"),
+        ({"seed": 1}, "seed: 0 there, 1 asked"),
+        ({"model": "se_resnet20"}, "model: resnet20 there, se_resnet20 asked"),
+        ({"precision": "bf16"}, "precision: fp32 there, bf16 asked"),
+        ({"num_val": 10}, "num_val: 0 there, 10 asked"),
+    ],
+)
+def test_a_folder_with_another_run_is_refused(train, change, message):
+    first = train()
+    with pytest.raises(RunExistsError, match=message):
+        train(**change)
+    assert load_run(first.path) == first
+
+
+class StopAfter:
+    """Raises KeyboardInterrupt-like stop requests by sending SIGINT at one epoch's end."""
+
+    def __init__(self, epochs):
+        self.epochs = epochs
+
+    def __call__(self, history, result):
+        if len(history) == self.epochs:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupt_stops_at_a_checkpoint_and_the_rest_is_bit_identical(train, tmp_path):
+    whole = train("whole")
+    with pytest.raises(RunStopped, match=r"SIGINT.*epoch 2 of 2 after step 0"):
+        train("parts", on_epoch=StopAfter(1))
+    assert (tmp_path / "parts" / CHECKPOINT).is_file()
+    assert not (tmp_path / "parts" / RECORD).exists()
+    with pytest.raises(RunExistsError, match="lr: 0.05 there, 0.1 asked"):
+        train("parts", recipe=dataclasses.replace(RECIPE, lr=0.1))
+    parts = train("parts")
+    assert not (tmp_path / "parts" / CHECKPOINT).exists()
+    assert_same_weights(whole.path, parts.path)
+    assert list(parts.history.test_error) == list(whole.history.test_error)
+
+
+def test_a_time_limit_stops_in_mid_epoch_and_the_rest_is_bit_identical(train, tmp_path):
+    whole = train("whole")
+    stops = 0
+    for _ in range(40):
+        try:
+            parts = train("parts", max_minutes=1e-6)
+            break
+        except RunStopped as stopped:
+            stops += 1
+            assert "time limit" in str(stopped)
+    assert stops == 11  # one after each of the 12 steps but the last
+    assert_same_weights(whole.path, parts.path)
+
+
+def test_sigkill_in_mid_epoch_loses_nothing(train, small_data, tmp_path):
+    whole = train("whole")
+    code = f"""
+from senet_lib.recipe import Recipe
+from senet_lib.train import fit
+import torch; torch.set_num_threads({torch.get_num_threads()})
+fit(model="resnet20", recipe=Recipe.from_dict({RECIPE.to_dict()!r}), data={small_data!r},
+    out={str(tmp_path / "killed")!r}, device="cpu", precision="fp32", compile="off",
+    progress="none", checkpoint_minutes=0)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code])
+    checkpoint = tmp_path / "killed" / CHECKPOINT
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    step = torch.load(checkpoint)["position"]["step"]
+    assert 0 < step < 6
+    assert_same_weights(whole.path, train("killed").path)
+
+
+def test_two_processes_cannot_train_in_one_folder(train, tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(RunExistsError, match="being trained by another process"):
+            train()
+    assert train().status == "finished"
+
+
+def test_a_diverging_loss_ends_the_run_and_names_the_step(train, tmp_path):
+    with pytest.raises(NonFiniteLossError, match=r"epoch 1, step \d+") as caught:
+        train(recipe=dataclasses.replace(RECIPE, lr=1e20, lr_policy="step", weight_decay=1.0))
+    assert caught.value.epoch == 1
+    assert not (tmp_path / "run" / RECORD).exists()
+
+
+def test_validation_images_come_out_of_the_training_set(train, small_data):
+    record = train(num_val=48)
+    assert (record.evaluated_on, record.num_val) == ("val", 48)
+    logits, labels = record.test_logits()
+    assert len(logits) == len(labels) == 48
+
+
+def test_mistakes_are_refused_before_anything_is_written(train, tmp_path):
+    with pytest.raises(UnknownNameError, match="did you mean.*resnet20"):
+        train(model="resnet2")
+    with pytest.raises(UnknownNameError, match="unknown dataset"):
+        train(data="cifar11")
+    with pytest.raises(RecipeError, match="seed is -1"):
+        train(seed=-1)
+    with pytest.raises(RecipeError, match="max_minutes"):
+        train(max_minutes=0)
+    with pytest.raises(RecipeError, match="threads"):
+        train(threads=-1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_epoch_line_has_the_first_sources_form(train, capsys):
+    record = train(progress="log")
+    lines = capsys.readouterr().out.splitlines()
+    last = record.history.iloc[-1]
+    accuracy = 100 * (1 - last.test_error)
+    assert lines[-1] == f"Epoch 2 - Loss: {last.train_loss:.2f} | Test Acc: {accuracy:.1f}%"
+
+
+def test_bf16_trains_and_is_recorded(train):
+    record = train(precision="bf16")
+    assert record.precision == "bf16"
+    assert np.isfinite(record.history.train_loss).all()
+    assert weights(record.path)["stem.conv.weight"].dtype == torch.float32
+
+
+def test_an_epoch_uses_every_full_batch_once(small_data):
+    data = load_data(small_data)
+    setup = Setup(device="cpu", precision="fp32", compile=False, threads=1)
+    engine = Engine(create_model("resnet20"), data, Recipe(batch_size=50, padding=0), 0, setup)
+    seen = []
+    engine.train_step = lambda images, labels, lr, step: seen.append((images, labels))
+    engine.run_epoch(0, 0, lambda step: None)
+    assert engine.steps_per_epoch == 3
+    images = torch.cat([images for images, _ in seen])
+    assert images.shape == (150, 32, 32, 3)
+    flipped = torch.from_numpy(data.x_train)
+    known = {bytes(i.numpy().tobytes()) for i in torch.cat([flipped, flipped.flip(2)])}
+    shown = [bytes(i.numpy().tobytes()) for i in images]
+    assert len(set(shown)) == 150
+    assert set(shown) <= known
+
+
+def test_a_batch_larger_than_the_data_is_the_whole_data(small_data):
+    setup = Setup(device="cpu", precision="fp32", compile=False, threads=1)
+    recipe = Recipe(batch_size=1000)
+    engine = Engine(create_model("resnet20"), load_data(small_data), recipe, 0, setup)
+    assert (engine.batch_size, engine.steps_per_epoch) == (192, 1)
+
+
+def test_the_record_is_plain_json(train):
+    record = train()
+    fields = json.loads((record.path / RECORD).read_text(encoding="utf-8"))
+    for name in (
+        "status study protocol model seed recipe device precision test_error num_params macs "
+        "images_per_second wall_seconds peak_memory_mib data_fingerprint git_commit versions"
+    ).split():
+        assert name in fields
