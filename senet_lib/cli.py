@@ -110,6 +110,7 @@ def _add_train(commands: Any) -> None:
     option("--padding", type=int, help="black pixels around the image before the random crop")
     option("--flip", type=float, help="probability of a horizontal flip")
     option("--label-smoothing", type=float)
+    option("--train-images", type=int, metavar="N", help="train on N images alone; 0 takes all")
     machine = parser.add_argument_group("machine")
     option = machine.add_argument
     option("--device", choices=DEVICES)

@@ -205,6 +205,32 @@ def hold_out(dataset: Dataset, num_val: int) -> Dataset:
     return replace(held, fingerprint=sources.fingerprint(_arrays(held)))
 
 
+def take(dataset: Dataset, num_train: int) -> Dataset:
+    """Keep the first training images alone, to make training cheaper.
+
+    The order is that of the images' hashes, so the first are as good as drawn at random, and a
+    smaller choice lies within a larger one.
+
+    Args:
+        dataset: any dataset; its fingerprint stays, for it names the whole.
+        num_train: images to keep; 0 keeps all.
+    Raises:
+        DataError: `num_train` is negative or more than there are.
+    """
+    total = len(dataset.x_train)
+    if not 0 <= num_train <= total:
+        raise DataError(f"cannot take {num_train} of {total} training images; 0 takes all")
+    if num_train in (0, total):
+        return dataset
+    masks = dataset.masks_train
+    return replace(
+        dataset,
+        x_train=dataset.x_train[:num_train],
+        y_train=dataset.y_train[:num_train],
+        masks_train=None if masks is None else masks[:num_train],
+    )
+
+
 def _folder(chosen: Path | None) -> Path:
     """The data folder that the caller chose, or the usual one."""
     return data_dir() if chosen is None else Path(chosen).expanduser()

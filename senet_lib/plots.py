@@ -175,7 +175,7 @@ def learning_curves(figure: "Figure", runs: Sequence[RunRecord], column: str = "
     figure.set_size_inches(WIDTH, 0.5 + 2.5 * rows)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     scale = 100 if column.endswith("error") else 1
-    said = []
+    said, drawn = [], []
     for axes, kin in zip(panels.flat, families, strict=False):
         for name in (n for n in names if family(n, names) == kin):
             curves = [run.history.set_index("epoch")[column] * scale for run in groups[name]]
@@ -184,6 +184,8 @@ def learning_curves(figure: "Figure", runs: Sequence[RunRecord], column: str = "
             said.append(f"{name} from {mean.iloc[0]:.3g} to {mean.iloc[-1]:.3g}")
         axes.set_title(kin)
         axes.legend(fontsize=9)
+        drawn += [value for line in axes.lines for value in line.get_ydata()]
+    _log_if_wide(panels[0, 0], "y", drawn)  # the panels share it
     for axes in panels.flat[len(families) :]:
         axes.set_axis_off()
     for axes in panels[:, 0]:
@@ -195,6 +197,19 @@ def learning_curves(figure: "Figure", runs: Sequence[RunRecord], column: str = "
         last.xaxis.get_major_locator().set_params(integer=True)
     first = f"{_words(column, runs).capitalize()} over the epochs, mean of the seeds: "
     return first + "; ".join(said) + "."
+
+
+def _log_if_wide(axes: "Axes", which: str, values: Sequence[float]) -> None:
+    """A logarithmic axis with plain numbers, where the values span more than a factor of six."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if min(values) <= 0 or max(values) <= 6 * min(values):
+        return
+    axes.set(**{f"{which}scale": "log"})
+    axis = getattr(axes, f"{which}axis")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _draw_curves(
@@ -228,9 +243,7 @@ def cost_error(figure: "Figure", runs: Sequence[RunRecord]) -> str:
         axes.plot(x, y, style.marker, color=style.color, mfc=style.fill, ms=8, label=kind)
         if kin == name or kin not in place:
             axes.annotate(name, (x, y), (9, 0), textcoords="offset points", va="center")
-    if max(x for x, _ in place.values()) > 5 * min(x for x, _ in place.values()):
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
+    _log_if_wide(axes, "x", [x for x, _ in place.values()])
     axes.margins(x=0.2, y=0.15)
     axes.set_xlabel("multiply-accumulates for one image (millions)")
     axes.set_ylabel(f"{_split(runs)} error (%)")

@@ -38,6 +38,8 @@ class Recipe:
         padding: black pixels added on each side before the random crop, >= 0.
         flip: probability of a horizontal flip, in [0, 1].
         label_smoothing: mass moved from the true class to all classes alike, in [0, 1).
+        train_images: train on so many images alone, a fixed choice that is as good as random; 0
+            takes all.
 
     Raises:
         RecipeError: a value is out of range, or two of them contradict each other.
@@ -56,6 +58,7 @@ class Recipe:
     padding: int = 4
     flip: float = 0.5
     label_smoothing: float = 0.0
+    train_images: int = 0
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -70,6 +73,7 @@ class Recipe:
             ("padding", self.padding >= 0, "0 or above"),
             ("flip", 0 <= self.flip <= 1, "in [0, 1]"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
+            ("train_images", self.train_images >= 0, "0 (all) or above"),
         ):
             if not holds:
                 raise RecipeError(f"{name} is {getattr(self, name)}; it must be {needs}")

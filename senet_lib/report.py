@@ -121,15 +121,15 @@ def leaderboard_table(study: StudyRuns) -> Table:
             "n": row["n"],
             "mean error %": percent(row["mean_error"]),
             "SD": percent(row["sd_error"]),
-            "single seeds %": _by_seed(row["errors"], percent),
+            **_by_seed(row["errors"], percent),
         }
         for row in leaderboard(study.runs).to_dict("records")
     ]
     return Table(
-        pd.DataFrame(rows),
+        _with_all_seeds(pd.DataFrame(rows)),
         f"{_split(study)} error in percent after the last epoch: mean and standard deviation over "
         "n seeds, then each seed",
-        text_columns=("network", "single seeds %"),
+        text_columns=("network",),
         empty="No run has finished.",
     )
 
@@ -145,16 +145,16 @@ def pair_table(study: StudyRuns) -> Table:
             "n": row["n"],
             "mean difference": points(row["mean"]),
             "SD": percent(row["sd"]),
-            "single seeds": _by_seed(row["differences"], points),
+            **_by_seed(row["differences"], points),
             "what it says": verdict(list(row["differences"].values())),
         }
         for row in paired_differences(study.runs).to_dict("records")
     ]
     return Table(
-        pd.DataFrame(rows),
+        _with_all_seeds(pd.DataFrame(rows), last="what it says"),
         "Difference in error, in percentage points, on shared seeds; below zero: the variant is "
         "better",
-        text_columns=("network", "against", "single seeds", "what it says"),
+        text_columns=("network", "against", "what it says"),
         empty="No network stands beside its plain form here, so nothing can be paired.",
     )
 
@@ -275,8 +275,15 @@ def _split(study: StudyRuns) -> str:
     return (study.runs[0].evaluated_on if study.runs else "test").capitalize()
 
 
-def _by_seed(values: Mapping[int, float], write: Callable[[float], str]) -> str:
-    return ", ".join(f"seed {seed}: {write(value)}" for seed, value in values.items())
+def _by_seed(values: Mapping[int, float], write: Callable[[float], str]) -> dict[str, str]:
+    return {f"seed {seed}": write(value) for seed, value in values.items()}
+
+
+def _with_all_seeds(table: "pd.DataFrame", last: str = "") -> "pd.DataFrame":
+    """The seeds' columns ascending and side by side; a seed a network lacks stays empty."""
+    seeds = sorted((c for c in table.columns if c.startswith("seed ")), key=lambda c: int(c[5:]))
+    others = [c for c in table.columns if c not in seeds and c != last]
+    return table[others + seeds + [c for c in table.columns if c == last]].fillna("")
 
 
 def _link(path: Path, study: StudyRuns) -> Link | str:

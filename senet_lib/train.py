@@ -29,7 +29,7 @@ from senet_lib.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from senet_lib.data import Dataset, hold_out, load_data
+from senet_lib.data import Dataset, hold_out, load_data, take
 from senet_lib.engine import Engine, EpochResult, Setup
 from senet_lib.errors import NonFiniteLossError, RecipeError, RunExistsError
 from senet_lib.evaluation import error_and_loss, predict
@@ -319,6 +319,7 @@ def _plan(
     dataset = load_data(data)
     if num_val:
         dataset = hold_out(dataset, num_val)
+    dataset = take(dataset, recipe.train_images)
     spec = dataclasses.replace(probe, classes=dataset.classes, mean=dataset.mean, std=dataset.std)
     profile = profile_model(spec.build(), (channels, *dataset.x_train.shape[1:3]))
     paper = recipe == Recipe() and data == "cifar10" and not num_val and not overrides

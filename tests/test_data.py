@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision import datasets
 
 from senet_lib import data, sources
-from senet_lib.data import hold_out, load_data, prepare
+from senet_lib.data import hold_out, load_data, prepare, take
 from senet_lib.errors import DataError, UnknownNameError
 
 CLASSES = ("ant", "bee", "cat")
@@ -484,3 +484,17 @@ def test_hold_out_is_fixed_and_nested(shapes):
 def test_hold_out_of_too_many(shapes, num_val):
     with pytest.raises(DataError, match=f"cannot hold out {num_val} of 2000"):
         hold_out(shapes, num_val)
+
+
+def test_take_keeps_the_first_images_and_the_name_of_the_whole(shapes):
+    few = take(shapes, 100)
+    assert np.array_equal(few.x_train, shapes.x_train[:100])
+    assert np.array_equal(few.y_train, shapes.y_train[:100])
+    assert np.array_equal(few.masks_train, shapes.masks_train[:100])
+    assert few.fingerprint == shapes.fingerprint
+    assert few.mean != shapes.mean
+    assert take(shapes, 0) is shapes
+    assert take(shapes, 2000) is shapes
+    for wrong in (-1, 2001):
+        with pytest.raises(DataError, match="of 2000 training images"):
+            take(shapes, wrong)

@@ -1,5 +1,6 @@
 """The recipe's limits, the learning rate, and the configuration of a study."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ def test_one_cycle_rises_linearly_and_falls_to_zero():
     assert rates[0] == pytest.approx(0.4 / 25)
     assert rates[24] == pytest.approx(0.4)
     assert rates[:25] == pytest.approx([0.4 * (k + 1) / 25 for k in range(25)])
-    assert all(b <= a for a, b in zip(rates[24:], rates[25:], strict=False))
+    assert all(b <= a for a, b in itertools.pairwise(rates[24:]))
     assert rates[62] == pytest.approx(0.4 * 0.5, rel=0.05)
     assert 0 < rates[99] < 0.4 * 0.001
 

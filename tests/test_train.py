@@ -112,7 +112,7 @@ def test_losses_equal_those_of_a_loop_written_plainly(train, small_data):
     train(recipe=recipe, seed=5, on_epoch=lambda history, result: trace.append(result.step_losses))
     data = load_data(small_data)
     torch.manual_seed(5)
-    model = create_model("resnet20")
+    model = create_model("resnet20").to(memory_format=torch.channels_last)  # rounding follows it
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
     padded = pad_images(torch.from_numpy(data.x_train), 4)
     labels = torch.from_numpy(data.y_train)
@@ -128,14 +128,11 @@ def test_losses_equal_those_of_a_loop_written_plainly(train, small_data):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, 6 * epoch + step, 6)
             optimizer.zero_grad()
-            images = normalise(images, data.mean, data.std).contiguous()
-            loss = F.cross_entropy(model(images), labels[index])
+            loss = F.cross_entropy(model(normalise(images, data.mean, data.std)), labels[index])
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-    # The layout of the images differs, so rounding does; it grows from step to step.
-    assert torch.cat(trace)[:4].tolist() == pytest.approx(losses[:4], abs=1e-5)
-    assert torch.cat(trace).tolist() == pytest.approx(losses, abs=2e-2)
+    assert torch.cat(trace).tolist() == pytest.approx(losses, abs=1e-5)
 
 
 def test_a_finished_run_is_not_trained_again(train):
@@ -180,7 +177,7 @@ def test_an_interrupt_stops_at_a_checkpoint_and_the_rest_is_bit_identical(train,
         train("parts", on_epoch=StopAfter(1))
     assert (tmp_path / "parts" / CHECKPOINT).is_file()
     assert not (tmp_path / "parts" / RECORD).exists()
-    with pytest.raises(RunExistsError, match="lr: 0.05 there, 0.1 asked"):
+    with pytest.raises(RunExistsError, match=r"lr: 0\.05 there, 0.1 asked"):
         train("parts", recipe=dataclasses.replace(RECIPE, lr=0.1))
     parts = train("parts")
     assert not (tmp_path / "parts" / CHECKPOINT).exists()
@@ -190,16 +187,10 @@ def test_an_interrupt_stops_at_a_checkpoint_and_the_rest_is_bit_identical(train,
 
 def test_a_time_limit_stops_in_mid_epoch_and_the_rest_is_bit_identical(train, tmp_path):
     whole = train("whole")
-    stops = 0
-    for _ in range(40):
-        try:
-            parts = train("parts", max_minutes=1e-6)
-            break
-        except RunStopped as stopped:
-            stops += 1
-            assert "time limit" in str(stopped)
-    assert stops == 11  # one after each of the 12 steps but the last
-    assert_same_weights(whole.path, parts.path)
+    for _ in range(11):  # it stops after each of the 12 steps but the last
+        with pytest.raises(RunStopped, match="time limit"):
+            train("parts", max_minutes=1e-6)
+    assert_same_weights(whole.path, train("parts", max_minutes=1e-6).path)
 
 
 def test_sigkill_in_mid_epoch_loses_nothing(train, small_data, tmp_path):
@@ -249,7 +240,7 @@ def test_validation_images_come_out_of_the_training_set(train, small_data):
 
 
 def test_mistakes_are_refused_before_anything_is_written(train, tmp_path):
-    with pytest.raises(UnknownNameError, match="did you mean.*resnet20"):
+    with pytest.raises(UnknownNameError, match=r"did you mean.*resnet20"):
         train(model="resnet2")
     with pytest.raises(UnknownNameError, match="unknown dataset"):
         train(data="cifar11")
@@ -304,8 +295,23 @@ def test_a_batch_larger_than_the_data_is_the_whole_data(small_data):
 def test_the_record_is_plain_json(train):
     record = train()
     fields = json.loads((record.path / RECORD).read_text(encoding="utf-8"))
-    for name in (
-        "status study protocol model seed recipe device precision test_error num_params macs "
-        "images_per_second wall_seconds peak_memory_mib data_fingerprint git_commit versions"
-    ).split():
+    for name in [
+        "status",
+        "study",
+        "protocol",
+        "model",
+        "seed",
+        "recipe",
+        "device",
+        "precision",
+        "test_error",
+        "num_params",
+        "macs",
+        "images_per_second",
+        "wall_seconds",
+        "peak_memory_mib",
+        "data_fingerprint",
+        "git_commit",
+        "versions",
+    ]:
         assert name in fields
