@@ -32,7 +32,6 @@ if not workflow.config_settings.configfiles:
     configfile: str(ROOT / "configs" / "smoke.yaml")
 
 
-
 def typed(value):
     """Snakemake leaves what is inside the lists and mappings of --config as text."""
     if isinstance(value, dict):
@@ -110,7 +109,8 @@ def settings():
 
 
 # A run takes a GPU where there is one. A cluster's profile says so for machines not seen from here.
-HAS_GPU = STUDY.device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*"))
+SEES_GPU = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()  # the latter: WSL
+HAS_GPU = STUDY.device != "cpu" and SEES_GPU
 REPORT_PARAMETERS = parameters(study=STUDY.study, config=settings())
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from senet_lib.errors import NonFiniteLossError, ParameterError, SenetError
+from senet_lib.errors import NonFiniteLossError, SenetError
 from senet_lib.recipe import COMPILE_MODES, DEVICES, LR_POLICIES, PRECISIONS, Recipe, load_study
 
 SIGNAL_CODES = {"SIGINT": 130, "SIGTERM": 143}
@@ -29,6 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NonFiniteLossError as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("senet_lib"):
+            raise
+        print(f"error: this command needs the package {error.name}; "
+              f"install it, or the whole study with: pip install .", file=sys.stderr)  # fmt: skip
+        return 2
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -325,19 +331,34 @@ def _add_notebook(commands: Any) -> None:
     )
     add = parser.add_argument
     add("name", help="train, report, or the path of a notebook")
-    add("--out", required=True, metavar="PATH.ipynb", help="the executed notebook")
+    add("--out", metavar="PATH.ipynb", help="the executed notebook (required to run)")
     add("--html", metavar="PATH.html", help="also as one self-contained page")
     add("-p", "--parameter", action="append", default=[], metavar="KEY=VALUE", dest="parameters",
         help="checked against the notebook's own by name and type; repeatable")  # fmt: skip
+    add("--help-parameters", action="store_true", help="list the notebook's parameters and leave")
 
 
 def _notebook(arguments: argparse.Namespace) -> int:
-    from senet_lib.notebook import NotebookFailedError, execute
+    from senet_lib.notebook import (
+        NotebookFailedError,
+        describe_parameters,
+        execute,
+        parse_parameters,
+    )
 
-    parameters = _split_pairs(arguments.parameters, ParameterError)
+    if arguments.help_parameters:
+        rows = [
+            [p.name, p.kind, repr(p.default), p.help] for p in describe_parameters(arguments.name)
+        ]
+        _print_table(["parameter", "type", "default", "what it is"], rows)
+        return 0
+    if not arguments.out:
+        raise SenetError("the executed notebook needs a place: --out PATH.ipynb")
+    html = Path(arguments.html) if arguments.html else None
     try:
-        execute(arguments.name, Path(arguments.out), parameters,
-                html=Path(arguments.html) if arguments.html else None)  # fmt: skip
+        execute(
+            arguments.name, Path(arguments.out), parse_parameters(arguments.parameters), html=html
+        )
     except NotebookFailedError as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
@@ -345,21 +366,17 @@ def _notebook(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _split_pairs(texts: Sequence[str], error: type[SenetError] = SenetError) -> dict[str, str]:
-    pairs = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise error(f"{text!r} is not of the form key=value")
-        pairs[key] = value
-    return pairs
-
-
 def _pairs(texts: Sequence[str]) -> dict[str, Any]:
     """key=value texts, the values read as YAML reads them (8 is a number, true is true)."""
     import yaml
 
-    return {key: yaml.safe_load(value) for key, value in _split_pairs(texts).items()}
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise SenetError(f"{text!r} is not of the form key=value")
+        pairs[key] = yaml.safe_load(value)
+    return pairs
 
 
 def _print_table(

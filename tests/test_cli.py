@@ -209,6 +209,21 @@ def test_export_writes_what_it_says(capsys, run, tmp_path):
 def test_a_bad_notebook_parameter_is_one_line(capsys, tmp_path):
     out = tmp_path / "out.ipynb"
     says(capsys, ["notebook", "train", "--out", out, "-p", "sede=1"], "sede", "seed")
-    says(capsys, ["notebook", "train", "--out", out, "-p", "seed"], "key=value")
+    says(capsys, ["notebook", "train", "--out", out, "-p", "seed"], "name=value")
     says(capsys, ["notebook", "trian", "--out", out], "train")
+    says(capsys, ["notebook", "train"], "--out PATH.ipynb")
     assert not out.exists()
+
+
+def test_a_notebooks_parameters_are_listed(capsys):
+    assert main(["notebook", "train", "--help-parameters"]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "float" in rows["lr"]
+    assert "peak learning rate" in rows["lr"]
+
+
+def test_a_missing_package_is_one_line(capsys, run, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    says(capsys, ["runs", "--root", run.parents[2]], "needs the package pandas")

@@ -79,7 +79,8 @@ def third_party(folder: str) -> dict[str, str]:
     found = {}
     for path in sorted((ROOT / folder).rglob("*.py")):
         for name in imports(path):
-            if name not in sys.stdlib_module_names and name not in ("senet_lib", "conftest"):
+            ours = name == "senet_lib" or (ROOT / folder / f"{name}.py").exists()
+            if name not in sys.stdlib_module_names and not ours:
                 found[name] = str(path.relative_to(ROOT))
     return found
 
