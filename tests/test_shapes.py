@@ -9,7 +9,7 @@ from senet_lib.shapes import CLASSES, OBJECTS, draw_shapes
 
 # The bytes of the embedded dataset as it was published: a change is a new dataset, and makes runs
 # before and after it incomparable.
-FINGERPRINT = "01a1abb62a3590ed73f50264953294662a133360176aeeed0e728754ac9da416"
+FINGERPRINT = "5231451c31427b593cc6f9f2103a4fe9481ff1efcf9d69bba8b75730c49170a8"
 
 
 def area(name: str) -> float:
