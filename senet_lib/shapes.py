@@ -187,7 +187,9 @@ def _compose(rng: np.random.Generator, coverage: np.ndarray, labels: np.ndarray)
     n = len(coverage)
     ground, paint = _colours(rng, n)
     hue = HUES[labels][:, None, None, :]
-    paint = paint + _uniform(rng, 0.0, 0.9, n, 1, 1, 1) * (hue - paint)
+    leaning = paint + _uniform(rng, 0.0, 0.9, n, 1, 1, 1) * (hue - paint)
+    clear = np.abs(leaning - ground).sum(axis=-1, keepdims=True) >= 180
+    paint = np.where(clear, leaning, paint)
     picture = ground + _texture(rng, n)
     for _ in range(3):
         # Half of the distractors come near the object's colour, so that colour alone tells little.

@@ -9,7 +9,7 @@ from senet_lib.shapes import CLASSES, OBJECTS, draw_shapes
 
 # The bytes of the embedded dataset as it was published: a change is a new dataset, and makes runs
 # before and after it incomparable.
-FINGERPRINT = "5231451c31427b593cc6f9f2103a4fe9481ff1efcf9d69bba8b75730c49170a8"
+FINGERPRINT = "479159c12112f3673429a23b48a8dcc984b8cb01bb390f3bed33d4a1ecf3d368"
 
 
 def area(name: str) -> float:
