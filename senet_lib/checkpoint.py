@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class NetSpec:
         classes: names of the classes, in the order of the logits.
         mean: mean of each colour channel, in [0, 1].
         std: standard deviation of each colour channel.
+        half_precision: whether the weights were rounded to float16 when they were saved.
     """
 
     model: str
@@ -41,6 +42,7 @@ class NetSpec:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    half_precision: bool = False
 
     def build(self) -> nn.Module:
         """A freshly initialised network of this kind."""
@@ -130,8 +132,10 @@ def _read_weights(path: Path) -> tuple[NetSpec, dict[str, torch.Tensor]]:
             state = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     except (SafetensorError, OSError):
         raise CheckpointError(f"{path} is not a whole safetensors file") from None
+    half = any(tensor.dtype == torch.float16 for tensor in state.values())
     try:
-        return NetSpec.from_dict(json.loads(metadata["spec"])), state
+        spec = NetSpec.from_dict(json.loads(metadata["spec"]))
+        return replace(spec, half_precision=half), state
     except (KeyError, TypeError, ValueError):
         raise CheckpointError(
             f"{path} was not written by senet_lib: it does not say which model its weights are of"

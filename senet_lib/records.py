@@ -151,7 +151,7 @@ def save_history(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
 
 
 def save_logits(folder: Path, logits: np.ndarray, labels: np.ndarray) -> None:
-    """Write test_logits.npz: logits (N, K) float32 and labels (N,)."""
+    """Write test_logits.npz: logits (N, K), float32 or float16, and labels (N,), integers."""
 
     def write(partial: Path) -> None:
         with partial.open("wb") as file:

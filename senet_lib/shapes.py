@@ -90,7 +90,7 @@ OBJECTS: dict[str, Level] = {
 CLASSES = tuple(OBJECTS)
 
 
-# The colour each class leans towards, by 0 to 90 %: a hint that a network learns within an epoch, so
+# The colour each class leans towards, by 0 to 90 %: a hint that is learnt within an epoch, so
 # that even a minute of training shows something; the rest it must tell by shape.
 HUES = np.array(
     [

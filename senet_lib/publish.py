@@ -1,0 +1,97 @@
+"""Copy a study's finished runs and its report to where they are kept in version control.
+
+A published run has its record and history as they are, its test logits and weights in half
+precision (weights only where the file stays small), and its executed notebook.
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from senet_lib.checkpoint import WEIGHTS, load_network, save_weights
+from senet_lib.errors import RecordError
+from senet_lib.records import (
+    DEFAULT_ROOT,
+    HISTORY,
+    RECORD,
+    RunRecord,
+    find_runs,
+    load_run,
+    save_logits,
+)
+
+PUBLISHED = Path("outputs/published")
+MAX_WEIGHTS_BYTES = 4_000_000
+NOTEBOOK = "train.ipynb"
+
+
+def publish_run(record: RunRecord, folder: Path) -> None:
+    """Copy one run.
+
+    Args:
+        record: the run, with its files beside it.
+        folder: where the copy goes; what an earlier copy left there is replaced.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)  # until the copy is whole again
+    shutil.copyfile(record.path / HISTORY, folder / HISTORY)
+    logits, labels = record.test_logits()
+    save_logits(folder, logits.astype(np.float16), labels.astype(np.uint8))
+    (folder / WEIGHTS).unlink(missing_ok=True)
+    if 2 * record.num_params <= MAX_WEIGHTS_BYTES:
+        model, spec = load_network(record.path / WEIGHTS)
+        save_weights(folder / WEIGHTS, model.half(), spec)
+    if (record.path / NOTEBOOK).is_file():
+        shutil.copyfile(record.path / NOTEBOOK, folder / NOTEBOOK)
+    shutil.copyfile(record.path / RECORD, folder / RECORD)
+
+
+def publish_study(
+    study: str, root: str | Path = DEFAULT_ROOT, target: str | Path = PUBLISHED
+) -> list[Path]:
+    """Copy every finished run of a study.
+
+    Args:
+        study: its name, a folder below `root`.
+        root: the folder of all runs.
+        target: the folder of what is published; the runs go to <target>/runs/<study>.
+    Returns:
+        The folders of the copies.
+    Raises:
+        RecordError: the study has no finished run.
+    """
+    source = Path(root) / study
+    folders = [folder for folder in find_runs(source) if (folder / RECORD).is_file()]
+    if not folders:
+        raise RecordError(f"there is no finished run in {source}; `senet runs` lists what there is")
+    copies = []
+    for folder in folders:
+        copy = Path(target) / "runs" / study / folder.relative_to(source)
+        publish_run(load_run(folder), copy)
+        copies.append(copy)
+    return copies
+
+
+def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED) -> Path:
+    """Write the report of the published runs to <target>/reports/<study>/index.html.
+
+    Args:
+        study: its name.
+        config: path of its settings, which say what runs are missing; may be empty.
+        target: the folder of what is published.
+    Returns:
+        The page.
+    """
+    from senet_lib.notebook import execute
+
+    target = Path(target)
+    folder = target / "reports" / study
+    parameters = {
+        "study": study,
+        "config": config,
+        "runs_root": str(target / "runs"),
+        "page_folder": str(folder),
+    }
+    execute("report", folder / "report.ipynb", parameters, html=folder / "index.html")
+    return folder / "index.html"

@@ -1,0 +1,69 @@
+"""Publishing: what is kept of a run, and that it still says the same."""
+
+import numpy as np
+import pytest
+import torch
+from test_records import FIELDS
+
+from senet_lib.checkpoint import NetSpec, load_network, save_weights
+from senet_lib.errors import RecordError
+from senet_lib.models import create_model
+from senet_lib.publish import publish_study
+from senet_lib.records import RunRecord, load_run, save_history, save_logits, save_record
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A study of one small and one large network, never trained."""
+    rng = np.random.default_rng(0)
+    for name in ("se_resnet20", "resnet18"):
+        folder = tmp_path / "runs" / "mini" / name / "seed0"
+        folder.mkdir(parents=True)
+        model = create_model(name)
+        spec = NetSpec(
+            model=name, overrides={}, classes=tuple("abcdefghij"), mean=(0.5,) * 3, std=(0.2,) * 3
+        )
+        save_weights(folder / "weights.safetensors", model, spec)
+        save_history(folder, [{"epoch": 1, "test_error": 0.25}])
+        save_logits(folder, rng.normal(size=(12, 10)).astype(np.float32), np.arange(12) % 10)
+        (folder / "train.ipynb").write_text("{}", encoding="utf-8")
+        num_params = sum(p.numel() for p in model.parameters())
+        save_record(RunRecord(path=folder, **{**FIELDS, "model": name, "num_params": num_params}))
+    unfinished = tmp_path / "runs" / "mini" / "resnet20" / "seed0"
+    unfinished.mkdir(parents=True)
+    (unfinished / "checkpoint.pt").touch()
+    return tmp_path
+
+
+def test_finished_runs_are_copied_in_half_precision(study):
+    copies = publish_study("mini", study / "runs", study / "published")
+    assert [copy.parent.name for copy in copies] == ["resnet18", "se_resnet20"]
+    large, small = copies
+    assert {path.name for path in small.iterdir()} == {
+        "record.json", "history.csv", "test_logits.npz", "weights.safetensors", "train.ipynb",
+    }  # fmt: skip
+    assert not (large / "weights.safetensors").exists()
+    origin = study / "runs" / "mini" / "se_resnet20" / "seed0"
+    assert load_run(small) == load_run(origin)
+    logits, labels = load_run(small).test_logits()
+    wanted, wanted_labels = load_run(origin).test_logits()
+    assert labels.tolist() == wanted_labels.tolist()
+    np.testing.assert_allclose(logits, wanted, atol=2e-3)
+    model, spec = load_network(small)
+    origin_model, origin_spec = load_network(origin)
+    assert (spec.half_precision, origin_spec.half_precision) == (True, False)
+    x = torch.randn(2, 3, 32, 32)
+    assert next(model.parameters()).dtype == torch.float32
+    torch.testing.assert_close(model(x), origin_model(x), rtol=0.05, atol=0.05)
+
+
+def test_publishing_again_replaces_what_was_there(study):
+    (copy, _) = publish_study("mini", study / "runs", study / "published")
+    (copy / "record.json").write_text("{", encoding="utf-8")
+    publish_study("mini", study / "runs", study / "published")
+    assert load_run(copy).model == "resnet18"
+
+
+def test_a_study_without_finished_runs_is_refused(study):
+    with pytest.raises(RecordError, match="no finished run"):
+        publish_study("none", study / "runs", study / "published")
