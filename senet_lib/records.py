@@ -10,6 +10,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -202,8 +203,8 @@ def list_runs(root: str | Path = DEFAULT_ROOT, **where: Any) -> "pd.DataFrame":
         where: keep the rows whose column equals the value, as in `model="resnet20"`.
     Returns:
         The fields of `RunRecord`, with `path` as text. `status` is "finished", "unfinished" (a
-        checkpoint to go on from) or "failed"; rows other than finished have study, model and
-        seed alone.
+        checkpoint to go on from), "failed" or "unreadable" (`load_run` says why); rows other than
+        finished have study, model and seed alone.
     Raises:
         UnknownNameError: `where` names a column that does not exist.
     """
@@ -222,10 +223,12 @@ def list_runs(root: str | Path = DEFAULT_ROOT, **where: Any) -> "pd.DataFrame":
 
 def _row(folder: Path) -> dict[str, Any]:
     if (folder / RECORD).is_file():
-        record = load_run(folder)
-        return {**record.to_dict(), "path": str(folder)}
+        with suppress(RecordError):
+            return {**load_run(folder).to_dict(), "path": str(folder)}
+        status = "unreadable"
+    else:
+        status = "failed" if (folder / FAILED).is_file() else "unfinished"
     study, model, seed = folder.parts[-3:] if len(folder.parts) >= 3 else ("", "", folder.name)
-    status = "failed" if (folder / FAILED).is_file() else "unfinished"
     digits = seed.removeprefix("seed")
     return {
         "path": str(folder),

@@ -251,7 +251,7 @@ def summary(study: StudyRuns) -> Text:
     best = board.iloc[0]
     parts = [
         f"Study **{escape(study.study)}** (protocol {escape(first.protocol)}): "
-        f"{counted(len(board), 'network')} trained on {escape(first.data)} for "
+        f"{counted(len(board), 'network')} trained on {_images_of(first)} for "
         f"{counted(first.recipe['epochs'], 'epoch')}. {done}"
         + (f"; the others are named [below](#{PROBLEMS_SECTION})." if study.problems else "."),
         f"The lowest mean {first.evaluated_on} error is {percent(best['mean_error'])} % "
@@ -269,6 +269,12 @@ def summary(study: StudyRuns) -> Text:
             f"With fewer than {FEWEST_SEEDS} seeds a network, the order is not established."
         )
     return Text(" ".join(parts))
+
+
+def _images_of(run: RunRecord) -> str:
+    """The data, and how many of its training images were used if not all."""
+    chosen = run.recipe.get("train_images", 0)
+    return (f"{chosen:,} training images of " if chosen else "") + escape(run.data)
 
 
 def _split(study: StudyRuns) -> str:

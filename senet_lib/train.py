@@ -7,16 +7,13 @@ on from its last checkpoint and ends with the weights it would have had.
 import dataclasses
 import hashlib
 import json
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -33,6 +30,7 @@ from senet_lib.data import Dataset, hold_out, load_data, take
 from senet_lib.engine import Engine, EpochResult, Setup
 from senet_lib.errors import NonFiniteLossError, RecipeError, RunExistsError
 from senet_lib.evaluation import error_and_loss, predict
+from senet_lib.guards import locked, stop_signals
 from senet_lib.models import input_size
 from senet_lib.profiling import profile_model
 from senet_lib.progress import Progress
@@ -47,8 +45,6 @@ from senet_lib.records import (
     save_logits,
     save_record,
 )
-
-LOCK = ".lock"
 
 
 class RunStopped(Exception):  # noqa: N818  (a stop is not an error)
@@ -165,7 +161,7 @@ def fit(
     job = _plan(
         model, recipe or Recipe(), seed, data, out, study, protocol, overrides or {}, num_val
     )
-    with _locked(job.out), _stop_signals() as signals:
+    with locked(job.out), stop_signals() as signals:
         if (job.out / RECORD).is_file():
             return _finished(job, precision)
         state = _checkpoint_of(job, precision)
@@ -434,58 +430,3 @@ def _announcement(job: Job, setup: Setup, position: Position) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder against a second run; the system lets go when the process dies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
-        if not _try_lock(file) or not _is_at(file, folder / LOCK):
-            raise RunExistsError(f"{folder} is being trained by another process right now")
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                (folder / LOCK).unlink()
-                folder.rmdir()  # only if nothing was written
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows: no advisory locks; two runs in one folder go unnoticed there
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _is_at(file: IO[str], path: Path) -> bool:
-    """False when another run has ended and taken the file away since it was opened."""
-    with suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    return False
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[str]]:
-    """Names of the SIGINT and SIGTERM received; a second SIGINT interrupts at once."""
-    received: list[str] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-
-    def note(number: int, frame: object) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(signal.Signals(number).name)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

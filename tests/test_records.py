@@ -62,15 +62,17 @@ def test_history_is_a_table(tmp_path):
     assert record.history.to_dict("list") == {"epoch": [1, 2], "lr": [0.1, 0.01]}
 
 
-def test_the_table_shows_finished_unfinished_and_failed(tmp_path):
+def test_the_table_shows_every_state(tmp_path):
     for seed in (0, 2, 10):
         write(tmp_path, seed)
     for seed, mark in ((11, "checkpoint.pt"), (12, "failed.json")):
         (tmp_path / "s" / "resnet20" / f"seed{seed}").mkdir()
         (tmp_path / "s" / "resnet20" / f"seed{seed}" / mark).touch()
+    (tmp_path / "s" / "resnet20" / "seed13").mkdir()
+    (tmp_path / "s" / "resnet20" / "seed13" / "record.json").write_text("{}", encoding="utf-8")
     runs = list_runs(tmp_path)
-    assert list(runs.seed) == [0, 2, 10, 11, 12]
-    assert list(runs.status) == ["finished"] * 3 + ["unfinished", "failed"]
+    assert list(runs.seed) == [0, 2, 10, 11, 12, 13]
+    assert list(runs.status) == ["finished"] * 3 + ["unfinished", "failed", "unreadable"]
     assert list(list_runs(tmp_path, status="finished", seed=2).path) == [
         str(find_runs(tmp_path)[1])
     ]

@@ -201,6 +201,17 @@ def test_a_run_outside_the_settings_is_set_aside_and_needs_no_command(tmp_path):
     }
 
 
+def test_the_summary_says_when_only_a_part_of_the_images_was_used(tmp_path):
+    make_run(tmp_path, "resnet20", 0, 0.5, study="whole")
+    assert (
+        "trained on shapes for 2 epochs" in report.summary(collect("whole", "", tmp_path)).markdown
+    )
+    part = Recipe(epochs=2, train_images=1280)
+    make_run(tmp_path, "resnet20", 0, 0.5, study="part", recipe=part)
+    says = "trained on 1,280 training images of shapes for 2 epochs"
+    assert says in report.summary(collect("part", "", tmp_path)).markdown
+
+
 def test_without_settings_whatever_is_found_is_reported(tmp_path):
     make_run(tmp_path, "resnet20", 0, 0.5)
     study = collect("demo", runs_root=tmp_path)
