@@ -59,6 +59,21 @@ def leaderboard(runs: Sequence[RunRecord]) -> "pd.DataFrame":
     return table.sort_values("mean_error", kind="stable", ignore_index=True)
 
 
+def leaderboard_markdown(runs: Sequence[RunRecord]) -> str:
+    """The leaderboard as a Markdown table, errors in percent, for a README."""
+    lines = [
+        "| network | parameters | MACs | n | mean error % | SD | single seeds |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for row in leaderboard(runs).to_dict("records"):
+        seeds = ", ".join(percent(error) for _, error in sorted(row["errors"].items()))
+        lines.append(
+            f"| {row['model']} | {row['num_params']:,} | {row['macs'] / 1e6:.2f} M | {row['n']} "
+            f"| {percent(row['mean_error'])} | {percent(row['sd_error'])} | {seeds} |"
+        )
+    return "\n".join(lines)
+
+
 def paired_differences(runs: Sequence[RunRecord]) -> "pd.DataFrame":
     """Error of each variant minus error of its plain network, on the seeds both have.
 

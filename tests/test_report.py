@@ -383,3 +383,11 @@ def test_fake_runs_are_what_the_code_reads(tmp_path):
     assert (logits.argmax(1) != labels).mean() == 0.25
     assert run.history["test_error"].iloc[-1] == 0.25
     assert run.recipe_id == RECIPE.id
+
+
+def test_the_leaderboard_as_markdown_by_hand(tmp_path):
+    runs = [make_run(tmp_path, "resnet20", s, e) for s, e in enumerate((0.50, 0.54))]
+    runs.append(make_run(tmp_path, "se_resnet20", 0, 0.40))
+    *_, first, second = report.leaderboard_markdown(runs).splitlines()
+    assert first == "| se_resnet20 | 1,234,567 | 45.60 M | 1 | 40.00 | – | 40.00 |"
+    assert second == "| resnet20 | 1,234,567 | 45.60 M | 2 | 52.00 | 2.83 | 50.00, 54.00 |"
