@@ -8,6 +8,7 @@ a function of (seed, epoch), so that a step depends on nothing but its number an
 
 import contextlib
 import ctypes
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -65,6 +66,11 @@ class Setup:
             raise RecipeError("no CUDA device was found; use --device cpu")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        compilers = [name for name in ("g++", "clang++") if shutil.which(name)]
+        if compile == "on" and device == "cpu" and not compilers:
+            raise RecipeError(
+                "compiling on a CPU needs a C++ compiler, g++ or clang++; use --compile off"
+            )
         if threads:
             torch.set_num_threads(threads)
         if precision == "auto":
@@ -72,7 +78,7 @@ class Setup:
         return cls(
             device=device,
             precision=precision,
-            # On a CPU compiling takes a minute or more, and its batch norm is slower than torch's.
+            # On a CPU compiling takes a minute or more, and on those tried no step became faster.
             compile=compile == "on" or (compile == "auto" and device == "cuda"),
             threads=torch.get_num_threads(),
         )
