@@ -1,14 +1,17 @@
 """Publishing: what is kept of a run, and that it still says the same."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
+from fake_runs import make_run
 from test_records import FIELDS
 
 from senet_lib.checkpoint import NetSpec, load_network, save_weights
 from senet_lib.errors import RecordError
 from senet_lib.models import create_model
-from senet_lib.publish import publish_study
+from senet_lib.publish import publish_report, publish_study
 from senet_lib.records import RunRecord, load_run, save_history, save_logits, save_record
 
 
@@ -67,3 +70,20 @@ def test_publishing_again_replaces_what_was_there(study):
 def test_a_study_without_finished_runs_is_refused(study):
     with pytest.raises(RecordError, match="no finished run"):
         publish_study("none", study / "runs", study / "published")
+
+
+def test_links_of_the_published_report_lead_to_the_published_runs(tmp_path):
+    for name in ("resnet20", "se_resnet20"):
+        run = make_run(tmp_path / "runs", name, 0, 0.4)
+        spec = NetSpec(
+            model=name, overrides={}, classes=tuple("abcd"), mean=(0.5,) * 3, std=(0.2,) * 3
+        )
+        save_weights(run.path / "weights.safetensors", spec.build(), spec)
+        (run.path / "train.ipynb").write_text("{}", encoding="utf-8")
+    target = tmp_path / "published"
+    publish_study("demo", tmp_path / "runs", target)
+    page = publish_report("demo", target=target)
+    assert page == target / "reports" / "demo" / "index.html"
+    links = re.findall(r'href="([^"#:]+)"', page.read_text(encoding="utf-8"))
+    assert "../../runs/demo/se_resnet20/seed0/train.ipynb" in links
+    assert [link for link in links if not (page.parent / link).exists()] == []
