@@ -42,8 +42,8 @@ study: $(STAMP) ## train the networks of a study and report on them; only what i
 test: $(STAMP) ## run the tests
 	@"$(BIN)/python" -m pytest -q -n $(WORKERS) --dist worksteal
 
-lab: $(STAMP) ## open JupyterLab
-	@"$(BIN)/jupyter" lab
+lab: $(STAMP) ## open JupyterLab on the notebooks
+	@"$(BIN)/jupyter" lab --LabApp.default_url=/lab/tree/notebooks/train.ipynb
 
 check: $(STAMP) ## ruff, formatting, notebooks without outputs
 	@"$(BIN)/ruff" check .

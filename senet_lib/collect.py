@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 from senet_lib.checkpoint import CHECKPOINT
 from senet_lib.errors import RecordError
 from senet_lib.recipe import Recipe, Study, load_study
-from senet_lib.records import DEFAULT_ROOT, FAILED, RECORD, RunRecord, find_runs, load_run
+from senet_lib.records import (
+    DEFAULT_ROOT,
+    FAILED,
+    RECORD,
+    RunRecord,
+    anchored,
+    find_runs,
+    load_run,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,7 +112,7 @@ def collect(
     study = study or (settings.study if settings else "")
     if not study:
         raise RecordError("name a study, such as study=smoke, or its config")
-    folder, logs = Path(runs_root) / study, Path(logs_root) / study
+    folder, logs = _from_top(runs_root, DEFAULT_ROOT) / study, _from_top(logs_root, LOGS) / study
     runs, problems = [], []
     for path in find_runs(folder):
         try:
@@ -130,8 +138,13 @@ def collect(
         runs=runs,
         problems=problems,
         settings=settings,
-        page_folder=Path(page_folder or Path("outputs/reports") / study),
+        page_folder=Path(page_folder or anchored("outputs/reports") / study),
     )
+
+
+def _from_top(path: str | Path, default: Path) -> Path:
+    """The usual folder wherever in the clone a notebook runs; any other as it was given."""
+    return anchored(path) if Path(path) == default else Path(path)
 
 
 def _read_settings(config: str) -> Study:

@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +27,19 @@ if TYPE_CHECKING:
 
 RECORD, HISTORY, LOGITS, FAILED = "record.json", "history.csv", "test_logits.npz", "failed.json"
 DEFAULT_ROOT = Path("outputs/runs")
+
+
+def anchored(path: str | Path) -> Path:
+    """A relative path seen from the top of the clone, wherever in it one stands.
+
+    A notebook's kernel starts in notebooks/, and its runs belong beside those of the workflow.
+    Outside a clone, and for an absolute path, the path stays as it is.
+    """
+    here, path = Path.cwd(), Path(path)
+    for folder in () if path.is_absolute() else (here, *here.parents):
+        if (folder / "Snakefile").is_file() and (folder / "senet_lib").is_dir():
+            return Path(os.path.relpath(folder / path))
+    return path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +201,7 @@ def load_run(path: str | Path) -> RunRecord:
 
 def find_runs(root: str | Path = DEFAULT_ROOT) -> list[Path]:
     """Folders below `root` that hold a run, finished or not, in natural order."""
-    root = Path(root)
+    root = anchored(root) if Path(root) == DEFAULT_ROOT else Path(root)
     marks = (RECORD, CHECKPOINT, FAILED)
     folders = {mark.parent for name in marks for mark in root.rglob(name)}
     return sorted(

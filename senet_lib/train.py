@@ -40,6 +40,7 @@ from senet_lib.records import (
     FAILED,
     RECORD,
     RunRecord,
+    anchored,
     load_run,
     save_history,
     save_logits,
@@ -332,7 +333,7 @@ def _plan(
         num_val=num_val,
         study=study,
         protocol=protocol,
-        out=Path(out) if out else DEFAULT_ROOT / study / model / f"seed{seed}",
+        out=Path(out) if out else anchored(DEFAULT_ROOT) / study / model / f"seed{seed}",
         num_params=profile.num_params,
         macs=profile.macs,
     )

@@ -1,11 +1,20 @@
 """Run records: whole or not there, and the table of runs."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from senet_lib.errors import RecordError, UnknownNameError
-from senet_lib.records import RunRecord, find_runs, list_runs, load_run, save_history, save_record
+from senet_lib.records import (
+    RunRecord,
+    anchored,
+    find_runs,
+    list_runs,
+    load_run,
+    save_history,
+    save_record,
+)
 
 FIELDS = {
     "status": "finished", "study": "s", "protocol": "p", "model": "resnet20", "overrides": {},
@@ -82,3 +91,20 @@ def test_the_table_shows_every_state(tmp_path):
 
 def test_an_empty_root_is_an_empty_table(tmp_path):
     assert list_runs(tmp_path / "none").empty
+
+
+def test_the_default_folders_are_those_of_the_clone(tmp_path, monkeypatch):
+    """A kernel starts in notebooks/; its runs belong beside those of the workflow."""
+    for folder in ("senet_lib", "notebooks/deeper"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "Snakefile").touch()
+    write(tmp_path / "outputs" / "runs")
+    monkeypatch.chdir(tmp_path)
+    assert anchored("outputs/runs") == Path("outputs/runs")
+    monkeypatch.chdir(tmp_path / "notebooks" / "deeper")
+    assert anchored("outputs/runs") == Path("../../outputs/runs")
+    assert anchored(tmp_path / "x") == tmp_path / "x"
+    assert len(list_runs()) == 1
+    monkeypatch.chdir(tmp_path.parent)
+    assert anchored("outputs/runs") == Path("outputs/runs")
+    assert list_runs().empty
