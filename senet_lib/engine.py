@@ -11,7 +11,7 @@ import ctypes
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -155,11 +155,29 @@ class Engine:
             weight_decay=recipe.weight_decay,
             fused=True,
         )
-        self._loss = torch.compile(self._eager_loss) if setup.compile else self._eager_loss
+        self.loss = torch.compile(self._eager_loss) if setup.compile else self._eager_loss
         self.step_losses = torch.zeros(self.steps_per_epoch, device=self.device)
         self.num_wrong = torch.zeros((), dtype=torch.int64, device=self.device)
         self.timed_images, self.timed_seconds, self._steps_here = 0, 0.0, 0
         self._mark: float | None = None
+
+    def batches(
+        self, epoch: int, first_step: int = 0
+    ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+        """The batches of an epoch (counted from 0), or of what is left of it.
+
+        Yields:
+            The step, its augmented images (N, H, W, 3), uint8, and their labels (N,), int64.
+        """
+        recipe = self.recipe
+        plan = draw_epoch(len(self.images), self.seed, epoch, recipe.padding, recipe.flip)
+        drawn = (plan.order, plan.offset_y, plan.offset_x, plan.flipped)
+        order, dy, dx, flipped = (tensor.to(self.device) for tensor in drawn)
+        for step in range(first_step, self.steps_per_epoch):
+            rows = slice(step * self.batch_size, (step + 1) * self.batch_size)
+            index = order[rows]
+            images = crop_flip(self.images, index, dy[rows], dx[rows], flipped[rows], self.size)
+            yield step, images, self.labels[index]
 
     def run_epoch(
         self, epoch: int, first_step: int, after_step: Callable[[int], None]
@@ -174,28 +192,19 @@ class Engine:
         if first_step == 0:
             self.step_losses.zero_()
             self.num_wrong.zero_()
-        plan = draw_epoch(len(self.images), self.seed, epoch, self.recipe.padding, self.recipe.flip)
-        order, dy, dx, flipped = (
-            drawn.to(self.device)
-            for drawn in (plan.order, plan.offset_y, plan.offset_x, plan.flipped)
-        )
+        steps = self.steps_per_epoch
         self.model.train()
         self._start_clock()
-        for step in range(first_step, self.steps_per_epoch):
-            rows = slice(step * self.batch_size, (step + 1) * self.batch_size)
-            lr = learning_rate(
-                self.recipe, epoch * self.steps_per_epoch + step, self.steps_per_epoch
-            )
-            index = order[rows]
-            images = crop_flip(self.images, index, dy[rows], dx[rows], flipped[rows], self.size)
-            self.train_step(images, self.labels[index], lr, step)
+        for step, images, labels in self.batches(epoch, first_step):
+            lr = learning_rate(self.recipe, epoch * steps + step, steps)
+            self.train_step(images, labels, lr, step)
             self._tick()
             after_step(step + 1)
         self.stop_clock()
         return EpochResult(
             step_losses=self.step_losses.cpu().clone(),
-            train_error=self.num_wrong.item() / (self.steps_per_epoch * self.batch_size),
-            lr=lr,
+            train_error=self.num_wrong.item() / (steps * self.batch_size),
+            lr=learning_rate(self.recipe, epoch * steps + steps - 1, steps),
         )
 
     def train_step(self, images: torch.Tensor, labels: torch.Tensor, lr: float, step: int) -> None:
@@ -208,7 +217,7 @@ class Engine:
             step: place of the loss in `step_losses`.
         """
         dtype = torch.bfloat16 if self.setup.precision == "bf16" else torch.float32
-        loss, num_wrong = self._loss(normalise(images, self.mean, self.std, dtype), labels)
+        loss, num_wrong = self.loss(normalise(images, self.mean, self.std, dtype), labels)
         loss.backward()
         for group in self.optimizer.param_groups:
             group["lr"] = lr
