@@ -20,6 +20,9 @@ SIGNAL_CODES = {"SIGINT": 130, "SIGTERM": 143}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    # Threads that wait for one another by spinning halve the speed as soon as anything else runs
+    # on the machine. Read when torch is first imported, which no command has done yet.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = _parser().parse_args(argv)
     try:
         return arguments.run(arguments) or 0

@@ -228,6 +228,7 @@ def _kernel_manager(folder: Path) -> type:
     environment = {
         "SENET_PROGRESS": os.environ.get("SENET_PROGRESS", "log"),
         "IPYTHONDIR": str(folder / "ipython"),
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),  # as in `senet train`
     }
 
     class Manager(AsyncKernelManager):

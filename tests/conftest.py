@@ -9,6 +9,7 @@ from pathlib import Path
 # Set before anything imports numpy, torch or matplotlib, and inherited by started processes.
 # Several workers share the machine, so each takes one thread.
 os.environ["MPLBACKEND"] = "Agg"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 
