@@ -109,8 +109,14 @@ class Recipe:
 
     @property
     def id(self) -> str:
-        """Twelve hexadecimal digits that are equal exactly when two recipes are."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
+        """Twelve hexadecimal digits that are equal exactly when two recipes are.
+
+        Only what differs from the defaults counts, so a field that is added later, with a default
+        that changes nothing, leaves the recipes of older records what they were.
+        """
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        changed = {k: v for k, v in self.to_dict().items() if getattr(self, k) != defaults[k]}
+        text = json.dumps(changed, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

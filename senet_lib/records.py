@@ -20,6 +20,7 @@ import numpy as np
 
 from senet_lib.checkpoint import CHECKPOINT, WEIGHTS, load_network, write_atomically
 from senet_lib.errors import RecordError, unknown
+from senet_lib.recipe import Recipe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +56,6 @@ class RunRecord:
         overrides: arguments given to the builder beside the name.
         seed: seed of the initialisation, the order and the augmentation.
         recipe: every field of the recipe.
-        recipe_id: equal exactly when two recipes are.
         device: "cpu" or "cuda".
         precision: "fp32" or "bf16", of the training; the final evaluation is always fp32.
         compile: whether the step was compiled.
@@ -91,7 +91,6 @@ class RunRecord:
     overrides: Mapping[str, Any]
     seed: int
     recipe: Mapping[str, Any]
-    recipe_id: str
     device: str
     precision: str
     compile: bool
@@ -118,9 +117,15 @@ class RunRecord:
     started: str
     finished: str
 
+    @property
+    def recipe_id(self) -> str:
+        """Equal exactly when two recipes are, whatever version wrote the records."""
+        return Recipe.from_dict(self.recipe).id
+
     def to_dict(self) -> dict[str, Any]:
-        """Every field but the folder, ready for JSON."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "path"}
+        """Every field but the folder, and the recipe's id, ready for JSON."""
+        names = [f.name for f in dataclasses.fields(self) if f.name != "path"]
+        return {name: getattr(self, name) for name in [*names, "recipe_id"]}
 
     @property
     def history(self) -> "pd.DataFrame":
@@ -224,7 +229,7 @@ def list_runs(root: str | Path = DEFAULT_ROOT, **where: Any) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    columns = [f.name for f in dataclasses.fields(RunRecord)]
+    columns = [*(f.name for f in dataclasses.fields(RunRecord)), "recipe_id"]
     for name in where:
         if name not in columns:
             raise unknown("column", name, columns)

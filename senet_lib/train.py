@@ -358,7 +358,8 @@ def _checkpoint_of(job: Job, precision: str) -> dict[str, Any] | None:
 
 
 def _compare(job: Job, there: Mapping[str, Any], precision_there: str, precision: str) -> None:
-    asked = job.identity()
+    # A record of an older version lacks the fields added since; they had their defaults.
+    asked, there = job.identity(), {**Recipe().to_dict(), **there}
     if precision != "auto":
         there, asked = {**there, "precision": precision_there}, {**asked, "precision": precision}
     differing = [name for name in asked if asked[name] != there.get(name)]
@@ -386,7 +387,6 @@ def _finish(job: Job, engine: Engine, position: Position, began: float) -> RunRe
         overrides=dict(job.spec.overrides),
         seed=job.seed,
         recipe=job.recipe.to_dict(),
-        recipe_id=job.recipe.id,
         device=setup.device,
         precision=setup.precision,
         compile=setup.compile,

@@ -53,7 +53,6 @@ def make_run(
         "overrides": {},
         "seed": seed,
         "recipe": recipe.to_dict(),
-        "recipe_id": recipe.id,
         "device": "cpu",
         "precision": "fp32",
         "compile": False,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from senet_lib.errors import RecordError, UnknownNameError
+from senet_lib.recipe import Recipe
 from senet_lib.records import (
     RunRecord,
     anchored,
@@ -18,7 +19,7 @@ from senet_lib.records import (
 
 FIELDS = {
     "status": "finished", "study": "s", "protocol": "p", "model": "resnet20", "overrides": {},
-    "seed": 0, "recipe": {"epochs": 1}, "recipe_id": "abc", "device": "cpu", "precision": "fp32",
+    "seed": 0, "recipe": {"epochs": 1}, "device": "cpu", "precision": "fp32",
     "compile": False, "threads": 1, "evaluated_on": "test", "num_val": 0, "test_error": 0.25,
     "test_loss": 0.9, "train_loss": 1.0, "num_params": 3, "macs": 4, "images_per_second": 5.0,
     "wall_seconds": 6.0, "peak_memory_mib": 7.0, "data": "shapes", "classes": ["a", "b"],
@@ -108,3 +109,11 @@ def test_the_default_folders_are_those_of_the_clone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path.parent)
     assert anchored("outputs/runs") == Path("outputs/runs")
     assert list_runs().empty
+
+
+def test_a_record_from_before_a_field_was_added_has_the_same_recipe(tmp_path):
+    old, new = Recipe(epochs=1).to_dict(), Recipe(epochs=1)
+    del old["train_images"]
+    record = write(tmp_path, recipe=old)
+    assert load_run(record.path).recipe_id == new.id
+    assert write(tmp_path, 1, recipe=Recipe(epochs=1, train_images=9).to_dict()).recipe_id != new.id
