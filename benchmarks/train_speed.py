@@ -60,11 +60,9 @@ class PilImages(torch.utils.data.Dataset):
 
 
 def plain_steps(
-    name: str, dataset: Dataset, batch_size: int, workers: int, device: torch.device
+    model: nn.Module, dataset: Dataset, batch_size: int, workers: int, device: torch.device
 ) -> Iterator[None]:
-    """The loop people write; each `next` is one step."""
-    torch.manual_seed(0)
-    model = create_model(name, num_classes=dataset.num_classes).to(device).train()
+    """The loop people write; each `next` is one step. Its workers end with the iterator."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     criterion = nn.CrossEntropyLoss()
     loader = torch.utils.data.DataLoader(
@@ -188,17 +186,18 @@ def measure(name: str, dataset: Dataset, arguments: argparse.Namespace) -> dict[
     torch.manual_seed(0)
     engine = Engine(create_model(name), dataset, recipe, 0, setup)
     engine.model.train()
-    ours = engine_steps(engine)
-    plain = plain_steps(
-        name, dataset, arguments.batch_size, arguments.workers, torch.device(setup.device)
-    )
-    for steps in (plain, ours):
-        seconds(steps, WARM_UP_STEPS, engine.synchronise)
+    plain_model = create_model(name, num_classes=dataset.num_classes).to(engine.device).train()
+    plain = (plain_model, dataset, arguments.batch_size, arguments.workers, engine.device)
     images = arguments.batches * arguments.batch_size
-    turns = [
-        [images / seconds(steps, arguments.batches, engine.synchronise) for steps in (plain, ours)]
-        for _ in range(arguments.turns)
-    ]
+    turns = []
+    for _ in range(arguments.turns):
+        speeds = []
+        for steps in (plain_steps(*plain), engine_steps(engine)):
+            # The warm-up also uses up what the loader's workers had prepared before the clock ran.
+            seconds(steps, WARM_UP_STEPS, engine.synchronise)
+            speeds.append(images / seconds(steps, arguments.batches, engine.synchronise))
+            steps.close()  # stops the workers, which would go on beside the other's turn
+        turns.append(speeds)
     ratios = [mine / theirs for theirs, mine in turns]
     speed = statistics.median(mine for _, mine in turns)
     conv, copy = machine_rates(engine.device, engine.synchronise)
@@ -214,7 +213,6 @@ def measure(name: str, dataset: Dataset, arguments: argparse.Namespace) -> dict[
         "copy_gb_per_second": copy / 1e9,
         "bound_images_per_second": bound,
         "share_of_bound": speed / bound,
-        "peak_memory_mib": provenance.peak_memory_mib(engine.device),
         "device": setup.device,
         "precision": setup.precision,
         "compile": setup.compile,

@@ -35,6 +35,9 @@ class NetSpec:
         mean: mean of each colour channel, in [0, 1].
         std: standard deviation of each colour channel.
         half_precision: whether the weights were rounded to float16 when they were saved.
+        data: name or path of what it was trained on; empty if the file does not say.
+        data_fingerprint: of all of that data; empty likewise.
+        num_val: training images that were held out.
     """
 
     model: str
@@ -43,6 +46,9 @@ class NetSpec:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     half_precision: bool = False
+    data: str = ""
+    data_fingerprint: str = ""
+    num_val: int = 0
 
     def build(self) -> nn.Module:
         """A freshly initialised network of this kind."""
@@ -58,6 +64,9 @@ class NetSpec:
             "classes": list(self.classes),
             "mean": list(self.mean),
             "std": list(self.std),
+            "data": self.data,
+            "data_fingerprint": self.data_fingerprint,
+            "num_val": self.num_val,
         }
 
     @classmethod
@@ -69,6 +78,9 @@ class NetSpec:
             classes=tuple(fields["classes"]),
             mean=tuple(fields["mean"]),
             std=tuple(fields["std"]),
+            data=fields.get("data", ""),
+            data_fingerprint=fields.get("data_fingerprint", ""),
+            num_val=fields.get("num_val", 0),
         )
 
 
@@ -78,6 +90,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         write(partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())  # a name must not outlive a power cut that its content does not
         os.replace(partial, path)
     finally:
         with suppress(FileNotFoundError):
@@ -144,7 +158,10 @@ def _read_weights(path: Path) -> tuple[NetSpec, dict[str, torch.Tensor]]:
 
 def _read_state(path: Path) -> tuple[NetSpec, dict[str, torch.Tensor]]:
     state = load_checkpoint(path)
-    return NetSpec.from_dict(state["spec"]), state["model"]
+    try:
+        return NetSpec.from_dict(state["spec"]), state["engine"]["model"]
+    except (KeyError, TypeError):
+        raise CheckpointError(f"{path} lacks its network") from None
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -163,7 +180,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise CheckpointError(f"no such checkpoint: {path}") from None
     except Exception:  # torch.load raises whatever the bytes provoke
-        raise CheckpointError(f"{path} is not a checkpoint (or not a whole one)") from None
+        raise CheckpointError(
+            f"{path} is not a checkpoint, or not a whole one; a run starts over without it"
+        ) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} is not a checkpoint of senet_lib: expected a {CHECKPOINT} or {WEIGHTS} "

@@ -29,6 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SenetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     except NonFiniteLossError as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
@@ -38,9 +44,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: this command needs the package {error.name}; "
               f"install it, or the whole study with: pip install .", file=sys.stderr)  # fmt: skip
         return 2
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -186,7 +189,7 @@ def _add_evaluate(commands: Any) -> None:
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="PATH",
         help="a run's folder, its weights.safetensors or its checkpoint.pt")  # fmt: skip
-    add("--data", metavar="NAME_OR_PATH", help="default: what the run was trained on, else cifar10")
+    add("--data", metavar="NAME_OR_PATH", help="default: what the run was trained on")
     add("--device", choices=DEVICES, default="auto")
     add("--batch-size", type=int, default=500)
 
@@ -204,7 +207,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     model, spec = load_network(path)
     folder = path if path.is_dir() else path.parent
     record = load_run(folder) if (folder / RECORD).is_file() else None
-    dataset = load_data(arguments.data or (record.data if record else "cifar10"))
+    source = arguments.data or spec.data or (record.data if record else "")
+    if not source:
+        raise SenetError(f"{path} does not say what it was trained on; name it with --data")
+    dataset = load_data(source)
     if len(dataset.classes) != len(spec.classes):
         raise SenetError(
             f"{path} tells {len(spec.classes)} classes apart and {dataset.name} has "
@@ -212,8 +218,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         )
     if arguments.batch_size < 1:
         raise SenetError(f"--batch-size is {arguments.batch_size}; it must be at least 1")
-    if record and record.num_val:
-        dataset = hold_out(dataset, record.num_val)
+    num_val = record.num_val if record else spec.num_val
+    if num_val and not arguments.data:
+        dataset = hold_out(dataset, num_val)
     setup = Setup.choose(device=arguments.device, precision="fp32", compile="off", threads=0)
     model = model.to(setup.device, memory_format=torch.channels_last)
     logits = predict(
@@ -223,9 +230,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     wrong, total = round(error * len(logits)), len(logits)
     print(
         f"{spec.model}: error {100 * error:.2f} % ({wrong:,} of {total:,} wrong), loss {loss:.4f}, "
-        f"on the {record.evaluated_on if record else 'test'} images of {dataset.name}"
+        f"on the {dataset.test_name} images of {dataset.name}"
     )
-    if record is None or record.data_fingerprint != dataset.fingerprint:
+    if record is None:
+        return 0
+    if record.data_fingerprint != dataset.fingerprint:
+        print("these are not the images of the record, so there is nothing to compare")
         return 0
     # Another machine or batch size rounds differently, and so may decide a near tie differently;
     # published weights were rounded to half precision on top of that.
@@ -405,7 +415,10 @@ def _pairs(texts: Sequence[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise SenetError(f"{text!r} is not of the form key=value")
-        pairs[key] = yaml.safe_load(value)
+        try:
+            pairs[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise SenetError(f"the value of {text!r} is not readable; put it in quotes") from None
     return pairs
 
 

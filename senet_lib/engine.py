@@ -8,11 +8,14 @@ a function of (seed, epoch), so that a step depends on nothing but its number an
 
 import contextlib
 import ctypes
+import importlib.util
 import shutil
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -66,10 +69,10 @@ class Setup:
             raise RecipeError("no CUDA device was found; use --device cpu")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        compilers = [name for name in ("g++", "clang++") if shutil.which(name)]
-        if compile == "on" and device == "cpu" and not compilers:
+        if compile == "on" and not _can_compile(device):
             raise RecipeError(
-                "compiling on a CPU needs a C++ compiler, g++ or clang++; use --compile off"
+                "compiling needs a C++ compiler (g++ or clang++), and on a GPU Triton and compute "
+                "capability 7.0; use --compile off"
             )
         if threads:
             torch.set_num_threads(threads)
@@ -79,16 +82,28 @@ class Setup:
             device=device,
             precision=precision,
             # On a CPU compiling takes a minute or more, and on those tried no step became faster.
-            compile=compile == "on" or (compile == "auto" and device == "cuda"),
+            compile=compile == "on"
+            or (compile == "auto" and device == "cuda" and _can_compile(device)),
             threads=torch.get_num_threads(),
         )
 
 
 def _bf16_is_fast(device: str) -> bool:
     if device == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(supported and supported())
+
+
+def _can_compile(device: str) -> bool:
+    """Whether what torch.compile needs beside torch is there."""
+    if not any(shutil.which(name) for name in ("g++", "clang++")):
+        return False
+    if device == "cpu":
+        return True
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    triton = importlib.util.find_spec("triton") is not None
+    return triton and header.is_file() and torch.cuda.get_device_capability() >= (7, 0)
 
 
 def keep_freed_memory() -> None:
@@ -139,6 +154,10 @@ class Engine:
         keep_freed_memory()
         self.recipe, self.seed, self.setup = recipe, seed, setup
         self.device = torch.device(setup.device)
+        if setup.precision == "fp32":
+            torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32, on a GPU too
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         self.model = model.to(self.device, memory_format=torch.channels_last)
         images = torch.from_numpy(dataset.x_train)
         self.size = images.shape[1]

@@ -39,7 +39,16 @@ def predict(
     training = model.training
     model.eval()
     try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with (
+            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
+            # Without this a GPU would round the inputs of fp32 convolutions to 10 bits.
+            torch.backends.cudnn.flags(
+                enabled=True,
+                benchmark=torch.backends.cudnn.benchmark,
+                deterministic=torch.backends.cudnn.deterministic,
+                allow_tf32=precision != "fp32",
+            ),
+        ):
             parts = [
                 model(normalise(batch.to(device, non_blocking=True), mean, std)).float()
                 for batch in images.split(batch_size)

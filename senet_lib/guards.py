@@ -20,6 +20,8 @@ def locked(folder: Path) -> Iterator[None]:
     with (folder / LOCK).open("w") as file:
         if not _try_lock(file) or not _is_at(file, folder / LOCK):
             raise RunExistsError(f"{folder} is being trained by another process right now")
+        for left_over in folder.glob(".*.partial"):  # of a process killed while it wrote
+            left_over.unlink(missing_ok=True)
         try:
             yield
         finally:
@@ -35,8 +37,10 @@ def _try_lock(file: IO[str]) -> bool:
         return True
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:  # a file system without locks; two runs in one folder go unnoticed there
+        return True
     return True
 
 

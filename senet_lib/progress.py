@@ -28,13 +28,11 @@ class Progress:
     "log", an epoch that takes long also says once a minute how far it is.
     """
 
-    def __init__(self, mode: str, *, epochs: int, steps: int, batch_size: int) -> None:
-        self.mode, self.epochs, self.steps, self.batch_size = (
-            choose_mode(mode),
-            epochs,
-            steps,
-            batch_size,
-        )
+    def __init__(
+        self, mode: str, *, epochs: int, steps: int, batch_size: int, split: str = "test"
+    ) -> None:
+        self.mode, self.epochs, self.steps = choose_mode(mode), epochs, steps
+        self.batch_size, self.split = batch_size, split.capitalize()
         self._bar = None
 
     def start_epoch(self, epoch: int, step: int) -> None:
@@ -72,9 +70,8 @@ class Progress:
     def end_epoch(self, epoch: int, train_loss: float, test_error: float) -> None:
         """Print the epoch's line."""
         self.close()
-        self.say(
-            f"Epoch {epoch} - Loss: {train_loss:.2f} | Test Acc: {100 * (1 - test_error):.1f}%"
-        )
+        accuracy = f"{self.split} Acc: {100 * (1 - test_error):.1f}%"
+        self.say(f"Epoch {epoch} - Loss: {train_loss:.2f} | {accuracy}")
 
     def say(self, line: str) -> None:
         """Print a line, unless the mode is "none"."""

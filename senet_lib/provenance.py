@@ -51,14 +51,14 @@ def git_state() -> tuple[str | None, bool | None]:
     return commit, dirty
 
 
-def peak_memory_mib(device: torch.device) -> float:
-    """Peak memory in MiB: what the allocator held on a GPU, the process's resident set on a CPU."""
+def peak_memory_mib(device: torch.device) -> float | None:
+    """Peak in MiB: what the allocator held on a GPU, the process's resident set on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:
         import resource
     except ImportError:  # Windows
-        return float("nan")
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 

@@ -1,5 +1,6 @@
 """What a training run is: the recipe, the learning rate of each step, a study's configuration."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -121,12 +122,15 @@ class Recipe:
 
 
 def _check_types(recipe: Recipe) -> None:
-    """Bring whole floats to int and ints to float where the field says so; refuse the rest."""
+    """Make a float of a whole number, and of text like "1e-4", where one is due; else refuse."""
     for spec in dataclasses.fields(recipe):
         value, default = getattr(recipe, spec.name), spec.default
         if isinstance(default, tuple):
             good = isinstance(value, tuple) and all(type(v) is int for v in value)
         elif type(default) is float:
+            if isinstance(value, str) and "e" in value.lower():
+                with contextlib.suppress(ValueError):  # YAML takes 1e-4, without a point, for text
+                    value = float(value)
             good = type(value) in (int, float) and math.isfinite(value)
             value = float(value) if good else value
         else:
@@ -200,6 +204,11 @@ def load_study(source: str | Path | Mapping[str, Any]) -> Study:
     missing = [k for k in known[:5] if not fields.get(k) and fields.get(k) != 0]
     if missing:
         raise RecipeError(f"{where} does not say {', '.join(missing)}")
+    for key in ("study", "protocol", "data"):
+        if not isinstance(fields[key], str):
+            raise RecipeError(f"{key} of {where} is {fields[key]!r}; it must be text, in quotes")
+    if type(fields.get("threads", 0)) is not int or fields.get("threads", 0) < 0:
+        raise RecipeError(f"threads of {where} must be a whole number, 0 (all) or above")
     for key, choices in (
         ("device", DEVICES),
         ("precision", PRECISIONS),

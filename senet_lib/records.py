@@ -67,9 +67,11 @@ class RunRecord:
         train_loss: mean loss over the last epoch's batches.
         num_params: parameters.
         macs: multiply-accumulates of convolutions and linear layers for one image.
-        images_per_second: training speed in steady state: warm-up, evaluation and files apart.
+        images_per_second: training speed in steady state: warm-up, evaluation and files apart;
+            None for a run too short to tell.
         wall_seconds: from start to record, summed over the sessions of a resumed run.
-        peak_memory_mib: allocator's peak on a GPU, the process's peak on a CPU.
+        peak_memory_mib: allocator's peak on a GPU, the process's peak on a CPU; None if the system
+            does not tell.
         data: name or path of the dataset.
         classes: names of the classes.
         mean: channel means the images were normalised with.
@@ -102,9 +104,9 @@ class RunRecord:
     train_loss: float
     num_params: int
     macs: int
-    images_per_second: float
+    images_per_second: float | None
     wall_seconds: float
-    peak_memory_mib: float
+    peak_memory_mib: float | None
     data: str
     classes: Sequence[str]
     mean: Sequence[float]
@@ -129,8 +131,8 @@ class RunRecord:
 
     @property
     def history(self) -> "pd.DataFrame":
-        """One row an epoch: epoch lr train_loss train_error test_loss test_error train_seconds
-        images_per_second."""
+        """One row an epoch: epoch lr train_loss train_error test_loss test_error
+        images_per_second (so far) wall_seconds (so far)."""
         import pandas as pd
 
         return pd.read_csv(self._file(HISTORY))
@@ -234,7 +236,7 @@ def list_runs(root: str | Path = DEFAULT_ROOT, **where: Any) -> "pd.DataFrame":
         if name not in columns:
             raise unknown("column", name, columns)
     rows = [_row(folder) for folder in find_runs(root)]
-    table = pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=columns).astype({"seed": "Int64"})
     for name, value in where.items():
         table = table[table[name] == value]
     return table.reset_index(drop=True)
@@ -247,7 +249,8 @@ def _row(folder: Path) -> dict[str, Any]:
         status = "unreadable"
     else:
         status = "failed" if (folder / FAILED).is_file() else "unfinished"
-    study, model, seed = folder.parts[-3:] if len(folder.parts) >= 3 else ("", "", folder.name)
+    ours = re.fullmatch(r"seed\d+", folder.name) and len(folder.parts) >= 3
+    study, model, seed = folder.parts[-3:] if ours else ("", "", "")
     digits = seed.removeprefix("seed")
     return {
         "path": str(folder),

@@ -7,9 +7,9 @@ on from its last checkpoint and ends with the weights it would have had.
 import dataclasses
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -156,15 +156,20 @@ def fit(
         RunStopped: the time limit was reached, or a signal came; call again to go on.
         NonFiniteLossError: the loss diverged.
     """
-    began = time.perf_counter()
+    began, source = time.perf_counter(), provenance.git_state()
     if max_minutes is not None and not max_minutes > 0:
         raise RecipeError(f"max_minutes is {max_minutes}; it must be above 0")
+    if not checkpoint_minutes >= 0:
+        raise RecipeError(f"checkpoint_minutes is {checkpoint_minutes}; it must be 0 or above")
     job = _plan(
         model, recipe or Recipe(), seed, data, out, study, protocol, overrides or {}, num_val
     )
+    if (job.out / RECORD).is_file():
+        return _finished(job, precision)
     with locked(job.out), stop_signals() as signals:
-        if (job.out / RECORD).is_file():
+        if (job.out / RECORD).is_file():  # finished while we waited for the folder
             return _finished(job, precision)
+        (job.out / FAILED).unlink(missing_ok=True)
         state = _checkpoint_of(job, precision)
         position = Position(**state["position"]) if state else Position(started=_now())
         if state and precision == "auto":
@@ -173,7 +178,7 @@ def fit(
         torch.manual_seed(seed)
         engine = Engine(job.spec.build(), job.dataset, job.recipe, seed, setup)
         if state:
-            engine.load_state(state["engine"])
+            _take_up(engine, state)
         _Session(
             job,
             engine,
@@ -185,7 +190,7 @@ def fit(
             progress,
             on_epoch,
         ).run()
-        return _finish(job, engine, position, began)
+        return _finish(job, engine, position, began, source)
 
 
 class _Session:
@@ -206,6 +211,7 @@ class _Session:
             epochs=job.recipe.epochs,
             steps=engine.steps_per_epoch,
             batch_size=engine.batch_size,
+            split=job.dataset.test_name,
         )
 
     def run(self) -> None:
@@ -281,6 +287,7 @@ class _Session:
                 "identity": self.job.identity(),
                 "spec": self.job.spec.to_dict(),
                 "precision": self.engine.setup.precision,
+                "setup": dataclasses.asdict(self.engine.setup),
                 "position": {**dataclasses.asdict(position), "wall_seconds": wall},
                 "engine": self.engine.state(),
             },
@@ -302,8 +309,8 @@ def _plan(
     protocol: str | None, overrides: Mapping[str, Any], num_val: int,
 ) -> Job:  # fmt: skip
     """Load the data and the model, and settle every name; raises before anything is written."""
-    if type(seed) is not int or seed < 0:
-        raise RecipeError(f"seed is {seed!r}; it must be a whole number, 0 or above")
+    if type(seed) is not int or not 0 <= seed < 2**63:
+        raise RecipeError(f"seed is {seed!r}; it must be a whole number from 0 to 2**63 - 1")
     channels = input_size(model)[0]
     probe = NetSpec(
         model=model,
@@ -317,10 +324,18 @@ def _plan(
     if num_val:
         dataset = hold_out(dataset, num_val)
     dataset = take(dataset, recipe.train_images)
-    spec = dataclasses.replace(probe, classes=dataset.classes, mean=dataset.mean, std=dataset.std)
+    spec = dataclasses.replace(
+        probe,
+        classes=dataset.classes,
+        mean=dataset.mean,
+        std=dataset.std,
+        data=data,
+        data_fingerprint=dataset.fingerprint,
+        num_val=num_val,
+    )
     profile = profile_model(spec.build(), (channels, *dataset.x_train.shape[1:3]))
     paper = recipe == Recipe() and data == "cifar10" and not num_val and not overrides
-    protocol = protocol or ("paper" if recipe == Recipe() else "custom")
+    protocol = protocol or ("paper" if paper else "custom")
     settings = json.dumps([recipe.to_dict(), dict(overrides), num_val], sort_keys=True)
     tag = hashlib.sha256(settings.encode()).hexdigest()[:6]
     study = study or ("paper" if paper else f"{Path(data).stem}-{tag}")
@@ -357,6 +372,18 @@ def _checkpoint_of(job: Job, precision: str) -> dict[str, Any] | None:
     return state
 
 
+def _take_up(engine: Engine, state: Mapping[str, Any]) -> None:
+    """Put the checkpoint's state into the engine; a speed measured elsewhere is not mixed in."""
+    engine.load_state(state["engine"])
+    if state["setup"] != dataclasses.asdict(engine.setup):
+        engine.timed_images, engine.timed_seconds = 0, 0.0
+        print(
+            "note: device, compilation or number of threads differ from before the stop, so the "
+            "rest rounds differently",
+            file=sys.stderr,
+        )
+
+
 def _compare(job: Job, there: Mapping[str, Any], precision_there: str, precision: str) -> None:
     # A record of an older version lacks the fields added since; they had their defaults.
     asked, there = job.identity(), {**Recipe().to_dict(), **there}
@@ -370,13 +397,18 @@ def _compare(job: Job, there: Mapping[str, Any], precision_there: str, precision
         )
 
 
-def _finish(job: Job, engine: Engine, position: Position, began: float) -> RunRecord:
+def _finish(
+    job: Job,
+    engine: Engine,
+    position: Position,
+    began: float,
+    source: tuple[str | None, bool | None],
+) -> RunRecord:
     """Write weights, history and, last, the record."""
     last = position.history[-1]
     save_history(job.out, position.history)
     save_weights(job.out / WEIGHTS, engine.model, job.spec)
-    commit, dirty = provenance.git_state()
-    setup = engine.setup
+    (commit, dirty), setup = source, engine.setup
     speed = engine.timed_images / engine.timed_seconds if engine.timed_seconds else None
     record = RunRecord(
         path=job.out,
@@ -414,9 +446,7 @@ def _finish(job: Job, engine: Engine, position: Position, began: float) -> RunRe
         finished=_now(),
     )
     save_record(record)
-    for name in (CHECKPOINT, FAILED):
-        with suppress(FileNotFoundError):
-            (job.out / name).unlink()
+    (job.out / CHECKPOINT).unlink(missing_ok=True)
     return load_run(job.out)
 
 
@@ -426,6 +456,9 @@ def _announcement(job: Job, setup: Setup, position: Position) -> str:
     at = f"; going on in epoch {position.epoch + 1}, step {position.step}" if position.started and (
         position.epoch or position.step
     ) else ""  # fmt: skip
+    recipe = job.recipe
+    if recipe.lr_policy == "step" and recipe.schedule and recipe.schedule[0] >= recipe.epochs:
+        at += f"; the rate stays at {recipe.lr}, for its schedule begins after the last epoch"
     return f"{job.spec.model} seed {job.seed} on {job.data} ({where}) in {job.out}{at}"
 
 

@@ -61,6 +61,12 @@ def test_a_recipe_survives_its_dictionary():
     assert again.id == recipe.id != Recipe().id
 
 
+def test_a_number_that_yaml_takes_for_text_is_read():
+    assert Recipe.from_dict({"weight_decay": "1e-4"}).weight_decay == 1e-4
+    with pytest.raises(RecipeError, match="weight_decay is 'small'"):
+        Recipe.from_dict({"weight_decay": "small"})
+
+
 def test_step_policy_falls_at_epochs_150_and_225():
     rates = [learning_rate(Recipe(), epoch * 390, 390) for epoch in (0, 149, 150, 224, 225, 299)]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
@@ -102,6 +108,8 @@ GOOD = {"study": "s", "protocol": "p", "data": "shapes", "models": ["resnet20"],
         ({"models": "resnet20"}, "must be lists"),
         ({"seeds": [-1]}, "seed -1"),
         ({"seeds": ["0"]}, "seed '0'"),
+        ({"study": 2026}, "study of the study is 2026; it must be text"),
+        ({"threads": "x"}, "threads"),
         ({"precision": "fp16"}, "unknown precision 'fp16'"),
         ({"recipe": {"epoch": 3}}, "did you mean epochs"),
         ({"recipe": {"epochs": 0}}, "at least 1"),

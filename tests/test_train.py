@@ -177,6 +177,10 @@ def test_an_interrupt_stops_at_a_checkpoint_and_the_rest_is_bit_identical(train,
         train("parts", on_epoch=StopAfter(1))
     assert (tmp_path / "parts" / CHECKPOINT).is_file()
     assert not (tmp_path / "parts" / RECORD).exists()
+    for path in (tmp_path / "parts", tmp_path / "parts" / CHECKPOINT):
+        model, spec = load_network(path)
+        assert (spec.model, model.training) == ("resnet20", False)
+        assert spec.data_fingerprint == whole.data_fingerprint
     with pytest.raises(RunExistsError, match=r"lr: 0\.05 there, 0.1 asked"):
         train("parts", recipe=dataclasses.replace(RECIPE, lr=0.1))
     parts = train("parts")
@@ -225,6 +229,34 @@ def test_two_processes_cannot_train_in_one_folder(train, tmp_path):
     assert train().status == "finished"
 
 
+def test_a_file_system_without_locks_is_no_obstacle(train, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(file, operation):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert train().status == "finished"
+
+
+def test_what_a_killed_process_was_writing_is_removed(train, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".checkpoint.pt.123.partial").touch()
+    names = {path.name for path in train().path.iterdir()}
+    assert names == {"record.json", "history.csv", "test_logits.npz", "weights.safetensors"}
+
+
+def test_other_threads_after_a_stop_are_told(train, capsys):
+    with pytest.raises(RunStopped):
+        train(max_minutes=1e-6, threads=1)
+    before = torch.get_num_threads()
+    try:
+        train(threads=2)
+    finally:
+        torch.set_num_threads(before)
+    assert "number of threads differ" in capsys.readouterr().err
+
+
 def test_a_diverging_loss_ends_the_run_and_names_the_step(train, tmp_path):
     with pytest.raises(NonFiniteLossError, match=r"epoch 1, step \d+") as caught:
         train(recipe=dataclasses.replace(RECIPE, lr=1e20, lr_policy="step", weight_decay=1.0))
@@ -248,6 +280,11 @@ def test_mistakes_are_refused_before_anything_is_written(train, tmp_path):
         train(seed=-1)
     with pytest.raises(RecipeError, match="max_minutes"):
         train(max_minutes=0)
+    with pytest.raises(RecipeError, match="checkpoint_minutes"):
+        train(checkpoint_minutes=-1)
+    with pytest.raises(RecipeError, match="seed is"):
+        train(seed=2**63)
+    assert not (tmp_path / "run").exists()
     with pytest.raises(RecipeError, match="threads"):
         train(threads=-1)
     assert not (tmp_path / "run").exists()
