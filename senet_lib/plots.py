@@ -140,17 +140,16 @@ def seed_points(figure: "Figure", runs: Sequence[RunRecord]) -> str:
     said = []
     for row, (name, group) in enumerate(groups.items()):
         errors = 100 * np.array([run.test_error for run in group])
+        mean = 100 * np.mean([run.test_error for run in group])  # rounds as the table does
         style = look[name]
         axes.plot([errors.min(), errors.max()], [row, row], color=style.color, lw=1.5, alpha=0.5)
         axes.plot(
             errors, [row] * len(errors), style.marker, color=style.color, mfc=style.fill, ms=7
         )
-        axes.plot([errors.mean()] * 2, [row - 0.28, row + 0.28], color=INK, lw=1.5)
-        axes.annotate(
-            f"{errors.mean():.2f}", (1.01, row), xycoords=("axes fraction", "data"), va="center"
-        )
+        axes.plot([mean] * 2, [row - 0.28, row + 0.28], color=INK, lw=1.5)
+        axes.annotate(f"{mean:.2f}", (1.01, row), xycoords=("axes fraction", "data"), va="center")
         points = ", ".join(f"{e:.2f}" for e in errors)
-        said.append(f"{name}: mean {errors.mean():.2f} (single seeds {points})")
+        said.append(f"{name}: mean {mean:.2f} (single seeds {points})")
     axes.set_yticks(range(len(groups)), list(groups))
     axes.set_ylim(len(groups) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
