@@ -6,9 +6,7 @@ normalisation.
 """
 
 import json
-import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import torch
 from torch import nn
 
 from senet_lib.errors import CheckpointError, SenetError
+from senet_lib.files import write_atomically
 from senet_lib.models import create_model
 
 WEIGHTS = "weights.safetensors"
@@ -82,20 +81,6 @@ class NetSpec:
             data_fingerprint=fields.get("data_fingerprint", ""),
             num_val=fields.get("num_val", 0),
         )
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` on a temporary name beside `path`, then rename; nothing is left on an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        write(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())  # a name must not outlive a power cut that its content does not
-        os.replace(partial, path)
-    finally:
-        with suppress(FileNotFoundError):
-            partial.unlink()
 
 
 def save_weights(path: Path, model: nn.Module, spec: NetSpec) -> None:

@@ -29,10 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SenetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
-        if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except NonFiniteLossError as error:

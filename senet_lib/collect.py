@@ -21,6 +21,7 @@ from senet_lib.records import (
     RunRecord,
     anchored,
     find_runs,
+    from_top,
     load_run,
 )
 
@@ -112,7 +113,7 @@ def collect(
     study = study or (settings.study if settings else "")
     if not study:
         raise RecordError("name a study, such as study=smoke, or its config")
-    folder, logs = _from_top(runs_root, DEFAULT_ROOT) / study, _from_top(logs_root, LOGS) / study
+    folder, logs = from_top(runs_root, DEFAULT_ROOT) / study, from_top(logs_root, LOGS) / study
     runs, problems = [], []
     for path in find_runs(folder):
         try:
@@ -140,11 +141,6 @@ def collect(
         settings=settings,
         page_folder=Path(page_folder or anchored("outputs/reports") / study),
     )
-
-
-def _from_top(path: str | Path, default: Path) -> Path:
-    """The usual folder wherever in the clone a notebook runs; any other as it was given."""
-    return anchored(path) if Path(path) == default else Path(path)
 
 
 def _read_settings(config: str) -> Study:

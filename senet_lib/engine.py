@@ -255,6 +255,11 @@ class Engine:
         loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         return loss, (logits.detach().argmax(1) != labels).sum()
 
+    @property
+    def images_per_second(self) -> float | None:
+        """Training speed in steady state; None as long as too little was timed."""
+        return self.timed_images / self.timed_seconds if self.timed_seconds else None
+
     def synchronise(self) -> None:
         """Wait until the device has done what it was given."""
         if self.device.type == "cuda":

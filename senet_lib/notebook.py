@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from senet_lib.errors import MissingDependencyError, SenetError
+from senet_lib.files import write_atomically
 from senet_lib.parameters import (
     cell_source,
     check_parameters,
@@ -285,6 +286,5 @@ def _write_failure(path: Path, error: NotebookFailedError) -> None:
         "notebook": error.partial.name,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    text = json.dumps(content, indent=2) + "\n"
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))

@@ -4,12 +4,12 @@ Whether the page shows the code is the notebook's own choice: `"senet": {"show_c
 metadata hides it.
 """
 
-import os
 import re
 from html import unescape
 from pathlib import Path
 
 from senet_lib.errors import MissingDependencyError, SenetError
+from senet_lib.files import write_atomically
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 # Best first. Widgets and scripts are left out: their fallbacks are shown instead.
@@ -32,10 +32,7 @@ def write_page(notebook: Path, page: Path) -> None:
     if page.suffix != ".html":
         raise SenetError(f"--html {page} must end in .html")
     text = render(notebook)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    partial = page.with_name(f".{page.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, page)
+    write_atomically(page, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def render(notebook: Path) -> str:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from senet_lib.checkpoint import CHECKPOINT, WEIGHTS, load_network, write_atomically
+from senet_lib.checkpoint import CHECKPOINT, WEIGHTS, load_network
 from senet_lib.errors import RecordError, unknown
+from senet_lib.files import write_atomically
 from senet_lib.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ def anchored(path: str | Path) -> Path:
         if (folder / "Snakefile").is_file() and (folder / "senet_lib").is_dir():
             return Path(os.path.relpath(folder / path))
     return path
+
+
+def from_top(path: str | Path, default: Path) -> Path:
+    """The default folder seen from the top of the clone; any other as it was given."""
+    return anchored(path) if Path(path) == default else Path(path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +214,7 @@ def load_run(path: str | Path) -> RunRecord:
 
 def find_runs(root: str | Path = DEFAULT_ROOT) -> list[Path]:
     """Folders below `root` that hold a run, finished or not, in natural order."""
-    root = anchored(root) if Path(root) == DEFAULT_ROOT else Path(root)
+    root = from_top(root, DEFAULT_ROOT)
     marks = (RECORD, CHECKPOINT, FAILED)
     folders = {mark.parent for name in marks for mark in root.rglob(name)}
     return sorted(

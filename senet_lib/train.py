@@ -156,7 +156,7 @@ def fit(
         RunStopped: the time limit was reached, or a signal came; call again to go on.
         NonFiniteLossError: the loss diverged.
     """
-    began, source = time.perf_counter(), provenance.git_state()
+    began = time.perf_counter()
     if max_minutes is not None and not max_minutes > 0:
         raise RecipeError(f"max_minutes is {max_minutes}; it must be above 0")
     if not checkpoint_minutes >= 0:
@@ -169,11 +169,12 @@ def fit(
     with locked(job.out), stop_signals() as signals:
         if (job.out / RECORD).is_file():  # finished while we waited for the folder
             return _finished(job, precision)
+        source = provenance.git_state()  # now: by the end, the checkout may be another
         (job.out / FAILED).unlink(missing_ok=True)
         state = _checkpoint_of(job, precision)
         position = Position(**state["position"]) if state else Position(started=_now())
         if state and precision == "auto":
-            precision = state["precision"]
+            precision = state["setup"]["precision"]
         setup = Setup.choose(device=device, precision=precision, compile=compile, threads=threads)
         torch.manual_seed(seed)
         engine = Engine(job.spec.build(), job.dataset, job.recipe, seed, setup)
@@ -234,9 +235,7 @@ class _Session:
 
     def _measure(self, epoch: int, result: EpochResult) -> dict[str, float]:
         """The epoch's row of the history; the last epoch is evaluated in fp32."""
-        finite = result.step_losses.isfinite()
-        if not finite.all():
-            raise NonFiniteLossError(epoch=epoch + 1, step=int((~finite).nonzero()[0]) + 1)
+        _check_finite(result.step_losses, epoch)
         last = epoch + 1 == self.job.recipe.epochs
         dataset, engine = self.job.dataset, self.engine
         logits = predict(
@@ -250,7 +249,7 @@ class _Session:
         test_error, test_loss = error_and_loss(logits, labels)
         if last:
             save_logits(self.job.out, logits.cpu().numpy(), dataset.y_test)
-        timed = engine.timed_seconds
+        speed = engine.images_per_second
         return {
             "epoch": epoch + 1,
             "lr": result.lr,
@@ -258,7 +257,7 @@ class _Session:
             "train_error": result.train_error,
             "test_loss": test_loss,
             "test_error": test_error,
-            "images_per_second": engine.timed_images / timed if timed else float("nan"),
+            "images_per_second": float("nan") if speed is None else speed,
             "wall_seconds": self.position.wall_seconds + time.perf_counter() - self.began,
         }
 
@@ -276,17 +275,13 @@ class _Session:
             return
         self.engine.stop_clock()
         position = self.position
-        if not self.engine.step_losses[: position.step].isfinite().all():
-            losses = self.engine.step_losses[: position.step]
-            step = int((~losses.isfinite()).nonzero()[0]) + 1
-            raise NonFiniteLossError(epoch=position.epoch + 1, step=step)
+        _check_finite(self.engine.step_losses[: position.step], position.epoch)
         wall = position.wall_seconds + now - self.began
         save_checkpoint(
             self.job.out / CHECKPOINT,
             {
                 "identity": self.job.identity(),
                 "spec": self.job.spec.to_dict(),
-                "precision": self.engine.setup.precision,
                 "setup": dataclasses.asdict(self.engine.setup),
                 "position": {**dataclasses.asdict(position), "wall_seconds": wall},
                 "engine": self.engine.state(),
@@ -302,6 +297,13 @@ class _Session:
                 step=position.step,
             )
         self.engine.resume_clock()
+
+
+def _check_finite(losses: torch.Tensor, epoch: int) -> None:
+    """Raise NonFiniteLossError for the first step of an epoch (from 0) whose loss is not finite."""
+    finite = losses.isfinite()
+    if not finite.all():
+        raise NonFiniteLossError(epoch=epoch + 1, step=int((~finite).nonzero()[0]) + 1)
 
 
 def _plan(
@@ -368,7 +370,7 @@ def _checkpoint_of(job: Job, precision: str) -> dict[str, Any] | None:
     if not (job.out / CHECKPOINT).is_file():
         return None
     state = load_checkpoint(job.out / CHECKPOINT)
-    _compare(job, state["identity"], state["precision"], precision)
+    _compare(job, state["identity"], state["setup"]["precision"], precision)
     return state
 
 
@@ -409,7 +411,6 @@ def _finish(
     save_history(job.out, position.history)
     save_weights(job.out / WEIGHTS, engine.model, job.spec)
     (commit, dirty), setup = source, engine.setup
-    speed = engine.timed_images / engine.timed_seconds if engine.timed_seconds else None
     record = RunRecord(
         path=job.out,
         status="finished",
@@ -430,7 +431,7 @@ def _finish(
         train_loss=last["train_loss"],
         num_params=job.num_params,
         macs=job.macs,
-        images_per_second=speed,
+        images_per_second=engine.images_per_second,
         wall_seconds=position.wall_seconds + time.perf_counter() - began,
         peak_memory_mib=provenance.peak_memory_mib(engine.device),
         data=job.data,
