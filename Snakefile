@@ -23,7 +23,7 @@ min_version("9.0")
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
-from senet_lib.errors import SenetError, unknown
+from senet_lib.errors import SenetError
 from senet_lib.notebook import code_hash
 from senet_lib.recipe import load_study
 
@@ -63,11 +63,13 @@ REPORT = f"outputs/reports/{STUDY.study}"
 
 # A misspelt model ends here and not hours later; what is already there needs no looking up.
 if not all(Path(f"{RUNS}/{m}/seed{s}/train.ipynb").exists() for m in STUDY.models for s in STUDY.seeds):
-    from senet_lib.models import list_models
+    from senet_lib.models import check_name
 
     for model in STUDY.models:
-        if model not in (models := list_models()):
-            raise WorkflowError(str(unknown("model", model, models)))
+        try:
+            check_name(model)
+        except SenetError as error:
+            raise WorkflowError(str(error)) from None
 
 # What decides a notebook's content, beside its parameters. Outputs saved in it do not count.
 TRAINING = "models augment data engine evaluation image_folder profiling recipe shapes sources train"

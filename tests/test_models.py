@@ -1,11 +1,14 @@
 """Every registered model: exact costs from the public record, and behaviour all of them share."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
 from senet_lib.errors import SenetError, UnknownNameError
 from senet_lib.models import (
+    check_name,
     create_model,
     describe,
     input_size,
@@ -342,3 +345,57 @@ def test_a_user_can_register_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
         register_model("tiny", summary="again")
     with pytest.raises(SenetError, match="num_classes and in_channels first"):
         register_model("odd", summary="no arguments")(lambda: nn.Identity())
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("se_resnet20+reduction=8", {"reduction": 8}),
+        ("se_resnet20+reduction=4+squeeze=max", {"reduction": 4, "squeeze": "max"}),
+        ("se_resnet20+gate_bias=true", {"gate_bias": True}),
+        ("se_resnet20+stages=1,3", {"stages": (1, 3)}),
+        ("se_resnet20+stages=2", {"stages": (2,)}),
+        ("resnet20+attention=eca", {"attention": "eca"}),
+        ("se_res2net29+gate_at=output", {"gate_at": "output"}),
+    ],
+)
+def test_settings_in_a_name_are_overrides(name: str, overrides: dict[str, object]) -> None:
+    base = name.partition("+")[0]
+    torch.manual_seed(0)
+    named = create_model(name)
+    torch.manual_seed(0)
+    overridden = create_model(base, **overrides)
+    assert str(named) == str(overridden)
+    for ours, theirs in zip(
+        named.state_dict().values(), overridden.state_dict().values(), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+    assert input_size(name) == input_size(base)
+    for setting in name.split("+")[1:]:
+        assert setting in describe(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("se_resnt20+reduction=8", "did you mean se_resnet20"),
+        ("se_resnet20+reduction", "must be a setting=value"),
+        ("se_resnet20+=8", "must be a setting=value"),
+        ("se_resnet20+depth=8", "has no setting 'depth'; it accepts"),
+        ("se_resnet20+reduction=many", "must be a whole number"),
+        ("se_resnet20+stages=4", "must lie in 1 to 3"),
+        ("se_resnet20+squeeze=max+reduction=8", "in order, each once: se_resnet20+reduction=8+sq"),
+        ("se_resnet20+reduction=8+reduction=4", "in order, each once"),
+        ("resnet20+reduction=8", "does not use reduction"),
+    ],
+)
+def test_a_wrong_setting_in_a_name_is_refused(name: str, message: str) -> None:
+    with pytest.raises(SenetError, match=re.escape(message)):
+        check_name(name)
+
+
+def test_a_setting_cannot_be_given_twice_and_no_registered_name_holds_a_plus() -> None:
+    with pytest.raises(SenetError, match="given twice"):
+        create_model("se_resnet20+reduction=8", reduction=4)
+    with pytest.raises(SenetError, match="cannot be registered"):
+        register_model("a+b", summary="x")

@@ -3,16 +3,19 @@
 from senet_lib.models.attention import AttentionSpec, list_attentions, register_attention
 from senet_lib.models.layouts import copy_weights
 from senet_lib.models.registry import (
+    check_name,
     create_model,
     describe,
     input_size,
     list_models,
     model_options,
     register_model,
+    split_name,
 )
 
 __all__ = [
     "AttentionSpec",
+    "check_name",
     "copy_weights",
     "create_model",
     "describe",
@@ -22,4 +25,5 @@ __all__ = [
     "model_options",
     "register_attention",
     "register_model",
+    "split_name",
 ]

@@ -1,10 +1,16 @@
-"""The registry: every model by name, each a line of numbers for one of the network classes."""
+"""The registry: every model by name, each a line of numbers for one of the network classes.
+
+A name may carry settings, in alphabetical order: "se_resnet20+reduction=8+squeeze=max" is
+se_resnet20 with those two overrides. Such a name works wherever a name does, so an ablation is a
+list of names.
+"""
 
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 
+import torch
 from torch import nn
 
 from senet_lib.errors import SenetError, unknown
@@ -74,6 +80,8 @@ def register_model(
     Raises:
         SenetError: the name is taken, or the builder has not the parameters it needs.
     """
+    if "+" in name:
+        raise SenetError(f"{name!r} cannot be registered: + stands before a setting in a name")
     if name in _MODELS:
         raise SenetError(f"model {name!r} is registered already; choose another name")
 
@@ -102,7 +110,7 @@ def create_model(
     """Build a model with fresh random weights, drawn from torch's global generator.
 
     Args:
-        name: one of `list_models()`.
+        name: one of `list_models()`, with or without settings, such as "se_resnet20+reduction=8".
         num_classes: K, at least 1.
         in_channels: channels of an image, at least 1.
         overrides: settings of this model by name, such as reduction=8 or shortcut="A";
@@ -115,10 +123,15 @@ def create_model(
         SenetError: an override this model has not, or a value it cannot have.
     """
     entry = _lookup(name)
+    named = split_name(name)[1]
+    for key in named:
+        if key in overrides:
+            raise SenetError(f"{key} is given twice, in the name {name!r} and as an override")
+    overrides = {**named, **overrides}
     for key in overrides:
         if key not in entry.options:
             raise SenetError(
-                f"model {name!r} has no setting {key!r}; it accepts {', '.join(entry.options)}"
+                f"model {entry.name!r} has no setting {key!r}; it accepts {', '.join(entry.options)}"
             )
     for key, value in (("num_classes", num_classes), ("in_channels", in_channels)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -129,6 +142,45 @@ def create_model(
         renamed = chosen.get("attention", entry.attention.attention) != entry.attention.attention
         arguments["attention"] = replace(NO_ATTENTION if renamed else entry.attention, **chosen)
     return entry.build(num_classes, in_channels, **arguments)
+
+
+def split_name(name: str) -> tuple[str, dict[str, object]]:
+    """The registered name in a name, and the settings it carries.
+
+    Returns:
+        ("se_resnet20", {"reduction": 8}) for "se_resnet20+reduction=8".
+    Raises:
+        SenetError: a setting has no value, or the settings are repeated or not in order, so that
+            one network would go by two names.
+    """
+    base, *parts = str(name).split("+")
+    settings: dict[str, object] = {}
+    for part in parts:
+        key, equals, text = part.partition("=")
+        if not (key and equals and text):
+            raise SenetError(f"{part!r} in {name!r} must be a setting=value, such as reduction=8")
+        settings[key] = _setting(key, text)
+    keys = [part.partition("=")[0] for part in parts]
+    if keys != sorted(set(keys)):
+        ordered = "+".join([base, *sorted({p.partition("=")[0]: p for p in parts}.values())])
+        raise SenetError(f"the settings in {name!r} must be in order, each once: {ordered}")
+    return base, settings
+
+
+def _setting(key: str, text: str) -> object:
+    """The value that a text in a name stands for."""
+    if key == "stages":
+        parts = text.split(",")
+        return tuple(int(part) if part.isdecimal() else part for part in parts)
+    if text in ("true", "false"):
+        return text == "true"
+    return int(text) if text.isdecimal() else text
+
+
+def check_name(name: str) -> None:
+    """Raise what `create_model` would for this name."""
+    with torch.device("meta"):
+        create_model(name)
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -148,14 +200,16 @@ def model_options(name: str) -> tuple[str, ...]:
 
 def describe(name: str) -> str:
     """One line of text about the model."""
-    return _lookup(name).summary
+    settings = str(name).split("+")[1:]
+    return ", ".join([_lookup(name).summary, *settings])
 
 
 def _lookup(name: str) -> ModelEntry:
     """The entry of that name; UnknownNameError with the near names if there is none."""
-    if name not in _MODELS:
-        raise unknown("model", str(name), _MODELS)
-    return _MODELS[name]
+    base = split_name(name)[0]
+    if base not in _MODELS:
+        raise unknown("model", base, _MODELS)
+    return _MODELS[base]
 
 
 def _register_pair(
