@@ -45,9 +45,10 @@ def test_the_repositorys_studies_are_valid(path):
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     jsonschema.validate(content, SCHEMA)
     study = load_study(path)
-    from senet_lib.models import list_models
+    from senet_lib.models import check_name
 
-    assert set(study.models) <= set(list_models())
+    for model in study.models:
+        check_name(model)
     assert study.study == path.stem
 
 

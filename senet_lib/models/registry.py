@@ -131,7 +131,8 @@ def create_model(
     for key in overrides:
         if key not in entry.options:
             raise SenetError(
-                f"model {entry.name!r} has no setting {key!r}; it accepts {', '.join(entry.options)}"
+                f"model {entry.name!r} has no setting {key!r}; "
+                f"it accepts {', '.join(entry.options)}"
             )
     for key, value in (("num_classes", num_classes), ("in_channels", in_channels)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
