@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from senet_lib import fused
 from senet_lib.augment import crop_flip, draw_epoch, normalise, pad_images
 from senet_lib.data import Dataset
 from senet_lib.errors import RecipeError, unknown
@@ -39,12 +40,14 @@ class Setup:
         precision: "fp32", or "bf16" for bf16 autocast with fp32 weights.
         compile: whether the forward and backward pass go through torch.compile.
         threads: CPU threads.
+        fused: whether the kernels of `senet_lib.fused` do the normalisations.
     """
 
     device: str
     precision: str
     compile: bool
     threads: int
+    fused: bool = False
 
     @classmethod
     def choose(cls, *, device: str, precision: str, compile: str, threads: int) -> "Setup":
@@ -53,7 +56,9 @@ class Setup:
         Args:
             device: auto, cpu or cuda.
             precision: auto, fp32 or bf16.
-            compile: auto, on or off; auto compiles on a GPU alone.
+            compile: on for torch.compile, off for plain PyTorch; auto takes torch.compile on a GPU,
+                and on a CPU in bf16 the fused kernels, which are built in seconds where
+                torch.compile takes a minute or more.
             threads: CPU threads, 0 for as many as torch takes by itself.
         """
         for kind, value, known in (
@@ -81,9 +86,11 @@ class Setup:
         return cls(
             device=device,
             precision=precision,
-            # On a CPU compiling takes a minute or more, and on those tried no step became faster.
             compile=compile == "on"
             or (compile == "auto" and device == "cuda" and _can_compile(device)),
+            fused=compile == "auto"
+            and (device, precision) == ("cpu", "bf16")
+            and fused.library() is not None,
             threads=torch.get_num_threads(),
         )
 
@@ -159,6 +166,7 @@ class Engine:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self.model = model.to(self.device, memory_format=torch.channels_last)
+        fused.enable(self.model, setup.fused)
         images = torch.from_numpy(dataset.x_train)
         self.size = images.shape[1]
         self.images = pad_images(images.to(self.device), recipe.padding)

@@ -64,7 +64,7 @@ class RunRecord:
         recipe: every field of the recipe.
         device: "cpu" or "cuda".
         precision: "fp32" or "bf16", of the training; the final evaluation is always fp32.
-        compile: whether the step was compiled.
+        compile: whether the step went through torch.compile.
         threads: CPU threads.
         evaluated_on: "test", or "val" when images were held out of the training set.
         num_val: images held out.
@@ -89,6 +89,8 @@ class RunRecord:
         hardware: processor, cores, system, and GPU.
         started: time of the first start, ISO 8601, UTC.
         finished: time of the record, likewise.
+        fused: whether the kernels of `senet_lib.fused` did the normalisations; records older than
+            the kernels lack it.
     """
 
     path: Path = field(compare=False)
@@ -124,6 +126,7 @@ class RunRecord:
     hardware: Mapping[str, Any]
     started: str
     finished: str
+    fused: bool = False
 
     @property
     def recipe_id(self) -> str:
@@ -205,11 +208,13 @@ def load_run(path: str | Path) -> RunRecord:
         fields = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise RecordError(f"{folder / RECORD} is not readable JSON") from None
-    wanted = {f.name for f in dataclasses.fields(RunRecord)} - {"path"}
-    if not isinstance(fields, dict) or not wanted <= fields.keys():
-        missing = ", ".join(sorted(wanted - set(fields)))
-        raise RecordError(f"{folder / RECORD} is incomplete: it lacks {missing}")
-    return RunRecord(path=folder, **{name: fields[name] for name in wanted})
+    if not isinstance(fields, dict):
+        raise RecordError(f"{folder / RECORD} is not readable JSON")
+    known = [f for f in dataclasses.fields(RunRecord) if f.name != "path"]
+    missing = [f.name for f in known if f.default is dataclasses.MISSING and f.name not in fields]
+    if missing:
+        raise RecordError(f"{folder / RECORD} is incomplete: it lacks {', '.join(sorted(missing))}")
+    return RunRecord(path=folder, **{f.name: fields[f.name] for f in known if f.name in fields})
 
 
 def find_runs(root: str | Path = DEFAULT_ROOT) -> list[Path]:

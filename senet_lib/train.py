@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from senet_lib import provenance
+from senet_lib import provenance, wording
 from senet_lib.checkpoint import (
     CHECKPOINT,
     WEIGHTS,
@@ -423,6 +423,7 @@ def _finish(
         device=setup.device,
         precision=setup.precision,
         compile=setup.compile,
+        fused=setup.fused,
         threads=setup.threads,
         evaluated_on="val" if job.num_val else "test",
         num_val=job.num_val,
@@ -452,8 +453,7 @@ def _finish(
 
 
 def _announcement(job: Job, setup: Setup, position: Position) -> str:
-    compiled = ", compiled" if setup.compile else ""
-    where = f"{setup.device}, {setup.precision}{compiled}, {setup.threads} threads"
+    where = f"{wording.device(setup)}, {setup.threads} threads"
     at = f"; going on in epoch {position.epoch + 1}, step {position.step}" if position.started and (
         position.epoch or position.step
     ) else ""  # fmt: skip

@@ -2,11 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from senet_lib.records import RunRecord
+
+if TYPE_CHECKING:
+    from senet_lib.engine import Setup
 
 
 def percent(fraction: float) -> str:
@@ -24,9 +27,10 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def device(run: RunRecord) -> str:
-    """Where and how a run computed."""
-    return f"{run.device}, {run.precision}" + (", compiled" if run.compile else "")
+def device(run: "RunRecord | Setup") -> str:
+    """Where and how a run computes."""
+    how = ", compiled" if run.compile else ", fused kernels" if run.fused else ""
+    return f"{run.device}, {run.precision}{how}"
 
 
 def threads(run: RunRecord) -> str:

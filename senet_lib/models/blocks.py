@@ -6,8 +6,9 @@ Shapes: N images, C channels, H x W pixels, K classes.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from senet_lib import fused
 from senet_lib.errors import SenetError, unknown
-from senet_lib.models.attention import AttentionSpec, build_attention
+from senet_lib.models.attention import AttentionSpec, add_rescaled, build_attention
 
 SHORTCUTS = ("A", "B")
 
@@ -20,6 +21,25 @@ def conv3x3(in_channels: int, channels: int, stride: int = 1, groups: int = 1) -
 def conv1x1(in_channels: int, channels: int, stride: int = 1) -> nn.Conv2d:
     """1x1 convolution without bias."""
     return nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+
+
+def norm_act(
+    norm: nn.Module, x: Tensor, *, relu: bool = True, residual: Tensor | None = None
+) -> Tensor:
+    """norm - [add residual] - [ReLU], all (N, C, H, W); in one kernel where `fused` can."""
+    if fused.applies(norm, x):
+        return fused.norm_act(x, norm, relu=relu, residual=residual)[0]
+    x = norm(x)
+    x = x if residual is None else x + residual
+    return F.relu(x) if relu else x
+
+
+def norm_act_plus(norm: nn.Module, x: Tensor, plus: Tensor) -> tuple[Tensor, Tensor]:
+    """y = norm - ReLU, and y + plus, all (N, C, H, W); in one kernel where `fused` can."""
+    if fused.applies(norm, x):
+        return fused.norm_act(x, norm, relu=True, plus=plus)
+    y = F.relu(norm(x))
+    return y, plus + y
 
 
 class Stem(nn.Module):
@@ -36,7 +56,7 @@ class Stem(nn.Module):
         self.pool = nn.MaxPool2d(3, 2, 1) if large else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pool(F.relu(self.norm(self.conv(x))))  # (N, C, H, W) or (N, C, H/4, W/4)
+        return self.pool(norm_act(self.norm, self.conv(x)))  # (N, C, H, W) or (N, C, H/4, W/4)
 
 
 class Head(nn.Module):
@@ -60,7 +80,8 @@ class Projection(nn.Module):
         self.norm = nn.BatchNorm2d(channels) if norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x))
+        x = self.conv(x)
+        return x if isinstance(self.norm, nn.Identity) else norm_act(self.norm, x, relu=False)
 
 
 class PaddedShortcut(nn.Module):
@@ -95,9 +116,10 @@ def make_shortcut(
 
 
 class ResidualBlock(nn.Module):
-    """branch + shortcut - ReLU, with the attention at one of four positions.
+    """branch - BN + shortcut - ReLU, with the attention at one of four positions.
 
-    A subclass defines `branch`. The positions are those of Hu et al. 2018, section 6.5.
+    A subclass defines `branch`, without its last normalisation, and that one as `last_norm`. The
+    positions are those of Hu et al. 2018, section 6.5.
     """
 
     def __init__(
@@ -108,19 +130,24 @@ class ResidualBlock(nn.Module):
         self.position = spec.position
         self.attention = build_attention(in_channels if spec.position == "pre" else channels, spec)
 
+    @property
+    def last_norm(self) -> nn.Module:
+        """The normalisation that ends the branch."""
+        raise NotImplementedError
+
     def branch(self, x: Tensor) -> Tensor:
-        """The residual function, (N, C_in, H, W) to (N, C, H/stride, W/stride)."""
+        """The residual function up to its last norm, (N, C_in, H, W) to (N, C, H', W')."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         position, attention = self.position, self.attention
         residual = self.branch(attention(x) if position == "pre" else x)
         shortcut = self.shortcut(x)
-        if position == "standard":
-            residual = attention(residual)
-        elif position == "identity":
+        if position == "identity":
             shortcut = attention(shortcut)
-        out = F.relu(residual + shortcut)
+        if position == "standard" and not isinstance(attention, nn.Identity):
+            return add_rescaled(attention, norm_act(self.last_norm, residual, relu=False), shortcut)
+        out = norm_act(self.last_norm, residual, residual=shortcut)
         return attention(out) if position == "post" else out
 
 
@@ -143,9 +170,12 @@ class BasicBlock(ResidualBlock):
         self.conv1, self.norm1 = conv3x3(in_channels, channels, stride), nn.BatchNorm2d(channels)
         self.conv2, self.norm2 = conv3x3(channels, channels), nn.BatchNorm2d(channels)
 
+    @property
+    def last_norm(self) -> nn.Module:
+        return self.norm2
+
     def branch(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm1(self.conv1(x)))  # (N, C, H/stride, W/stride)
-        return self.norm2(self.conv2(x))
+        return self.conv2(norm_act(self.norm1, self.conv1(x)))  # (N, C, H/stride, W/stride)
 
 
 class Bottleneck(ResidualBlock):
@@ -173,10 +203,14 @@ class Bottleneck(ResidualBlock):
         self.norm2 = nn.BatchNorm2d(width)
         self.conv3, self.norm3 = conv1x1(width, channels), nn.BatchNorm2d(channels)
 
+    @property
+    def last_norm(self) -> nn.Module:
+        return self.norm3
+
     def branch(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm1(self.conv1(x)))  # (N, width, H, W)
-        x = F.relu(self.norm2(self.conv2(x)))  # (N, width, H/stride, W/stride)
-        return self.norm3(self.conv3(x))  # (N, C, H/stride, W/stride)
+        x = norm_act(self.norm1, self.conv1(x))  # (N, width, H, W)
+        x = norm_act(self.norm2, self.conv2(x))  # (N, width, H/stride, W/stride)
+        return self.conv3(x)  # (N, C, H/stride, W/stride)
 
 
 class PreactBlock(nn.Module):
@@ -203,7 +237,7 @@ class PreactBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         position, attention = self.position, self.attention
-        active = F.relu(self.norm1(attention(x) if position == "pre" else x))
+        active = norm_act(self.norm1, attention(x) if position == "pre" else x)
         residual = self.branch(active)
         keep = isinstance(self.shortcut, nn.Identity)
         shortcut = x if keep else self.shortcut(active)
@@ -233,7 +267,7 @@ class PreactBasic(PreactBlock):
 
     def branch(self, x: Tensor) -> Tensor:
         x = self.conv1(x)  # (N, C, H/stride, W/stride)
-        return self.conv2(F.relu(self.norm2(x)))
+        return self.conv2(norm_act(self.norm2, x))
 
 
 class PreactBottleneck(PreactBlock):
@@ -259,8 +293,8 @@ class PreactBottleneck(PreactBlock):
 
     def branch(self, x: Tensor) -> Tensor:
         x = self.conv1(x)  # (N, width, H, W)
-        x = self.conv2(F.relu(self.norm2(x)))  # (N, width, H/stride, W/stride)
-        return self.conv3(F.relu(self.norm3(x)))  # (N, C, H/stride, W/stride)
+        x = self.conv2(norm_act(self.norm2, x))  # (N, width, H/stride, W/stride)
+        return self.conv3(norm_act(self.norm3, x))  # (N, C, H/stride, W/stride)
 
 
 class Network(nn.Module):

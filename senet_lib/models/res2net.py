@@ -4,12 +4,20 @@ Shapes: N images, C channels, H x W pixels, K classes; s streams of w = C / s ch
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet_lib.errors import SenetError, unknown
 from senet_lib.models.attention import NO_ATTENTION, AttentionSpec, build_attention
-from senet_lib.models.blocks import Head, Network, ResidualBlock, Stem, conv1x1, conv3x3
+from senet_lib.models.blocks import (
+    Head,
+    Network,
+    ResidualBlock,
+    Stem,
+    conv1x1,
+    conv3x3,
+    norm_act,
+    norm_act_plus,
+)
 
 GATE_PLACES = ("fused", "output", "last", "first2")
 
@@ -70,9 +78,11 @@ class Res2NetBlock(ResidualBlock):
     def fuse(self, x: Tensor) -> Tensor:
         """split - cascade - concat - [attention]: X to the gated Z, both (N, C, H, W)."""
         streams = x.chunk(self.scale, 1)  # s views of (N, w, H, W)
-        outputs = [streams[0]]
-        for stream, conv, norm in zip(streams[1:], self.convs, self.norms, strict=True):
-            outputs.append(F.relu(norm(conv(stream + outputs[-1]))))
+        outputs, total = [streams[0]], streams[1] + streams[0]
+        for following, conv, norm in zip(streams[2:], self.convs, self.norms, strict=False):
+            output, total = norm_act_plus(norm, conv(total), following)
+            outputs.append(output)
+        outputs.append(norm_act(self.norms[-1], self.convs[-1](total)))
         if self.gate_at == "last":
             outputs[-1] = self.attention(outputs[-1])
         elif self.gate_at == "first2":
@@ -80,14 +90,18 @@ class Res2NetBlock(ResidualBlock):
         fused = torch.cat(outputs, 1)  # (N, C, H, W)
         return self.attention(fused) if self.gate_at == "fused" else fused
 
+    @property
+    def last_norm(self) -> nn.Module:
+        return self.norm3
+
     def branch(self, x: Tensor) -> Tensor:
-        x = self.pool(F.relu(self.norm1(self.conv1(x))))  # (N, C, H/stride, W/stride)
-        return self.norm3(self.conv3(self.fuse(x)))
+        x = self.pool(norm_act(self.norm1, self.conv1(x)))  # (N, C, H/stride, W/stride)
+        return self.conv3(self.fuse(x))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.gate_at == "output":
             return super().forward(x)
-        return F.relu(self.branch(x) + self.shortcut(x))
+        return norm_act(self.norm3, self.branch(x), residual=self.shortcut(x))
 
 
 class Res2Net(Network):
