@@ -91,7 +91,7 @@ def parameters(**values):
 
 
 def train_parameters(wildcards):
-    machine = {k: getattr(STUDY, k) for k in ("device", "precision", "compile", "threads")}
+    machine = {k: getattr(STUDY, k) for k in ("device", "precision", "compile", "threads", "test_every")}
     return parameters(
         study=STUDY.study,
         protocol=STUDY.protocol,

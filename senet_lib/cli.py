@@ -129,6 +129,8 @@ def _add_train(commands: Any) -> None:
     option("--precision", choices=PRECISIONS)
     option("--compile", choices=COMPILE_MODES)
     option("--threads", type=int, help="CPU threads; 0 takes all")
+    option("--test-every", type=int, metavar="E",
+           help="epochs between two evaluations; the last one is always evaluated")  # fmt: skip
     option("--max-minutes", type=float, metavar="M", help="stop at a checkpoint after M minutes")
     option("--checkpoint-minutes", type=float, default=2.0, metavar="M",
            help="longest time between checkpoints (default 2)")  # fmt: skip
@@ -167,7 +169,7 @@ def _train_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     given = {k: getattr(arguments, k) for k in names if getattr(arguments, k) is not None}
     settings = {
         k: getattr(arguments, k)
-        for k in ("data", "study", "device", "precision", "compile", "threads")
+        for k in ("data", "study", "device", "precision", "compile", "threads", "test_every")
     }
     settings = {k: v for k, v in settings.items() if v is not None}
     if not arguments.config:
@@ -178,7 +180,8 @@ def _train_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     same = same and not arguments.overrides and not arguments.num_val
     if same:
         settings = {"study": study.study, "protocol": study.protocol, **settings}
-    machine = {k: getattr(study, k) for k in ("data", "device", "precision", "compile", "threads")}
+    names = ("data", "device", "precision", "compile", "threads", "test_every")
+    machine = {k: getattr(study, k) for k in names}
     return {"recipe": recipe, **machine, **settings}
 
 

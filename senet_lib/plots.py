@@ -177,7 +177,9 @@ def learning_curves(figure: "Figure", runs: Sequence[RunRecord], column: str = "
     said, drawn = [], []
     for axes, kin in zip(panels.flat, families, strict=False):
         for name in (n for n in names if family(n, names) == kin):
-            curves = [run.history.set_index("epoch")[column] * scale for run in groups[name]]
+            curves = [
+                scale * run.history.set_index("epoch")[column].dropna() for run in groups[name]
+            ]
             mean = sum(curves) / len(curves)
             _draw_curves(axes, curves, mean, look[name], name)
             said.append(f"{name} from {mean.iloc[0]:.3g} to {mean.iloc[-1]:.3g}")
@@ -264,7 +266,7 @@ def run_curves(figure: "Figure", run: RunRecord) -> str:
         few = {"marker": "o", "ms": 4.5} if len(history) <= 12 else {}
         for split, color, line in (("train", MUTED, "--"), ("test", BLUE, "-")):
             name = "training batches" if split == "train" else f"{run.evaluated_on} images"
-            curve = scale * history[f"{split}_{kind}"]
+            curve = scale * history[f"{split}_{kind}"].dropna()
             axes.plot(curve.index, curve, line, color=color, label=name, lw=1.8, **few)
         axes.set_title(kind + (" (nats)" if kind == "loss" else " (%)"))
         axes.set_xlabel("epoch")
@@ -273,7 +275,7 @@ def run_curves(figure: "Figure", run: RunRecord) -> str:
     axes.legend()
     return (
         f"Loss and error of {label(run)} over {len(history)} epochs; {run.evaluated_on} error from "
-        f"{100 * history['test_error'].iloc[0]:.1f} to {100 * run.test_error:.1f} percent."
+        f"{100 * history['test_error'].dropna().iloc[0]:.1f} to {100 * run.test_error:.1f} percent."
     )
 
 

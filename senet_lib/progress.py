@@ -1,5 +1,6 @@
 """How a run tells what it is doing: a bar where someone watches, plain lines where no one does."""
 
+import math
 import os
 import sys
 import time
@@ -68,10 +69,11 @@ class Progress:
                 )
 
     def end_epoch(self, epoch: int, train_loss: float, test_error: float) -> None:
-        """Print the epoch's line."""
+        """Print the epoch's line; test_error is not a number where nothing was evaluated."""
         self.close()
-        accuracy = f"{self.split} Acc: {100 * (1 - test_error):.1f}%"
-        self.say(f"Epoch {epoch} - Loss: {train_loss:.2f} | {accuracy}")
+        known = not math.isnan(test_error)
+        accuracy = f" | {self.split} Acc: {100 * (1 - test_error):.1f}%" if known else ""
+        self.say(f"Epoch {epoch} - Loss: {train_loss:.2f}{accuracy}")
 
     def say(self, line: str) -> None:
         """Print a line, unless the mode is "none"."""

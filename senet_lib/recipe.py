@@ -174,6 +174,7 @@ class Study:
         device: auto, cpu or cuda.
         precision: auto, fp32 or bf16.
         compile: auto, on or off.
+        test_every: epochs between two evaluations; the last epoch is evaluated in any case.
     """
 
     study: str
@@ -186,6 +187,7 @@ class Study:
     device: str = "auto"
     precision: str = "auto"
     compile: str = "auto"
+    test_every: int = 1
 
 
 def load_study(source: str | Path | Mapping[str, Any]) -> Study:
@@ -209,6 +211,8 @@ def load_study(source: str | Path | Mapping[str, Any]) -> Study:
             raise RecipeError(f"{key} of {where} is {fields[key]!r}; it must be text, in quotes")
     if type(fields.get("threads", 0)) is not int or fields.get("threads", 0) < 0:
         raise RecipeError(f"threads of {where} must be a whole number, 0 (all) or above")
+    if type(fields.get("test_every", 1)) is not int or fields.get("test_every", 1) < 1:
+        raise RecipeError(f"test_every of {where} must be a whole number, 1 or above")
     for key, choices in (
         ("device", DEVICES),
         ("precision", PRECISIONS),

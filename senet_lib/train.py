@@ -122,6 +122,7 @@ def fit(
     precision: str = "auto",
     compile: str = "auto",
     threads: int = 0,
+    test_every: int = 1,
     max_minutes: float | None = None,
     checkpoint_minutes: float = 2.0,
     progress: str = "auto",
@@ -144,6 +145,7 @@ def fit(
         precision: auto, fp32 or bf16.
         compile: auto, on or off.
         threads: CPU threads; 0 for all.
+        test_every: epochs between two evaluations, at least 1; the last epoch is always evaluated.
         max_minutes: stop at a checkpoint after so long.
         checkpoint_minutes: longest time between two checkpoints.
         progress: auto, bar, log or none.
@@ -159,6 +161,8 @@ def fit(
     began = time.perf_counter()
     if max_minutes is not None and not max_minutes > 0:
         raise RecipeError(f"max_minutes is {max_minutes}; it must be above 0")
+    if type(test_every) is not int or test_every < 1:
+        raise RecipeError(f"test_every is {test_every!r}; it must be a whole number, 1 or above")
     if not checkpoint_minutes >= 0:
         raise RecipeError(f"checkpoint_minutes is {checkpoint_minutes}; it must be 0 or above")
     job = _plan(
@@ -190,6 +194,7 @@ def fit(
             checkpoint_minutes,
             progress,
             on_epoch,
+            test_every,
         ).run()
         return _finish(job, engine, position, began, source)
 
@@ -200,10 +205,11 @@ class _Session:
     def __init__(
         self, job: Job, engine: Engine, position: Position, signals: list[str], began: float,
         max_minutes: float | None, checkpoint_minutes: float, progress: str,
-        on_epoch: Callable[[list[dict[str, float]], EpochResult], None] | None,
+        on_epoch: Callable[[list[dict[str, float]], EpochResult], None] | None, test_every: int,
     ) -> None:  # fmt: skip
         self.job, self.engine, self.position = job, engine, position
         self.signals, self.on_epoch, self.began = signals, on_epoch, began
+        self.test_every = test_every
         self.deadline = began + 60 * max_minutes if max_minutes else float("inf")
         self.seconds_between = 60 * checkpoint_minutes
         self.saved_at = time.perf_counter()
@@ -234,21 +240,12 @@ class _Session:
             self.progress.close()
 
     def _measure(self, epoch: int, result: EpochResult) -> dict[str, float]:
-        """The epoch's row of the history; the last epoch is evaluated in fp32."""
+        """The epoch's row of the history; not a number where the epoch was not evaluated."""
         _check_finite(result.step_losses, epoch)
-        last = epoch + 1 == self.job.recipe.epochs
-        dataset, engine = self.job.dataset, self.engine
-        logits = predict(
-            engine.model,
-            dataset.x_test,
-            dataset.mean,
-            dataset.std,
-            precision="fp32" if last else engine.setup.precision,
-        )
-        labels = torch.from_numpy(dataset.y_test).to(logits.device)
-        test_error, test_loss = error_and_loss(logits, labels)
-        if last:
-            save_logits(self.job.out, logits.cpu().numpy(), dataset.y_test)
+        engine, epochs = self.engine, self.job.recipe.epochs
+        test_error, test_loss = float("nan"), float("nan")
+        if (epoch + 1) % self.test_every == 0 or epoch + 1 == epochs:
+            test_error, test_loss = self._evaluate(last=epoch + 1 == epochs)
         speed = engine.images_per_second
         return {
             "epoch": epoch + 1,
@@ -260,6 +257,20 @@ class _Session:
             "images_per_second": float("nan") if speed is None else speed,
             "wall_seconds": self.position.wall_seconds + time.perf_counter() - self.began,
         }
+
+    def _evaluate(self, last: bool) -> tuple[float, float]:
+        """Error and loss on the evaluated images; after the last epoch in fp32, and kept."""
+        dataset, engine = self.job.dataset, self.engine
+        logits = predict(
+            engine.model,
+            dataset.x_test,
+            dataset.mean,
+            dataset.std,
+            precision="fp32" if last else engine.setup.precision,
+        )
+        if last:
+            save_logits(self.job.out, logits.cpu().numpy(), dataset.y_test)
+        return error_and_loss(logits, torch.from_numpy(dataset.y_test).to(logits.device))
 
     def _after_step(self, step: int) -> None:
         self.position.step = step
