@@ -28,6 +28,10 @@ class EpochPlan:
     """(N,) int64, left column of its crop, 0 to 2p."""
     flipped: Tensor
     """(N,) bool, whether its crop is mirrored left to right."""
+    hole_y: Tensor
+    """(N,) float32 in [0, 1), height of the middle of a hole, as a share of the image's."""
+    hole_x: Tensor
+    """(N,) float32 in [0, 1), its place from left to right."""
 
 
 def draw_epoch(num_images: int, seed: int, epoch: int, padding: int, flip: float) -> EpochPlan:
@@ -51,14 +55,19 @@ def draw_epoch(num_images: int, seed: int, epoch: int, padding: int, flip: float
             "and the others are not negative"
         )
     # Children of one SeedSequence, so that changing the padding leaves the order as it was.
-    streams = np.random.SeedSequence([seed, epoch]).spawn(3)
-    order_rng, crop_rng, flip_rng = (np.random.Generator(np.random.PCG64(s)) for s in streams)
+    streams = np.random.SeedSequence([seed, epoch]).spawn(4)
+    order_rng, crop_rng, flip_rng, hole_rng = (
+        np.random.Generator(np.random.PCG64(s)) for s in streams
+    )
+    holes = hole_rng.random((2, num_images), dtype=np.float32)
     offsets = crop_rng.integers(0, 2 * padding, size=(2, num_images), endpoint=True)
     return EpochPlan(
         order=torch.from_numpy(order_rng.permutation(num_images).astype(np.int64)),
         offset_y=torch.from_numpy(offsets[0]),
         offset_x=torch.from_numpy(offsets[1]),
         flipped=torch.from_numpy(flip_rng.random(num_images) < flip),
+        hole_y=torch.from_numpy(holes[0]),
+        hole_x=torch.from_numpy(holes[1]),
     )
 
 
@@ -99,6 +108,32 @@ def crop_flip(
     pixels = (rows * width)[:, :, None] + columns[:, None, :]  # (B, size, size)
     crops = padded.view(-1, channels).index_select(0, pixels.view(-1))
     return crops.view(-1, size, size, channels)
+
+
+def cut_out(images: Tensor, y: Tensor, x: Tensor, side: int, fill: tuple[int, ...]) -> Tensor:
+    """Cover a square of each image; where it reaches over an edge, only the rest of it.
+
+    Args:
+        images: (B, H, W, 3) uint8.
+        y: (B,) in [0, 1), the middle of the square as a share of the height.
+        x: (B,) in [0, 1), likewise of the width.
+        side: of the square, in pixels.
+        fill: its colour, a number from 0 to 255 for each channel.
+    Returns:
+        (B, H, W, 3) uint8.
+    Source: DeVries and Taylor 2017 (arXiv:1708.04552), section 3.2.
+    """
+    _, height, width, _ = images.shape
+    covered = [
+        ((torch.arange(size, device=images.device) - first[:, None]) // side == 0)
+        for size, first in (
+            (height, (y * height).long() - side // 2),
+            (width, (x * width).long() - side // 2),
+        )
+    ]  # (B, H) and (B, W)
+    square = (covered[0][:, :, None] & covered[1][:, None, :])[..., None]  # (B, H, W, 1)
+    colour = torch.tensor(fill, dtype=torch.uint8, device=images.device)
+    return torch.where(square, colour, images)
 
 
 def normalise(

@@ -144,7 +144,9 @@ def _read_weights(path: Path) -> tuple[NetSpec, dict[str, torch.Tensor]]:
 def _read_state(path: Path) -> tuple[NetSpec, dict[str, torch.Tensor]]:
     state = load_checkpoint(path)
     try:
-        return NetSpec.from_dict(state["spec"]), state["engine"]["model"]
+        engine = state["engine"]
+        average = engine.get("average")  # what is evaluated, where there is one
+        return NetSpec.from_dict(state["spec"]), average["network"] if average else engine["model"]
     except (KeyError, TypeError):
         raise CheckpointError(f"{path} lacks its network") from None
 

@@ -122,6 +122,8 @@ def _add_train(commands: Any) -> None:
     option("--padding", type=int, help="black pixels around the image before the random crop")
     option("--flip", type=float, help="probability of a horizontal flip")
     option("--label-smoothing", type=float)
+    option("--cutout", type=int, metavar="PIXELS", help="side of a square covered in each image")
+    option("--ema", type=float, metavar="DECAY", help="evaluate a running average of the weights")
     option("--train-images", type=int, metavar="N", help="train on N images alone; 0 takes all")
     machine = parser.add_argument_group("machine")
     option = machine.add_argument

@@ -7,6 +7,7 @@ a function of (seed, epoch), so that a step depends on nothing but its number an
 # Legend: N images of a batch, H height, W width, C channels, K classes.
 
 import contextlib
+import copy
 import ctypes
 import importlib.util
 import shutil
@@ -22,7 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from senet_lib import fused
-from senet_lib.augment import crop_flip, draw_epoch, normalise, pad_images
+from senet_lib.augment import crop_flip, cut_out, draw_epoch, normalise, pad_images
 from senet_lib.data import Dataset
 from senet_lib.errors import RecipeError, unknown
 from senet_lib.recipe import COMPILE_MODES, DEVICES, PRECISIONS, Recipe, learning_rate
@@ -141,6 +142,36 @@ class EpochResult:
     lr: float
 
 
+class _Average:
+    """A running average of a network's weights and running statistics.
+
+    Its first steps remember less, so that the random start is soon forgotten: the weight of the
+    past is min(decay, (1 + t) / (10 + t)) at step t.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.network = copy.deepcopy(model).requires_grad_(False)
+        self.decay, self.steps = decay, 0
+        theirs, ours = model.state_dict(), self.network.state_dict()
+        wide = [name for name, value in theirs.items() if value.is_floating_point()]
+        self.sources = [theirs[name].detach() for name in wide]
+        self.targets = [ours[name] for name in wide]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        past = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(self.targets, self.sources, 1 - past)
+        self.steps += 1
+
+    def state(self) -> dict[str, object]:
+        weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
+        return {"network": weights, "steps": self.steps}
+
+    def load_state(self, state: dict) -> None:
+        self.network.load_state_dict(state["network"])
+        self.steps = state["steps"]
+
+
 class Engine:
     """Trains one network.
 
@@ -172,6 +203,8 @@ class Engine:
         self.images = pad_images(images.to(self.device), recipe.padding)
         self.labels = torch.from_numpy(dataset.y_train).to(self.device, torch.int64)
         self.mean, self.std = dataset.mean, dataset.std
+        self.mean_colour = tuple(round(255 * mean) for mean in dataset.mean)
+        self.average = _Average(self.model, recipe.ema) if recipe.ema else None
         self.batch_size = min(recipe.batch_size, len(images))
         self.steps_per_epoch = len(images) // self.batch_size
         self.optimizer = torch.optim.SGD(
@@ -198,12 +231,16 @@ class Engine:
         """
         recipe = self.recipe
         plan = draw_epoch(len(self.images), self.seed, epoch, recipe.padding, recipe.flip)
-        drawn = (plan.order, plan.offset_y, plan.offset_x, plan.flipped)
-        order, dy, dx, flipped = (tensor.to(self.device) for tensor in drawn)
+        drawn = (plan.order, plan.offset_y, plan.offset_x, plan.flipped, plan.hole_y, plan.hole_x)
+        order, dy, dx, flipped, hole_y, hole_x = (tensor.to(self.device) for tensor in drawn)
         for step in range(first_step, self.steps_per_epoch):
             rows = slice(step * self.batch_size, (step + 1) * self.batch_size)
             index = order[rows]
             images = crop_flip(self.images, index, dy[rows], dx[rows], flipped[rows], self.size)
+            if recipe.cutout:
+                images = cut_out(
+                    images, hole_y[rows], hole_x[rows], recipe.cutout, self.mean_colour
+                )
             yield step, images, self.labels[index]
 
     def run_epoch(
@@ -250,6 +287,8 @@ class Engine:
             group["lr"] = lr
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update()
         self.step_losses[step] = loss.detach()
         self.num_wrong += num_wrong
 
@@ -262,6 +301,11 @@ class Engine:
             logits = self.model(images).float()  # (N, K)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         return loss, (logits.detach().argmax(1) != labels).sum()
+
+    @property
+    def result(self) -> nn.Module:
+        """The network that is evaluated and kept: the average of the weights, if there is one."""
+        return self.average.network if self.average else self.model
 
     @property
     def images_per_second(self) -> float | None:
@@ -304,6 +348,7 @@ class Engine:
         return {
             "model": {k: v.cpu() for k, v in self.model.state_dict().items()},
             "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state() if self.average else None,
             "step_losses": self.step_losses.cpu(),
             "num_wrong": self.num_wrong.item(),
             "timed_images": self.timed_images,
@@ -314,6 +359,8 @@ class Engine:
         """Put back what `state` gave."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.average:
+            self.average.load_state(state["average"])
         self.step_losses.copy_(state["step_losses"])
         self.num_wrong.fill_(state["num_wrong"])
         self.timed_images, self.timed_seconds = state["timed_images"], state["timed_seconds"]

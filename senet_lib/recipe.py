@@ -39,6 +39,10 @@ class Recipe:
         padding: black pixels added on each side before the random crop, >= 0.
         flip: probability of a horizontal flip, in [0, 1].
         label_smoothing: mass moved from the true class to all classes alike, in [0, 1).
+        cutout: side in pixels of a square that is covered with the mean colour at a random place of
+            each image, 0 or above; 0 covers nothing.
+        ema: weight of the past in a running average of the weights, in [0, 1); what is evaluated
+            and kept is the average. 0 keeps the weights themselves.
         train_images: train on so many images alone, a fixed choice that is as good as random; 0
             takes all.
 
@@ -59,6 +63,8 @@ class Recipe:
     padding: int = 4
     flip: float = 0.5
     label_smoothing: float = 0.0
+    cutout: int = 0
+    ema: float = 0.0
     train_images: int = 0
 
     def __post_init__(self) -> None:
@@ -74,6 +80,8 @@ class Recipe:
             ("padding", self.padding >= 0, "0 or above"),
             ("flip", 0 <= self.flip <= 1, "in [0, 1]"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
+            ("cutout", self.cutout >= 0, "0 (none) or above"),
+            ("ema", 0 <= self.ema < 1, "in [0, 1)"),
             ("train_images", self.train_images >= 0, "0 (all) or above"),
         ):
             if not holds:

@@ -262,7 +262,7 @@ class _Session:
         """Error and loss on the evaluated images; after the last epoch in fp32, and kept."""
         dataset, engine = self.job.dataset, self.engine
         logits = predict(
-            engine.model,
+            engine.result,
             dataset.x_test,
             dataset.mean,
             dataset.std,
@@ -420,7 +420,7 @@ def _finish(
     """Write weights, history and, last, the record."""
     last = position.history[-1]
     save_history(job.out, position.history)
-    save_weights(job.out / WEIGHTS, engine.model, job.spec)
+    save_weights(job.out / WEIGHTS, engine.result, job.spec)
     (commit, dirty), setup = source, engine.setup
     record = RunRecord(
         path=job.out,

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional
 
-from senet_lib.augment import crop_flip, draw_epoch, normalise, pad_images
+from senet_lib.augment import crop_flip, cut_out, draw_epoch, normalise, pad_images
 from senet_lib.errors import DataError
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
@@ -116,3 +116,19 @@ def test_arguments_out_of_range_are_refused(bad):
     arguments = {"num_images": 10, "seed": 0, "epoch": 0, "padding": 4, "flip": 0.5} | bad
     with pytest.raises(DataError, match="cannot draw an epoch"):
         draw_epoch(**arguments)
+
+
+@pytest.mark.parametrize("side", [1, 4, 5, 40])
+def test_cut_out_covers_one_square_as_a_loop_does(side):
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (20, 12, 16, 3), dtype=np.uint8))
+    y, x = torch.from_numpy(rng.random((2, 20), dtype=np.float32))
+    y[0], x[0] = 0.0, 0.999  # a corner
+    fill = (1, 2, 3)
+    expected = images.clone()
+    for i in range(20):
+        top, left = int(y[i] * 12) - side // 2, int(x[i] * 16) - side // 2
+        for row in range(max(top, 0), min(top + side, 12)):
+            for column in range(max(left, 0), min(left + side, 16)):
+                expected[i, row, column] = torch.tensor(fill)
+    assert torch.equal(cut_out(images, y, x, side, fill), expected)
