@@ -213,7 +213,8 @@ class Engine:
             momentum=recipe.momentum,
             nesterov=recipe.nesterov,
             weight_decay=recipe.weight_decay,
-            fused=True,
+            # In fp32 the update rounds as that of a loop written plainly does, step by step.
+            fused=setup.precision != "fp32",
         )
         self.loss = torch.compile(self._eager_loss) if setup.compile else self._eager_loss
         self.step_losses = torch.zeros(self.steps_per_epoch, device=self.device)

@@ -93,7 +93,7 @@ class _OperatorCount(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class _EvalMode:
+class EvalMode:
     """Context: every module in eval mode, and each back in its own mode afterwards."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -113,6 +113,18 @@ class _EvalMode:
             module.training = training
 
 
+def black_image(model: nn.Module, input_size: Sequence[int]) -> Tensor:
+    """One image of zeros, (1, C, H, W), on the device and in the type of the model's weights.
+
+    Raises:
+        SenetError: input_size is not three positive whole numbers.
+    """
+    if len(input_size) != 3 or any(not isinstance(n, int) or n < 1 for n in input_size):
+        raise SenetError(f"input size must be channels, height, width, not {tuple(input_size)}")
+    like = next(iter(model.parameters()), torch.empty(0))
+    return torch.zeros(1, *input_size, device=like.device, dtype=like.dtype)
+
+
 def profile_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> ModelProfile:
     """Count parameters and multiply-adds by running the model on one black image.
 
@@ -127,13 +139,10 @@ def profile_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> 
         SenetError: the model does not run on that input, or input_size is not three positive
             whole numbers.
     """
-    if len(input_size) != 3 or any(not isinstance(n, int) or n < 1 for n in input_size):
-        raise SenetError(f"input size must be channels, height, width, not {tuple(input_size)}")
-    like = next(iter(model.parameters()), torch.empty(0))
-    image = torch.zeros(1, *input_size, device=like.device, dtype=like.dtype)
+    image = black_image(model, input_size)
     layers: list[LayerCost] = []
     count = _OperatorCount()
-    with _EvalMode(model), _counting_hooks(model, layers), torch.no_grad(), count:
+    with EvalMode(model), _counting_hooks(model, layers), torch.no_grad(), count:
         try:
             model(image)
         except (RuntimeError, ValueError) as error:
