@@ -23,7 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Threads that wait for one another by spinning halve the speed as soon as anything else runs
     # on the machine. Read when torch is first imported, which no command has done yet.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    arguments = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser().parse_args(words)
+    arguments.words = words
     try:
         return arguments.run(arguments) or 0
     except SenetError as error:
@@ -64,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (
         _add_data, _add_train, _add_evaluate, _add_models, _add_profile, _add_runs, _add_export,
-        _add_notebook, _add_publish,
+        _add_notebook, _add_publish, _add_claims,
     ):  # fmt: skip
         add(commands)
     return parser
@@ -98,7 +100,13 @@ def _add_train(commands: Any) -> None:
     add("--model", required=True, metavar="NAME", help="registry name; `senet models` lists them")
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
         help="an argument of the model's builder, such as reduction=8")  # fmt: skip
-    add("--seed", type=int, default=0, help="initialisation, order and augmentation (default 0)")
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument(
+        "--seed", type=int, default=0, help="initialisation, order and augmentation (default 0)"
+    )
+    seeds.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="one run for each")
+    add("--at-once", type=int, default=0, metavar="N",
+        help="of --seeds, so many side by side; 0: all on a GPU, one a core on a CPU")  # fmt: skip
     add("--data", metavar="NAME_OR_PATH", help="default: cifar10, or what the config says")
     add("--val", type=int, default=0, metavar="N", dest="num_val",
         help="hold N training images out and evaluate on them instead of the test set")  # fmt: skip
@@ -140,9 +148,18 @@ def _add_train(commands: Any) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    settings = _train_settings(arguments)
+    if arguments.seeds:
+        from senet_lib.models import check_name
+        from senet_lib.seeds import train_seeds
+
+        if arguments.out:
+            raise SenetError("--out names one run's folder; leave it out with --seeds")
+        check_name(arguments.model)  # one line here, not one from each run
+        words = _without(arguments.words[1:], ("--seeds", "--at-once", "--progress"))
+        return train_seeds(words, arguments.seeds, arguments.at_once)
     from senet_lib.train import RunStopped, fit
 
-    settings = _train_settings(arguments)
     try:
         record = fit(
             model=arguments.model,
@@ -163,6 +180,17 @@ def _train(arguments: argparse.Namespace) -> int:
         f"{record.recipe['epochs']} epochs; the record is in {record.path}"
     )
     return 0
+
+
+def _without(words: Sequence[str], options: Sequence[str]) -> list[str]:
+    """A command line without some options and their values."""
+    kept, dropping = [], False
+    for word in words:
+        if word.startswith("--"):
+            dropping = word.partition("=")[0] in options
+        if not dropping:
+            kept.append(word)
+    return kept
 
 
 def _train_settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -409,6 +437,49 @@ def _publish(arguments: argparse.Namespace) -> int:
         print(f"failed: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _add_claims(commands: Any) -> None:
+    parser = _command(
+        commands, "claims", _claims, "What the sources claim, what was found, and the verdicts."
+    )
+    add = parser.add_argument
+    add("pattern", nargs="?", default="*", metavar="ID", help="one claim, or such as 'b-block-*'")
+    add("--json", action="store_true", help="a list of objects, with derivations and commands")
+    add("--runs", metavar="DIR", help="default: outputs/runs and outputs/published/runs")
+
+
+def _claims(arguments: argparse.Namespace) -> None:
+    import json
+
+    from senet_lib.claims import claim_runs, counts, judge, load_claims
+
+    claims = load_claims(arguments.pattern)
+    judgements = judge(claims, claim_runs(*filter(None, [arguments.runs])))
+    if arguments.json:
+        fields = [judgement.to_dict() for judgement in judgements]
+        print(json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    if len(judgements) == 1:
+        for name, text in judgements[0].lines().items():
+            print(f"{name:<12}{text}")
+        return
+    rows = [
+        [j.claim.id, j.claim.claimed, j.measured or "-", j.verdict, j.remark or j.derivation]
+        for j in judgements
+    ]
+    _print_table(["claim", "claimed", "measured", "verdict", "remark"], _shortened(rows))
+    found = ", ".join(f"{number} {verdict}" for verdict, number in counts(judgements).items())
+    print(f"{len(judgements)} claims: {found}.")
+    print("`senet claims ID` shows the arithmetic, the runs and the commands; --json, all of them.")
+
+
+def _shortened(rows: Sequence[Sequence[str]], width: int = 72) -> list[list[str]]:
+    """The rows with their last cell cut to so many characters."""
+    return [
+        [*row[:-1], row[-1] if len(row[-1]) <= width else f"{row[-1][: width - 3]}..."]
+        for row in rows
+    ]
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, Any]:

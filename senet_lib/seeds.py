@@ -1,0 +1,84 @@
+"""Train several seeds of one network, some of them side by side, each in a process of its own.
+
+A small network cannot fill a large GPU, and two processes of one thread each get more out of two
+cores than one process of two. Processes share nothing, so each run is the one it would be alone.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO
+
+from senet_lib.errors import RecipeError
+
+
+def train_seeds(words: Sequence[str], seeds: Sequence[int], at_once: int = 0) -> int:
+    """Run `senet train` once for each seed and pass on what it prints, the seed before each line.
+
+    Args:
+        words: what follows `senet train`, without the seed.
+        seeds: each 0 or above, each once.
+        at_once: how many run side by side; 0 for all of them on a GPU, and on a CPU one a core.
+    Returns:
+        The highest exit code. SIGINT and SIGTERM are passed on: each run stops at a checkpoint.
+    Raises:
+        RecipeError: a seed is repeated, or at_once is negative.
+    """
+    if len(set(seeds)) != len(seeds):
+        raise RecipeError(f"seeds are {' '.join(map(str, seeds))}; each must be there once")
+    if at_once < 0:
+        raise RecipeError(f"at_once is {at_once}; it must be 0 (as many as fit) or above")
+    on_gpu = _will_use_gpu(words)
+    cores = os.cpu_count() or 1
+    at_once = min(at_once or (len(seeds) if on_gpu else cores), len(seeds))
+    words = list(words)
+    if "--threads" not in words and at_once > 1:
+        words += ["--threads", str(max(1, cores // at_once))]
+    command = [sys.executable, "-u", "-m", "senet_lib.cli", "train", *words, "--progress", "log"]
+    running: set[subprocess.Popen[str]] = set()
+    stopped: list[int] = []
+    printing = threading.Lock()
+
+    def run(seed: int) -> int:
+        if stopped:
+            return 128 + stopped[0]
+        with subprocess.Popen(
+            [*command, "--seed", str(seed)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # a Ctrl-C reaches it through us alone, once
+        ) as process:
+            running.add(process)
+            _pass_on(process.stdout, f"seed {seed}: ", printing)
+        running.discard(process)
+        return process.returncode
+
+    def stop(number: int, frame: object) -> None:
+        stopped.append(number)
+        for process in list(running):
+            process.send_signal(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with ThreadPoolExecutor(at_once) as pool:
+            return max(pool.map(run, seeds))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _pass_on(stream: "IO[str] | None", before: str, printing: threading.Lock) -> None:
+    for line in stream or ():
+        with printing:
+            print(before + line, end="", flush=True)
+
+
+def _will_use_gpu(words: Sequence[str]) -> bool:
+    import torch
+
+    return "cpu" not in words and torch.cuda.is_available()

@@ -1,0 +1,91 @@
+"""Several seeds with one command."""
+
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from senet_lib.cli import main
+from senet_lib.errors import RecipeError
+from senet_lib.records import RECORD, load_run
+from senet_lib.seeds import train_seeds
+
+
+@pytest.fixture
+def words(tmp_path, monkeypatch, shapes):
+    """The rest of a `senet train` that takes seconds, in a folder of this test."""
+    path = tmp_path / "tiny.npz"
+    np.savez(
+        path,
+        x_train=shapes.x_train[:64],
+        y_train=shapes.y_train[:64].astype(np.uint8),
+        x_test=shapes.x_test[:32],
+        y_test=shapes.y_test[:32].astype(np.uint8),
+    )
+    monkeypatch.chdir(tmp_path)
+    short = "--model resnet20 --batch-size 32 --device cpu --precision fp32 --study tiny"
+    return [*short.split(), "--data", str(path)]
+
+
+def folder(root, seed):
+    return root / "tiny" / "resnet20" / f"seed{seed}"
+
+
+def test_each_seed_is_the_run_it_would_be_alone(words, tmp_path, capfd):
+    root = tmp_path / "outputs" / "runs"
+    assert main(["train", *words, "--epochs", "1", "--seeds", "0", "1", "--at-once", "2"]) == 0
+    together = [load_run(folder(root, seed)) for seed in (0, 1)]
+    printed = capfd.readouterr().out.splitlines()
+    assert all(line.startswith(("seed 0: ", "seed 1: ")) for line in printed)
+    assert sum("the record is in" in line for line in printed) == 2
+    alone = ["train", *words, "--epochs", "1", "--seed", "1", "--threads", "1"]
+    assert main([*alone, "--out", str(tmp_path / "alone")]) == 0
+    assert load_run(tmp_path / "alone").test_loss == together[1].test_loss
+    assert together[0].test_loss != together[1].test_loss
+
+
+def test_a_stop_reaches_every_run_and_loses_nothing(words, tmp_path):
+    root = tmp_path / "outputs" / "runs"
+    command = [sys.executable, "-m", "senet_lib.cli", "train", *words, "--epochs", "2000"]
+    process = subprocess.Popen([*command, "--seeds", "0", "1"], stdout=subprocess.PIPE, text=True)
+    seen = set()
+    for line in process.stdout:
+        if "Epoch 1 " in line:
+            seen.add(line.split(":")[0])
+        if seen == {"seed 0", "seed 1"}:
+            break
+    process.send_signal(signal.SIGTERM)
+    rest = process.stdout.read()
+    assert process.wait(timeout=60) == 143
+    assert rest.count("stopped (SIGTERM)") == 2
+    for seed in (0, 1):
+        assert (folder(root, seed) / "checkpoint.pt").is_file()
+        assert not (folder(root, seed) / RECORD).exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--seeds", "0", "0"], "each must be there once"),
+        (["--seeds", "0", "1", "--at-once", "-1"], "at_once is -1"),
+        (["--seeds", "0", "1", "--out", "x"], "--out names one run's folder"),
+        (["--seeds", "0", "--seed", "1"], "not allowed with argument"),
+    ],
+)
+def test_a_wrong_list_of_seeds_is_refused_in_one_line(words, more, message, capfd):
+    try:
+        code = main(["train", *words, "--epochs", "1", *more])
+    except SystemExit as stopped:
+        code = stopped.code
+    said = capfd.readouterr().err
+    assert code == 2
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_failing_seed_gives_its_exit_code(words):
+    with pytest.raises(RecipeError):
+        train_seeds(words, [1, 1])
+    assert train_seeds([*words, "--epochs", "0"], [0, 1]) == 2
