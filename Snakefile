@@ -82,6 +82,10 @@ REPORT_HASH = code_hash(
     [LIBRARY / f"{name}.py" for name in ("collect", "display", "page", "plots", "report", "wording")]
     + sorted((LIBRARY / "templates" / "senet").iterdir()),
 )
+ABLATION_HASH = code_hash(
+    ROOT / "notebooks" / "ablation.ipynb",
+    [LIBRARY / f"{name}.py" for name in ("ablation", "ablation_plots", "collect", "display", "stats")],
+)
 
 
 def parameters(**values):
@@ -117,12 +121,14 @@ REPORT_PARAMETERS = parameters(study=STUDY.study, config=settings())
 
 
 wildcard_constraints:
+    axis="|".join(STUDY.axes) or "none",
     model="|".join(map(re.escape, STUDY.models)),
     seed="|".join(map(str, STUDY.seeds)),
 
 
 localrules:
     all,
+    ablation,
     report,
 
 
@@ -151,9 +157,27 @@ rule train:
         " {params.parameters} > {log} 2>&1"
 
 
+rule ablation:
+    input:
+        runs=expand(f"{RUNS}/{{model}}/seed{{seed}}/train.ipynb", model=STUDY.models, seed=STUDY.seeds),
+        notebook=ancient(f"{NOTEBOOKS}/ablation.ipynb"),
+    output:
+        notebook=f"{REPORT}/ablation-{{axis}}.ipynb",
+        page=f"{REPORT}/ablation-{{axis}}.html",
+    log:
+        f"{LOGS}/ablation-{{axis}}.log",
+    params:
+        code=ABLATION_HASH,
+        parameters=REPORT_PARAMETERS,
+    shell:
+        "{SENET} notebook {input.notebook} --out {output.notebook} --html {output.page}"
+        " {params.parameters} -p axis={wildcards.axis} > {log} 2>&1"
+
+
 rule report:
     input:
         runs=expand(f"{RUNS}/{{model}}/seed{{seed}}/train.ipynb", model=STUDY.models, seed=STUDY.seeds),
+        axes=expand(f"{REPORT}/ablation-{{axis}}.ipynb", axis=STUDY.axes),
         notebook=ancient(f"{NOTEBOOKS}/report.ipynb"),
     output:
         notebook=f"{REPORT}/report.ipynb",

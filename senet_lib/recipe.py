@@ -16,6 +16,7 @@ LR_POLICIES = ("step", "one_cycle")
 PRECISIONS = ("auto", "fp32", "bf16")
 COMPILE_MODES = ("auto", "on", "off")
 DEVICES = ("auto", "cpu", "cuda")
+AXES = ("gate_at", "reduction", "squeeze", "gate", "position", "stages", "attention")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +184,7 @@ class Study:
         precision: auto, fp32 or bf16.
         compile: auto, on or off.
         test_every: epochs between two evaluations; the last epoch is evaluated in any case.
+        axes: settings that the models differ in; each becomes a page of the ablation.
     """
 
     study: str
@@ -196,6 +198,7 @@ class Study:
     precision: str = "auto"
     compile: str = "auto"
     test_every: int = 1
+    axes: tuple[str, ...] = ()
 
 
 def load_study(source: str | Path | Mapping[str, Any]) -> Study:
@@ -235,7 +238,14 @@ def load_study(source: str | Path | Mapping[str, Any]) -> Study:
     for seed in fields["seeds"]:
         if type(seed) is not int or seed < 0:
             raise RecipeError(f"seed {seed!r} of {where} must be a whole number, 0 or above")
+    axes = fields.get("axes") or ()
+    if not isinstance(axes, (list, tuple)):
+        raise RecipeError(f"axes of {where} must be a list, such as axes: [reduction]")
+    for axis in axes:
+        if axis not in AXES:
+            raise unknown("axis", str(axis), AXES)
     fields["models"], fields["seeds"] = tuple(fields["models"]), tuple(fields["seeds"])
+    fields["axes"] = tuple(axes)
     fields["recipe"] = Recipe.from_dict(fields.get("recipe") or {})
     return Study(**fields)
 

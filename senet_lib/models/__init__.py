@@ -3,6 +3,7 @@
 from senet_lib.models.attention import AttentionSpec, list_attentions, register_attention
 from senet_lib.models.layouts import copy_weights
 from senet_lib.models.registry import (
+    all_settings,
     check_name,
     create_model,
     describe,
@@ -15,6 +16,7 @@ from senet_lib.models.registry import (
 
 __all__ = [
     "AttentionSpec",
+    "all_settings",
     "check_name",
     "copy_weights",
     "create_model",

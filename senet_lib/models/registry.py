@@ -7,7 +7,7 @@ list of names.
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 
 import torch
@@ -140,8 +140,7 @@ def create_model(
     arguments = {**entry.settings, **overrides}
     if "reduction" in entry.options:
         chosen = {key: arguments.pop(key) for key in _ATTENTION_FIELDS if key in arguments}
-        renamed = chosen.get("attention", entry.attention.attention) != entry.attention.attention
-        arguments["attention"] = replace(NO_ATTENTION if renamed else entry.attention, **chosen)
+        arguments["attention"] = _attention(entry, chosen)
     return entry.build(num_classes, in_channels, **arguments)
 
 
@@ -197,6 +196,31 @@ def input_size(name: str) -> tuple[int, int, int]:
 def model_options(name: str) -> tuple[str, ...]:
     """Names of the overrides that `create_model` takes for this model."""
     return _lookup(name).options
+
+
+def all_settings(name: str) -> dict[str, object]:
+    """Everything that a name stands for: each argument of its builder and of its attention.
+
+    Two names with equal settings and the same builder are the same network.
+
+    Raises:
+        UnknownNameError: there is no such model.
+        SenetError: the name carries a setting the model has not.
+    """
+    entry, named = _lookup(name), split_name(name)[1]
+    parameters = inspect.signature(entry.build).parameters.values()
+    settings = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    settings |= {**entry.settings, **named, "builder": entry.build}
+    if "attention" in inspect.signature(entry.build).parameters:
+        chosen = {key: settings.pop(key) for key in _ATTENTION_FIELDS if key in named}
+        settings |= asdict(_attention(entry, chosen))
+    return settings
+
+
+def _attention(entry: ModelEntry, chosen: Mapping[str, object]) -> AttentionSpec:
+    """The model's attention with some fields replaced; another attention starts from defaults."""
+    renamed = chosen.get("attention", entry.attention.attention) != entry.attention.attention
+    return replace(NO_ATTENTION if renamed else entry.attention, **chosen)
 
 
 def describe(name: str) -> str:
