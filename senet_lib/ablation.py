@@ -17,7 +17,7 @@ from senet_lib.errors import SenetError, unknown
 from senet_lib.models import all_settings
 from senet_lib.recipe import AXES as AXIS_KEYS
 from senet_lib.records import RunRecord
-from senet_lib.wording import counted, percent, points
+from senet_lib.wording import counted, p_value, percent, points
 
 if TYPE_CHECKING:
     from senet_lib.stats import Comparison
@@ -252,7 +252,7 @@ def _find_members(runs: Sequence[RunRecord], axis: Axis) -> tuple[str, dict[obje
         except SenetError:  # a network registered elsewhere
             continue
     best: tuple[str, dict[object, str]] = ("", {})
-    for reference, base in settings.items():
+    for base in settings.values():
         if base.get("attention") != "se" or base.get(axis.key, "") != axis.reference:
             continue
         rest = {k: v for k, v in base.items() if k != axis.key}
@@ -261,7 +261,7 @@ def _find_members(runs: Sequence[RunRecord], axis: Axis) -> tuple[str, dict[obje
             for model, s in settings.items()
             if axis.key in s and {k: v for k, v in s.items() if k != axis.key} == rest
         }
-        none = {**base, **_no_attention(base)}
+        none = {**base, "attention": "none"}
         plain = next((m for m, s in settings.items() if {**s, **_usual(s, base)} == none), "")
         found = {value: model for value, model in found.items() if model != plain}
         usual = _is_usual(base, axis)
@@ -269,10 +269,6 @@ def _find_members(runs: Sequence[RunRecord], axis: Axis) -> tuple[str, dict[obje
             ranked = sorted(found, key=lambda v: _rank(axis, v))
             best = plain, {value: found[value] for value in ranked}
     return best
-
-
-def _no_attention(base: Mapping[str, object]) -> dict[str, object]:
-    return {"attention": "none"}
 
 
 def _usual(settings: Mapping[str, object], base: Mapping[str, object]) -> dict[str, object]:
@@ -350,7 +346,7 @@ def axis_table(found: Ablation | None) -> Table:
                 "SD": percent(_sd(errors)),
                 "difference": "" if result.mean is None else points(result.mean),
                 "95 % interval": interval_text(result),
-                "p (Holm)": p_text(member.adjusted_p),
+                "p (Holm)": p_value(member.adjusted_p),
                 "parameters a point": _per_point(added, result.mean),
                 "published %": "" if member.published is None else percent(member.published),
             }
@@ -487,11 +483,6 @@ def interval_text(result: "Comparison") -> str:
     """The t interval in percentage points, or nothing."""
     interval = result.t_interval
     return "" if interval is None else f"{points(interval.low)} to {points(interval.high)}"
-
-
-def p_text(p: float | None) -> str:
-    """A p-value with two digits that say something."""
-    return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _per_point(added: int, difference: float | None) -> str:

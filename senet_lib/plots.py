@@ -91,10 +91,10 @@ def label(run: RunRecord) -> str:
 def family(model: str, models: Sequence[str]) -> str:
     """The plain network among `models` that `model` is a variant of, or itself.
 
-    `se_resnet20` and `resnet20 (attention=eca)` belong to `resnet20`; `se_res2net29_last` to
+    `se_resnet20` and `resnet20+attention=eca` belong to `resnet20`; `se_res2net29_last` to
     `res2net29`.
     """
-    bare = re.sub(r" \(.*\)$", "", model)
+    bare = re.sub(r"(\+.*| \(.*\))$", "", model)
     stem = bare.removeprefix("se_")
     options = (stem, stem.rpartition("_")[0]) if bare.startswith("se_") else (bare,)
     return next((name for name in options if name in models), stem)
@@ -103,17 +103,25 @@ def family(model: str, models: Sequence[str]) -> str:
 def variant(model: str, models: Sequence[str]) -> str:
     """What a network has beside its family's plain one: "plain", "se", "se last", ..."""
     rest = model.replace(family(model, models), "", 1).strip(" _()")
-    return re.sub(r"[_ ]+", " ", rest) or "plain"
+    return re.sub(r"[_ +]+", " ", rest).strip() or "plain"
 
 
 def looks(models: Sequence[str]) -> dict[str, Look]:
     """How each model is drawn; equal variants of different families look the same."""
     known = {"plain": Look(BLUE, "o", "--", "white"), "se": Look(VERMILION, "o", "-", VERMILION)}
+    others = sorted({variant(m, models) for m in models} - known.keys())
     further = zip(FURTHER, FURTHER_MARKERS, strict=True)
-    for name in sorted({variant(m, models) for m in models} - known.keys()):
-        color, marker = next(further, (MUTED, "X"))
+    for name in others:
+        color, marker = next(further) if len(others) <= len(FURTHER) else (MUTED, "o")
         known[name] = Look(color, marker, "-", color)
     return {m: known[variant(m, models)] for m in models}
+
+
+def legend_name(name: str, kind: str, models: Sequence[str]) -> str:
+    """What a legend calls a network: `kind`, or one name for all where there are too many."""
+    others = {variant(m, models) for m in models} - {"plain", "se"}
+    crowded = len(others) > len(FURTHER) and variant(name, models) in others
+    return "other variants" if crowded else kind
 
 
 def by_model(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
@@ -181,10 +189,10 @@ def learning_curves(figure: "Figure", runs: Sequence[RunRecord], column: str = "
                 scale * run.history.set_index("epoch")[column].dropna() for run in groups[name]
             ]
             mean = sum(curves) / len(curves)
-            _draw_curves(axes, curves, mean, look[name], name)
+            _draw_curves(axes, curves, mean, look[name], legend_name(name, name, names))
             said.append(f"{name} from {mean.iloc[0]:.3g} to {mean.iloc[-1]:.3g}")
         axes.set_title(kin)
-        axes.legend(fontsize=9)
+        _legend_of_each_once(axes, fontsize=9)
         drawn += [value for line in axes.lines for value in line.get_ydata()]
     _log_if_wide(panels[0, 0], "y", drawn)  # the panels share it
     for axes in panels.flat[len(families) :]:
@@ -211,6 +219,12 @@ def _log_if_wide(axes: "Axes", which: str, values: Sequence[float]) -> None:
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _legend_of_each_once(axes: "Axes", **options: Any) -> None:
+    """A legend in which what looks alike stands once."""
+    shown = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    axes.legend(shown.values(), shown.keys(), **options)
 
 
 def _draw_curves(
@@ -241,6 +255,7 @@ def cost_error(figure: "Figure", runs: Sequence[RunRecord]) -> str:
             arrow = {"arrowstyle": "->", "color": MUTED, "shrinkA": 6, "shrinkB": 6, "lw": 1}
             axes.annotate("", (x, y), place[kin], arrowprops=arrow)
         kind = variant(name, names).replace("se", "with SE", 1)
+        kind = legend_name(name, kind, names)
         axes.plot(x, y, style.marker, color=style.color, mfc=style.fill, ms=8, label=kind)
         if kin == name or kin not in place:
             axes.annotate(name, (x, y), (9, 0), textcoords="offset points", va="center")
@@ -248,8 +263,7 @@ def cost_error(figure: "Figure", runs: Sequence[RunRecord]) -> str:
     axes.margins(x=0.2, y=0.15)
     axes.set_xlabel("multiply-accumulates for one image (millions)")
     axes.set_ylabel(f"{_split(runs)} error (%)")
-    shown = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    axes.legend(shown.values(), shown.keys(), loc="best")
+    _legend_of_each_once(axes, loc="best")
     said = (f"{name} {x:.1f} million, {y:.2f} %" for name, (x, y) in place.items())
     return "Multiply-accumulates and mean error of each network: " + "; ".join(said) + "."
 

@@ -19,6 +19,8 @@ from senet_lib.wording import commit, counted, device, each, machine, percent, p
 if TYPE_CHECKING:
     import pandas as pd
 
+    from senet_lib.stats import Interval
+
 __all__ = [
     "Problem", "StudyRuns", "collect", "leaderboard", "leaderboard_table", "pair_table",
     "paired_differences", "problem_table", "provenance_table",
@@ -26,6 +28,7 @@ __all__ = [
 ]  # fmt: skip
 
 FEWEST_SEEDS = 3
+MOST_PAIRS_IN_WORDS = 4
 PROBLEMS_SECTION = "missing-and-failed-runs"
 
 
@@ -36,10 +39,12 @@ def leaderboard(runs: Sequence[RunRecord]) -> "pd.DataFrame":
     """One row a network, lowest mean error first.
 
     Returns:
-        model, num_params, macs, n, mean_error, sd_error (n - 1; not a number for one seed), and
-        errors: {seed: error}.
+        model, num_params, macs, n, mean_error, sd_error (n - 1; not a number for one seed),
+        interval (95 % t interval of the mean, None below two seeds), and errors: {seed: error}.
     """
     import pandas as pd
+
+    from senet_lib import stats
 
     rows = []
     for name, group in by_model(runs).items():
@@ -52,9 +57,12 @@ def leaderboard(runs: Sequence[RunRecord]) -> "pd.DataFrame":
             "n": len(values),
             "mean_error": values.mean(),
             "sd_error": values.std(ddof=1) if len(values) > 1 else float("nan"),
+            "interval": stats.interval(values),
             "errors": errors,
         })  # fmt: skip
-    columns = ["model", "num_params", "macs", "n", "mean_error", "sd_error", "errors"]
+    columns = [
+        "model", "num_params", "macs", "n", "mean_error", "sd_error", "interval", "errors",
+    ]  # fmt: skip
     table = pd.DataFrame(rows, columns=columns)
     return table.sort_values("mean_error", kind="stable", ignore_index=True)
 
@@ -136,14 +144,15 @@ def leaderboard_table(study: StudyRuns) -> Table:
             "n": row["n"],
             "mean error %": percent(row["mean_error"]),
             "SD": percent(row["sd_error"]),
+            "95 % interval": _interval(row["interval"]),
             **_by_seed(row["errors"], percent),
         }
         for row in leaderboard(study.runs).to_dict("records")
     ]
     return Table(
         _with_all_seeds(pd.DataFrame(rows)),
-        f"{_split(study)} error in percent after the last epoch: mean and standard deviation over "
-        "n seeds, then each seed",
+        f"{_split(study)} error in percent after the last epoch: mean, standard deviation and 95 % "
+        "t interval over n seeds, then each seed",
         text_columns=("network",),
         empty="No run has finished.",
     )
@@ -274,7 +283,13 @@ def summary(study: StudyRuns) -> Text:
         f"({escape(board.iloc[-1]['model'])}).",
     ]
     pairs = paired_differences(runs)
-    for row in pairs[pairs["n"] > 0].to_dict("records"):
+    pairs = pairs[pairs["n"] > 0]
+    if len(pairs) > MOST_PAIRS_IN_WORDS:
+        better = int((pairs["mean"] < 0).sum())
+        parts.append(
+            f"{better} of {len(pairs)} variants have a lower mean error than their plain network."
+        )
+    for row in pairs.to_dict("records") if len(pairs) <= MOST_PAIRS_IN_WORDS else ():
         parts.append(
             f"{escape(row['model'])} differs from {escape(row['plain'])} by {points(row['mean'])} "
             f"percentage points ({verdict(list(row['differences'].values()))})."
@@ -294,6 +309,10 @@ def _images_of(run: RunRecord) -> str:
 
 def _split(study: StudyRuns) -> str:
     return (study.runs[0].evaluated_on if study.runs else "test").capitalize()
+
+
+def _interval(interval: "Interval | None") -> str:
+    return "" if interval is None else f"{percent(interval.low)} to {percent(interval.high)}"
 
 
 def _by_seed(values: Mapping[int, float], write: Callable[[float], str]) -> dict[str, str]:

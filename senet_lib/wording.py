@@ -22,6 +22,11 @@ def points(fraction: float) -> str:
     return "–" if np.isnan(fraction) else f"{100 * fraction:+.2f}".replace("-", "−")
 
 
+def p_value(p: float | None) -> str:
+    """A p-value with three decimals; nothing where there is none."""
+    return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun, in the plural unless it is 1."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
