@@ -465,7 +465,7 @@ def _claims(arguments: argparse.Namespace) -> None:
             print(f"{name:<12}{text}")
         return
     rows = [
-        [j.claim.id, j.claim.claimed, j.measured or "-", j.verdict, j.remark or j.derivation]
+        [j.claim.id, j.claim.claimed, j.measured or "-", j.verdict, j.derivation or j.remark]
         for j in judgements
     ]
     _print_table(["claim", "claimed", "measured", "verdict", "remark"], _shortened(rows))

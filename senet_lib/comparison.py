@@ -113,7 +113,8 @@ def statistics_table(study: StudyRuns) -> Table:
         "adjusted by Holm's method over all rows, Welch's t test, and McNemar's test on the images "
         "(smallest to largest over the seeds); Cohen's d is the difference over the pooled "
         "standard deviation of the two networks, Hedges' g the same with its small-sample "
-        "correction; detectable: the smallest difference that n seeds with this spread show with 80 % power",
+        "correction; detectable: the smallest difference that n seeds with this spread show with "
+        "80 % power",
         text_columns=("network", "against"),
         empty="No network shares a seed with its plain form, so there is nothing to test.",
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from senet_lib.checkpoint import WEIGHTS, load_network, save_weights
 from senet_lib.errors import RecordError
+from senet_lib.recipe import load_study
 from senet_lib.records import (
     DEFAULT_ROOT,
     HISTORY,
@@ -74,7 +75,8 @@ def publish_study(
 
 
 def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED) -> Path:
-    """Write the report of the published runs to <target>/reports/<study>/index.html.
+    """Write the report of the published runs to <target>/reports/<study>/index.html, and beside it
+    a page for each axis that the settings name.
 
     Args:
         study: its name.
@@ -93,5 +95,13 @@ def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED)
         "runs_root": str(target / "runs"),
         "page_folder": str(folder),
     }
+    for axis in load_study(config).axes if config else ():
+        page = folder / f"ablation-{axis}"
+        execute(
+            "ablation",
+            page.with_suffix(".ipynb"),
+            {**parameters, "axis": axis},
+            html=page.with_suffix(".html"),
+        )
     execute("report", folder / "report.ipynb", parameters, html=folder / "index.html")
     return folder / "index.html"
