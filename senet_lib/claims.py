@@ -9,7 +9,7 @@ stands as it is, both ends included; "> 0" for everything above 0.
 The verdicts, the first that applies:
 
 - contradicted by arithmetic: the source's own figures, or what the architecture makes inevitable,
-  rule the printed figure out (`senet_lib.verdicts`), so that no run could confirm it;
+  rule the printed figure out (`senet_lib.arithmetic`), so that no run could confirm it;
 - not yet measured: runs of the protocol are missing, and the commands that make them are given;
 - reproduced: the measured interval and the tolerance have a point in common;
 - not reproduced: they have none.
@@ -41,17 +41,26 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from senet_lib.arithmetic import ARITHMETIC, Derivation
 from senet_lib.collect import train_command
 from senet_lib.data import CIFAR10_FINGERPRINT
 from senet_lib.errors import RecordError, SenetError, unknown
 from senet_lib.publish import PUBLISHED
 from senet_lib.recipe import Recipe, Study, load_study
-from senet_lib.records import DEFAULT_ROOT, RECORD, RunRecord, anchored, find_runs, load_run
-from senet_lib.verdicts import ARITHMETIC, MEASURES, Derivation, Found
+from senet_lib.records import (
+    DEFAULT_ROOT,
+    RECORD,
+    RunRecord,
+    anchored,
+    find_runs,
+    from_top,
+    load_run,
+)
+from senet_lib.verdicts import MEASURES, Found
 from senet_lib.wording import counted
 
 if TYPE_CHECKING:
-    from senet_lib.display import Table
+    from senet_lib.display import Table, Text
 
 CLAIMS = Path(__file__).with_name("claims.yaml")
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
@@ -79,7 +88,7 @@ class Claim:
         printed: the value as printed, where `value` lost a digit or holds two numbers.
         models: registry names; of a pair, the variant first.
         protocol: how the networks must have been trained; empty for what needs no training.
-        arithmetic: key of `senet_lib.verdicts.ARITHMETIC`; empty if no check applies.
+        arithmetic: key of `senet_lib.arithmetic.ARITHMETIC`; empty if no check applies.
         epoch: epoch of the history that is meant, counted from 1; 0 for the last.
         column: which figure of that epoch.
         reconstructed: the networks are ours, their widths chosen to come near the source's totals.
@@ -484,6 +493,30 @@ def counts(judgements: Sequence[Judgement]) -> dict[str, int]:
     """How many claims have each verdict, in the order of `VERDICTS`; 0 where none has it."""
     found = Counter(judgement.verdict for judgement in judgements)
     return {verdict: found[verdict] for verdict in VERDICTS}
+
+
+def judge_all(runs_root: str | Path = DEFAULT_ROOT) -> list[Judgement]:
+    """Every claim, by the runs below a folder; below outputs/runs, by the published ones too.
+
+    Args:
+        runs_root: the folder of the studies' folders; one that does not exist holds no runs.
+    """
+    root = from_top(runs_root, DEFAULT_ROOT)
+    published = anchored(PUBLISHED / "runs")
+    roots = (root, published) if Path(runs_root) == DEFAULT_ROOT else (root,)
+    found = [folder for folder in roots if Path(folder).is_dir()]
+    return judge(load_claims(), claim_runs(*found) if found else [])
+
+
+def verdict_text(judgements: Sequence[Judgement]) -> "Text":
+    """How many claims met which verdict, in a sentence."""
+    from senet_lib.display import Text
+
+    said = ", ".join(f"**{number}** {verdict}" for verdict, number in counts(judgements).items())
+    return Text(
+        f"Of the {len(judgements)} numbers that the two source documents state: {said}. A number "
+        "counts as measured only by runs of the protocol it was claimed for."
+    )
 
 
 def claims_table(judgements: Sequence[Judgement]) -> "Table":

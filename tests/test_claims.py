@@ -11,7 +11,7 @@ import pytest
 import yaml
 from fake_runs import make_run
 
-from senet_lib import claims, verdicts
+from senet_lib import arithmetic, claims, verdicts
 from senet_lib.claims import (
     CONTRADICTED,
     NOT_MEASURED,
@@ -83,13 +83,13 @@ def test_no_verdict_stands_in_the_file():
 def test_rows_name_what_exists():
     for claim in load_claims():
         assert claim.measure in verdicts.MEASURES, claim.id
-        assert not claim.arithmetic or claim.arithmetic in verdicts.ARITHMETIC, claim.id
+        assert not claim.arithmetic or claim.arithmetic in arithmetic.ARITHMETIC, claim.id
         for model in claim.models:
             create_model(model)
         if claim.protocol:
             load_protocol(claim.protocol)
     used = {claim.arithmetic for claim in load_claims()} - {""}
-    assert used == verdicts.ARITHMETIC.keys()
+    assert used == arithmetic.ARITHMETIC.keys()
     assert {claim.measure for claim in load_claims()} == verdicts.MEASURES.keys()
 
 
@@ -493,8 +493,8 @@ def test_judging_leaves_the_random_state_alone_and_is_quick(without_runs):
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    verdicts.cost.cache_clear()
-    verdicts.cost("resnet56")
+    arithmetic.cost.cache_clear()
+    arithmetic.cost("resnet56")
     assert torch.equal(torch.rand(3), expected)
     judge(load_claims(), [])
     start = time.process_time()
