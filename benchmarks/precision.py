@@ -1,0 +1,81 @@
+"""Does bf16 end where fp32 ends?
+
+    python benchmarks/precision.py --model resnet20 --seeds 0 1 2
+
+The same network, recipe and seeds are trained in both precisions. Printed are the errors of each,
+their paired difference with its 95 % interval, and the spread of the seeds.
+"""
+
+import argparse
+import json
+import tempfile
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from senet_lib import provenance, stats
+from senet_lib.recipe import Recipe
+from senet_lib.train import fit
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--model", default="resnet20")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    add("--epochs", type=int, default=4)
+    add("--train-images", type=int, default=10000)
+    add("--threads", type=int, default=0)
+    add("--save", action="store_true", help="keep the result under benchmarks/results")
+    arguments = parser.parse_args()
+    recipe = Recipe(
+        epochs=arguments.epochs, lr_policy="one_cycle", train_images=arguments.train_images
+    )
+    errors: dict[str, dict[int, float]] = {"fp32": {}, "bf16": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in arguments.seeds:
+            for precision, by_seed in errors.items():
+                record = fit(
+                    model=arguments.model,
+                    recipe=recipe,
+                    seed=seed,
+                    out=Path(folder) / f"{precision}-{seed}",
+                    precision=precision,
+                    compile="off" if precision == "fp32" else "auto",
+                    threads=arguments.threads,
+                    test_every=arguments.epochs,
+                    progress="none",
+                )
+                by_seed[seed] = record.test_error
+                print(f"seed {seed}, {precision}: {100 * record.test_error:.2f} %", flush=True)
+    found = stats.compare(errors["fp32"], errors["bf16"], rng=np.random.default_rng(0))
+    spread = {p: float(np.std(list(by_seed.values()), ddof=1)) for p, by_seed in errors.items()}
+    low, high = found.t_interval.low, found.t_interval.high
+    print(
+        f"bf16 minus fp32: {100 * found.mean:+.2f} points (95 % t interval {100 * low:+.2f} to "
+        f"{100 * high:+.2f}, n = {found.n}); standard deviation of the seeds: "
+        f"fp32 {100 * spread['fp32']:.2f}, bf16 {100 * spread['bf16']:.2f}"
+    )
+    if arguments.save:
+        content = {
+            "date": date.today().isoformat(),
+            "arguments": vars(arguments),
+            "recipe": recipe.to_dict(),
+            "hardware": provenance.hardware(torch.device("cpu")),
+            "versions": provenance.versions(),
+            "errors": errors,
+            "difference": found.mean,
+            "interval": [low, high],
+            "spread": spread,
+        }
+        out = RESULTS / f"precision-{content['date']}.json"
+        out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        print(out)
+
+
+if __name__ == "__main__":
+    main()
