@@ -9,7 +9,7 @@ import torch
 from fake_runs import make_run
 from torch import Tensor, nn
 
-from senet_lib import cost_plots, costs
+from senet_lib import cost_plots, costs, speed
 from senet_lib.counters import count_network
 from senet_lib.display import show
 from senet_lib.errors import SenetError, UnknownNameError
@@ -52,7 +52,7 @@ def networks():
 
 @pytest.fixture(scope="module")
 def measured():
-    return costs.measure_networks(["resnet20", "se_resnet20"], [1, 2], **QUICK)
+    return speed.measure_networks(["resnet20", "se_resnet20"], [1, 2], **QUICK)
 
 
 # Blocks
@@ -95,17 +95,17 @@ def test_the_claimed_blocks_stand_beside_ours():
 
 
 def test_a_pass_takes_as_long_as_it_must():
-    speed = costs.measure_speed(Slow(0.02), (3, 4, 4), 5, **QUICK)
-    assert 20 <= speed.latency_ms_low <= speed.latency_ms <= speed.latency_ms_high
-    assert speed.images_per_second == pytest.approx(5000 / speed.latency_ms)
-    assert (speed.num_timed, speed.threads, speed.device) == (3, 1, "cpu")
+    found = speed.measure_speed(Slow(0.02), (3, 4, 4), 5, **QUICK)
+    assert 20 <= found.latency_ms_low <= found.latency_ms <= found.latency_ms_high
+    assert found.images_per_second == pytest.approx(5000 / found.latency_ms)
+    assert (found.num_timed, found.threads, found.device) == (3, 1, "cpu")
 
 
 def test_passes_go_on_until_the_time_is_over():
-    speed = costs.measure_speed(
+    found = speed.measure_speed(
         Slow(0.01), (3, 4, 4), 1, **{**QUICK, "repeats": 1, "min_seconds": 0.1}
     )
-    assert 2 <= speed.num_timed <= 11
+    assert 2 <= found.num_timed <= 11
 
 
 def test_peak_memory_by_hand():
@@ -113,24 +113,24 @@ def test_peak_memory_by_hand():
     conv = nn.Conv2d(3, 3, 1, bias=False)  # 36 bytes
     model = nn.Sequential(nn.ReLU(), nn.ReLU(), conv, nn.ReLU())
     # A layer's input is let go when the next one has run: two maps beside the batch and weights.
-    speed = costs.measure_speed(model, (3, 16, 16), 2, **QUICK)
-    assert speed.peak_memory_mib * 2**20 == 3 * 2 * image + 36
+    found = speed.measure_speed(model, (3, 16, 16), 2, **QUICK)
+    assert found.peak_memory_mib * 2**20 == 3 * 2 * image + 36
     # In place, no further map is needed; a view needs none either.
     model = nn.Sequential(nn.ReLU(inplace=True), nn.Unflatten(1, (3, 1)))
-    speed = costs.measure_speed(model, (3, 16, 16), 1, **QUICK)
-    assert speed.peak_memory_mib * 2**20 == image
+    found = speed.measure_speed(model, (3, 16, 16), 1, **QUICK)
+    assert found.peak_memory_mib * 2**20 == image
 
 
 def test_peak_memory_is_what_the_allocator_says():
     """Of a whole network, weights and batch apart: 50,331,648 bytes by torch's CPU allocator."""
     model = create_model("se_resnet20")
     held = sum(t.nbytes for t in [*model.parameters(), *model.buffers()]) + 128 * 3 * 32 * 32 * 4
-    speed = costs.measure_speed(model, (3, 32, 32), 128, **{**QUICK, "repeats": 1, "warm_up": 0})
-    assert speed.peak_memory_mib * 2**20 - held == pytest.approx(50_331_648, rel=1e-4)
+    found = speed.measure_speed(model, (3, 32, 32), 128, **{**QUICK, "repeats": 1, "warm_up": 0})
+    assert found.peak_memory_mib * 2**20 - held == pytest.approx(50_331_648, rel=1e-4)
 
 
 def test_the_share_of_attention_by_hand():
-    share = costs.se_share(HalfAttention(), (3, 4, 4), 1, **QUICK)
+    share = speed.se_share(HalfAttention(), (3, 4, 4), 1, **QUICK)
     assert share.num_modules == 1
     assert share.params == 3 / (3 + 3 + 6)
     assert share.macs == 0
@@ -140,7 +140,7 @@ def test_the_share_of_attention_by_hand():
 
 def test_the_share_of_se_is_what_it_adds():
     plain, gated = (profile_model(create_model(n)) for n in ("resnet20", "se_resnet20"))
-    share = costs.se_share(create_model("se_resnet20"), (3, 32, 32), 1, **QUICK)
+    share = speed.se_share(create_model("se_resnet20"), (3, 32, 32), 1, **QUICK)
     assert share.num_modules == 9
     added = 3 * 2 * (16 * 1 + 32 * 2 + 64 * 4)  # three blocks a stage, C to C / 16 and back
     assert gated.num_params - plain.num_params == added
@@ -150,18 +150,18 @@ def test_the_share_of_se_is_what_it_adds():
 
 
 def test_a_plain_network_has_no_attention():
-    share = costs.se_share(create_model("resnet20"), (3, 32, 32), 1, **QUICK)
+    share = speed.se_share(create_model("resnet20"), (3, 32, 32), 1, **QUICK)
     assert (share.num_modules, share.params, share.macs, share.time) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("name", ["se_res2net29_last", "se_preact_resnet110", "resnet20"])
 def test_attention_is_found_by_path(name):
-    paths = costs.attention_paths(create_model(name))
+    paths = speed.attention_paths(create_model(name))
     assert len(paths) == {"se_res2net29_last": 9, "se_preact_resnet110": 54, "resnet20": 0}[name]
     assert all(path.endswith(".attention") for path in paths)
 
 
-@pytest.mark.parametrize("measure", [costs.measure_speed, costs.se_share])
+@pytest.mark.parametrize("measure", [speed.measure_speed, speed.se_share])
 def test_measuring_leaves_model_and_threads_as_they_were(measure):
     model = create_model("se_resnet20").train().double()
     strides = [p.stride() for p in model.parameters()]
@@ -178,17 +178,17 @@ def test_measuring_leaves_model_and_threads_as_they_were(measure):
 )
 def test_numbers_out_of_range_are_refused(batch, change):
     with pytest.raises(SenetError):
-        costs.measure_speed(nn.ReLU(), (3, 4, 4), batch, **{**QUICK, **change})
+        speed.measure_speed(nn.ReLU(), (3, 4, 4), batch, **{**QUICK, **change})
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_memory_and_time_on_a_gpu():
     model = create_model("se_resnet20")
-    speed = costs.measure_speed(model, (3, 32, 32), 128, **{**QUICK, "device": "cuda"})
-    assert speed.device == "cuda"
-    assert speed.peak_memory_mib > 128 * 3 * 32 * 32 * 4 / 2**20
-    share = costs.se_share(model, (3, 32, 32), 128, **{**QUICK, "device": "cuda"})
+    found = speed.measure_speed(model, (3, 32, 32), 128, **{**QUICK, "device": "cuda"})
+    assert found.device == "cuda"
+    assert found.peak_memory_mib > 128 * 3 * 32 * 32 * 4 / 2**20
+    share = found.se_share(model, (3, 32, 32), 128, **{**QUICK, "device": "cuda"})
     assert 0 < share.time < 1
 
 
