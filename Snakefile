@@ -79,8 +79,18 @@ TRAIN_HASH = code_hash(
 )
 REPORT_HASH = code_hash(
     ROOT / "notebooks" / "report.ipynb",
-    [LIBRARY / f"{name}.py" for name in ("collect", "display", "page", "plots", "report", "wording")]
+    [
+        LIBRARY / f"{name}.py"
+        for name in "ablation ablation_plots arithmetic claims collect comparison cost_plots display"
+        " page plots published report stats verdicts wording".split()
+    ]
+    + [LIBRARY / "claims.yaml"]
     + sorted((LIBRARY / "templates" / "senet").iterdir()),
+)
+PROFILE_HASH = code_hash(
+    ROOT / "notebooks" / "profile.ipynb",
+    [LIBRARY / f"{name}.py" for name in ("costs", "counters", "cost_plots", "published", "speed")]
+    + sorted((LIBRARY / "models").glob("*.py")),
 )
 ABLATION_HASH = code_hash(
     ROOT / "notebooks" / "ablation.ipynb",
@@ -129,6 +139,7 @@ wildcard_constraints:
 localrules:
     all,
     ablation,
+    profile,
     report,
 
 
@@ -174,10 +185,30 @@ rule ablation:
         " {params.parameters} -p axis={wildcards.axis} > {log} 2>&1"
 
 
+# Alone on the machine, so that the times are those of the networks.
+rule profile:
+    input:
+        runs=expand(f"{RUNS}/{{model}}/seed{{seed}}/train.ipynb", model=STUDY.models, seed=STUDY.seeds),
+        notebook=ancient(f"{NOTEBOOKS}/profile.ipynb"),
+    output:
+        notebook=f"{REPORT}/profile.ipynb",
+        page=f"{REPORT}/profile.html",
+    log:
+        f"{LOGS}/profile.log",
+    params:
+        code=PROFILE_HASH,
+        parameters=parameters(study=STUDY.study, models=list(STUDY.models), device=STUDY.device, repeats=5),
+    threads: workflow.cores or 1
+    shell:
+        "{SENET} notebook {input.notebook} --out {output.notebook} --html {output.page}"
+        " {params.parameters} > {log} 2>&1"
+
+
 rule report:
     input:
         runs=expand(f"{RUNS}/{{model}}/seed{{seed}}/train.ipynb", model=STUDY.models, seed=STUDY.seeds),
         axes=expand(f"{REPORT}/ablation-{{axis}}.ipynb", axis=STUDY.axes),
+        profile=f"{REPORT}/profile.ipynb",
         notebook=ancient(f"{NOTEBOOKS}/report.ipynb"),
     output:
         notebook=f"{REPORT}/report.ipynb",

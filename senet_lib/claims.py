@@ -543,7 +543,8 @@ def claims_table(judgements: Sequence[Judgement]) -> "Table":
     return Table(
         pd.DataFrame(rows, columns=columns),
         f"{counted(len(judgements), 'claim')}: {said}",
-        text_columns=("claim", "of", "verdict", "remark"),
+        text_columns=("claim", "of", "claimed", "measured", "verdict"),
+        prose_columns=("remark",),
         code_columns=("to measure it",),
         empty="No claim was asked for.",
     )

@@ -39,7 +39,7 @@ PLACES = [
 def pareto(
     figure: "Figure",
     runs: Sequence[RunRecord],
-    published: Sequence[PublishedPoint] = PUBLISHED,
+    published: Sequence[PublishedPoint] | None = None,
     x: str = "num_params",
 ) -> str:
     """Error against parameters or multiply-accumulates, with the networks no other one beats.
@@ -50,7 +50,8 @@ def pareto(
 
     Args:
         runs: finished runs of one study.
-        published: points of others, drawn apart.
+        published: points of others, drawn apart; None for those of CIFAR-10 beside runs on it, and
+            beside other runs for none.
         x: num_params or macs.
     Raises:
         UnknownNameError: x is neither.
@@ -59,6 +60,8 @@ def pareto(
 
     if x not in COSTS:
         raise unknown("cost", x, COSTS)
+    if published is None:
+        published = PUBLISHED if all(run.data == "cifar10" for run in runs) else ()
     groups = by_model(runs)
     place = {
         name: (getattr(group[0], x) / 1e6, 100 * float(np.mean([r.test_error for r in group])))

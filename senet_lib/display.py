@@ -76,6 +76,7 @@ class Table:
         caption: what the table shows.
         text_columns: names of the columns that are aligned to the left; the others are numbers.
         code_columns: names of the columns set in a fixed-width face.
+        prose_columns: names of the columns of sentences, which get room.
         row_names: the first column names the rows, and the columns need no heading.
         empty: shown instead of a table without rows.
     """
@@ -84,6 +85,7 @@ class Table:
     caption: str = ""
     text_columns: Sequence[str] = field(default_factory=tuple)
     code_columns: Sequence[str] = field(default_factory=tuple)
+    prose_columns: Sequence[str] = field(default_factory=tuple)
     row_names: bool = False
     empty: str = "None."
 
@@ -129,6 +131,8 @@ class Table:
     def _class(self, name: Hashable) -> str:
         if name in self.code_columns:
             return ' class="code"'
+        if name in self.prose_columns:
+            return ' class="sentences"'
         return "" if name in self.text_columns else ' class="number"'
 
 

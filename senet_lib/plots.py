@@ -102,8 +102,8 @@ def family(model: str, models: Sequence[str]) -> str:
 
 def variant(model: str, models: Sequence[str]) -> str:
     """What a network has beside its family's plain one: "plain", "se", "se last", ..."""
-    rest = model.replace(family(model, models), "", 1).strip(" _()")
-    return re.sub(r"[_ +]+", " ", rest).strip() or "plain"
+    rest, *settings = model.replace(family(model, models), "", 1).strip(" _()").split("+")
+    return " ".join([*re.split(r"[_ ]+", rest), *settings]).strip() or "plain"
 
 
 def looks(models: Sequence[str]) -> dict[str, Look]:
@@ -230,42 +230,13 @@ def _legend_of_each_once(axes: "Axes", **options: Any) -> None:
 def _draw_curves(
     axes: "Axes", curves: Sequence["pd.Series"], mean: "pd.Series", look: Look, name: str
 ) -> None:
+    if look.color == MUTED:  # one of too many to tell apart: behind the others
+        axes.plot(mean.index, mean, look.line, color=MUTED, lw=1, alpha=0.6, label=name, zorder=1)
+        return
     for curve in curves if len(curves) > 1 else ():
         axes.plot(curve.index, curve, look.line, color=look.color, lw=0.9, alpha=0.45)
     marks = {"marker": look.marker, "mfc": look.fill, "ms": 5} if len(mean) <= 12 else {}
     axes.plot(mean.index, mean, look.line, color=look.color, lw=2, label=name, **marks)
-
-
-@styled
-def cost_error(figure: "Figure", runs: Sequence[RunRecord]) -> str:
-    """Error against multiply-accumulates; an arrow leads from a plain network to its variants."""
-    groups = by_model(runs)
-    names, look = list(groups), looks(list(groups))
-    figure.set_size_inches(WIDTH, 3.9)
-    axes = figure.subplots()
-    place = {
-        name: (group[0].macs / 1e6, 100 * float(np.mean([r.test_error for r in group])))
-        for name, group in groups.items()
-    }
-    for name, group in groups.items():
-        (x, y), style, kin = place[name], look[name], family(name, names)
-        errors = [100 * run.test_error for run in group]
-        axes.plot([x] * len(errors), errors, style.marker, color=style.color, ms=4, alpha=0.4)
-        if kin != name and kin in place:
-            arrow = {"arrowstyle": "->", "color": MUTED, "shrinkA": 6, "shrinkB": 6, "lw": 1}
-            axes.annotate("", (x, y), place[kin], arrowprops=arrow)
-        kind = variant(name, names).replace("se", "with SE", 1)
-        kind = legend_name(name, kind, names)
-        axes.plot(x, y, style.marker, color=style.color, mfc=style.fill, ms=8, label=kind)
-        if kin == name or kin not in place:
-            axes.annotate(name, (x, y), (9, 0), textcoords="offset points", va="center")
-    _log_if_wide(axes, "x", [x for x, _ in place.values()])
-    axes.margins(x=0.2, y=0.15)
-    axes.set_xlabel("multiply-accumulates for one image (millions)")
-    axes.set_ylabel(f"{_split(runs)} error (%)")
-    _legend_of_each_once(axes, loc="best")
-    said = (f"{name} {x:.1f} million, {y:.2f} %" for name, (x, y) in place.items())
-    return "Multiply-accumulates and mean error of each network: " + "; ".join(said) + "."
 
 
 # Figures of one run

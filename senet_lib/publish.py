@@ -76,7 +76,7 @@ def publish_study(
 
 def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED) -> Path:
     """Write the report of the published runs to <target>/reports/<study>/index.html, and beside it
-    a page for each axis that the settings name.
+    a page of costs and one for each axis that the settings name.
 
     Args:
         study: its name.
@@ -95,7 +95,16 @@ def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED)
         "runs_root": str(target / "runs"),
         "page_folder": str(folder),
     }
-    for axis in load_study(config).axes if config else ():
+    settings = load_study(config) if config else None
+    if settings:
+        costs = {key: parameters[key] for key in ("study", "runs_root", "page_folder")}
+        execute(
+            "profile",
+            folder / "profile.ipynb",
+            {**costs, "models": list(settings.models), "repeats": 5},
+            html=folder / "profile.html",
+        )
+    for axis in settings.axes if settings else ():
         page = folder / f"ablation-{axis}"
         execute(
             "ablation",

@@ -265,6 +265,15 @@ def provenance_table(study: StudyRuns) -> Table:
 # Sentences
 
 
+def pages(study: StudyRuns) -> Text:
+    """Links to the pages beside the report: the networks' costs, and each axis of the ablation."""
+    found = sorted(p for p in study.page_folder.glob("*.html") if p.name != "index.html")
+    if not found:
+        return Text("No further page was made for this study.")
+    links = ", ".join(f"[{path.stem}]({path.name})" for path in found)
+    return Text(f"Counted by every usual counter, timed, and block by block; each axis: {links}.")
+
+
 def summary(study: StudyRuns) -> Text:
     """The report's first paragraph."""
     done = f"{len(study.runs)} of {study.num_wanted} runs have finished"

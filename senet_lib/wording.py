@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def percent(fraction: float) -> str:
     """A fraction in percent, with two decimals; a dash where there is none."""
-    return "–" if np.isnan(fraction) else f"{100 * fraction:.2f}"
+    return "–" if np.isnan(fraction) else f"{100 * fraction:.2f}".replace("-", "−")
 
 
 def points(fraction: float) -> str:

@@ -83,17 +83,6 @@ def test_a_single_seed_is_drawn_once(runs):
     assert len(plots.learning_curves(runs).axes[1].lines) == 1
 
 
-def test_cost_error_places_the_means(runs):
-    figure = plots.cost_error(runs)
-    large = [line for line in figure.axes[0].lines if line.get_markersize() == 8]
-    places = {(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in large}
-    assert {(round(x, 6), round(y, 6)) for x, y in places} == {
-        (45.6, 55.0),
-        (45.6, 42.5),
-        (45.6, 30.0),
-    }
-
-
 def test_long_histories_and_many_families_fit(tmp_path):
     names = ("resnet20", "resnet32", "resnet44", "wrn16_8", "se_wrn16_8")
     long = Recipe(epochs=40)
@@ -102,7 +91,6 @@ def test_long_histories_and_many_families_fit(tmp_path):
     ]
     figure = plots.learning_curves(runs, column="train_loss")
     assert [axes.axison for axes in figure.axes] == [True] * 4
-    assert plots.cost_error(runs).axes[0].get_xscale() == "log"
 
 
 def test_run_curves_scale_errors_to_percent(runs):
