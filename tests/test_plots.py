@@ -83,6 +83,39 @@ def test_a_single_seed_is_drawn_once(runs):
     assert len(plots.learning_curves(runs).axes[1].lines) == 1
 
 
+def test_too_many_variants_to_tell_apart_share_one_look_and_one_name(tmp_path):
+    sizes = (2, 4, 8, 32, 64, 128)
+    names = ["resnet20", "se_resnet20", *(f"se_resnet20+reduction={r}" for r in sizes)]
+    look = plots.looks(names)
+    assert len({look[name] for name in names}) == 3
+    assert plots.legend_name(names[3], "x", names) == "other variants"
+    assert plots.legend_name("se_resnet20", "with SE", names) == "with SE"
+    few = names[:4]
+    assert len({plots.looks(few)[name] for name in few}) == 4
+    assert plots.legend_name(few[3], "x", few) == "x"
+    runs = [make_run(tmp_path, name, 0, 0.2) for name in names]
+    (axes,) = plots.learning_curves(runs).axes
+    shown = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert shown == ["resnet20", "se_resnet20", "other variants"]
+
+
+@pytest.mark.parametrize(
+    ("model", "kin", "kind"),
+    [
+        ("resnet20", "resnet20", "plain"),
+        ("se_resnet20", "resnet20", "se"),
+        ("se_resnet20+reduction=8", "resnet20", "se reduction=8"),
+        ("resnet20+attention=eca", "resnet20", "attention=eca"),
+        ("se_res2net29_last", "res2net29", "se last"),
+        ("se_res2net29+gate_at=output", "res2net29", "se gate_at=output"),
+    ],
+)
+def test_a_variant_knows_its_plain_network(model, kin, kind):
+    names = ["resnet20", "res2net29", model]
+    assert plots.family(model, names) == kin
+    assert plots.variant(model, names) == kind
+
+
 def test_long_histories_and_many_families_fit(tmp_path):
     names = ("resnet20", "resnet32", "resnet44", "wrn16_8", "se_wrn16_8")
     long = Recipe(epochs=40)
