@@ -7,19 +7,16 @@ their paired difference with its 95 % interval, and the spread of the seeds.
 """
 
 import argparse
-import json
 import tempfile
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import torch
+from keep import keep
 
-from senet_lib import provenance, stats
+from senet_lib import stats
 from senet_lib.recipe import Recipe
 from senet_lib.train import fit
-
-RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def main() -> None:
@@ -61,20 +58,16 @@ def main() -> None:
         f"fp32 {100 * spread['fp32']:.2f}, bf16 {100 * spread['bf16']:.2f}"
     )
     if arguments.save:
-        content = {
-            "date": date.today().isoformat(),
-            "arguments": vars(arguments),
-            "recipe": recipe.to_dict(),
-            "hardware": provenance.hardware(torch.device("cpu")),
-            "versions": provenance.versions(),
-            "errors": errors,
-            "difference": found.mean,
-            "interval": [low, high],
-            "spread": spread,
-        }
-        out = RESULTS / f"precision-{content['date']}.json"
-        out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        print(out)
+        keep(
+            "precision",
+            torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            arguments,
+            recipe=recipe.to_dict(),
+            errors=errors,
+            difference=found.mean,
+            interval=[low, high],
+            spread=spread,
+        )
 
 
 if __name__ == "__main__":

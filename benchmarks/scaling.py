@@ -12,10 +12,6 @@ import json
 import statistics
 import subprocess
 import sys
-from datetime import date
-from pathlib import Path
-
-RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def measure(model: str, size: int, images: int, threads: int) -> dict[str, float]:
@@ -83,20 +79,10 @@ def main() -> None:
     print(f"largest difference of the medians: {100 * (max(medians) / min(medians) - 1):.1f} %")
     if arguments.save:
         import torch
-
-        from senet_lib import provenance
+        from keep import keep
 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        content = {
-            "date": date.today().isoformat(),
-            "arguments": vars(arguments),
-            "hardware": provenance.hardware(device),
-            "versions": provenance.versions(),
-            "results": results,
-        }
-        out = RESULTS / f"scaling-{content['date']}-{device.type}.json"
-        out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        print(out)
+        keep("scaling", device, arguments, results=results)
 
 
 if __name__ == "__main__":

@@ -12,19 +12,16 @@ the bytes its layers must move at the rate of a copy measured here.
 
 import argparse
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from datetime import date
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from keep import keep
 from torch import nn
 from torchvision import transforms
 
-from senet_lib import provenance
 from senet_lib.augment import normalise
 from senet_lib.data import Dataset, load_data
 from senet_lib.engine import Engine, Setup
@@ -32,7 +29,6 @@ from senet_lib.models import create_model
 from senet_lib.profiling import profile_model
 from senet_lib.recipe import Recipe
 
-RESULTS = Path(__file__).resolve().parent / "results"
 WARM_UP_STEPS = 4
 
 
@@ -250,18 +246,7 @@ def main() -> None:
             flush=True,
         )
     if arguments.save:
-        RESULTS.mkdir(exist_ok=True)
-        device = torch.device(results[0]["device"])
-        content = {
-            "date": date.today().isoformat(),
-            "arguments": vars(arguments),
-            "hardware": provenance.hardware(device),
-            "versions": provenance.versions(),
-            "results": results,
-        }
-        out = RESULTS / f"train_speed-{content['date']}-{device.type}.json"
-        out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        print(out)
+        keep("train_speed", torch.device(results[0]["device"]), arguments, results=results)
 
 
 if __name__ == "__main__":

@@ -110,6 +110,16 @@ void each_row(const Shape &shape, std::int64_t threads, const Body &body) {
 // Rows are `fold` times as long where they are folded.
 Map folded(const Map &map, const Shape &shape) { return {map.data, map.ld * shape.fold}; }
 
+// The gradient behind a rectifier with result y, if there is one: d + t where y > 0.
+inline __m512 behind_rectifier(const Map &d, const Map &t, const Map *y, std::int64_t m, std::int64_t c,
+                               __mmask16 mask) {
+    __m512 v = load(d.row(m) + c, mask);
+    if (t) v = _mm512_add_ps(v, load(t.row(m) + c, mask));
+    if (y == nullptr) return v;
+    const __mmask16 on = _mm512_cmp_ps_mask(load(y->row(m) + c, mask), _mm512_setzero_ps(), _CMP_GT_OQ);
+    return _mm512_maskz_mov_ps(on, v);
+}
+
 }  // namespace
 
 extern "C" {
@@ -176,13 +186,7 @@ void senet_reduce(bf16 *dy_, std::int64_t ldy, bf16 *dtotal_, std::int64_t ldt, 
     sum_rows(
         shape, threads,
         [&](std::int64_t m, std::int64_t c, __mmask16 mask, __m512 &a, __m512 &b) {
-            __m512 v = d ? load(d.row(m) + c, mask) : _mm512_setzero_ps();
-            if (t) v = _mm512_add_ps(v, load(t.row(m) + c, mask));
-            if (relu) {
-                const __mmask16 on =
-                    _mm512_cmp_ps_mask(load(y.row(m) + c, mask), _mm512_setzero_ps(), _CMP_GT_OQ);
-                v = _mm512_maskz_mov_ps(on, v);
-            }
+            __m512 v = behind_rectifier(d, t, relu ? &y : nullptr, m, c, mask);
             if (g) {
                 const __m256i out = narrow(v);
                 store(g.row(m) + c, mask, out);
@@ -210,13 +214,7 @@ void senet_gradient(bf16 *dy_, std::int64_t ldy, bf16 *dtotal_, std::int64_t ldt
     const std::vector<float> centre = tile(mean, shape), p = tile(slope, shape);
     const std::vector<float> q = tile(tilt, shape), s = tile(level, shape);
     each_row(shape, threads, [&](std::int64_t m, std::int64_t c, __mmask16 mask) {
-        __m512 v = d ? load(d.row(m) + c, mask) : _mm512_setzero_ps();
-        if (t) v = _mm512_add_ps(v, load(t.row(m) + c, mask));
-        if (relu) {
-            const __mmask16 on =
-                _mm512_cmp_ps_mask(load(y.row(m) + c, mask), _mm512_setzero_ps(), _CMP_GT_OQ);
-            v = _mm512_maskz_mov_ps(on, v);
-        }
+        __m512 v = behind_rectifier(d, t, relu ? &y : nullptr, m, c, mask);
         const __m512 away = _mm512_sub_ps(load(x.row(m) + c, mask), _mm512_loadu_ps(&centre[c]));
         v = _mm512_fmadd_ps(v, _mm512_loadu_ps(&p[c]), _mm512_loadu_ps(&s[c]));
         store(o.row(m) + c, mask, narrow(_mm512_fmadd_ps(away, _mm512_loadu_ps(&q[c]), v)));
@@ -274,13 +272,8 @@ void senet_scale_back(bf16 *dy_, std::int64_t ldy, bf16 *x_, std::int64_t ldx, b
             for (std::int64_t m = n * pixels; m < (n + 1) * pixels; ++m)
                 for (std::int64_t c = 0; c < channels; c += LANES) {
                     const __mmask16 mask = mask_of(channels - c);
-                    __m512 v = load(d.row(m) + c, mask);
-                    if (y) {
-                        const __mmask16 on =
-                            _mm512_cmp_ps_mask(load(y.row(m) + c, mask), _mm512_setzero_ps(), _CMP_GT_OQ);
-                        v = _mm512_maskz_mov_ps(on, v);
-                        store(g.row(m) + c, mask, narrow(v));
-                    }
+                    __m512 v = behind_rectifier(d, Map{nullptr, 0}, y ? &y : nullptr, m, c, mask);
+                    if (y) store(g.row(m) + c, mask, narrow(v));
                     const __m512 sum = _mm512_loadu_ps(&sums[c]);
                     _mm512_storeu_ps(&sums[c], _mm512_fmadd_ps(v, load(x.row(m) + c, mask), sum));
                     v = _mm512_mul_ps(v, _mm512_maskz_loadu_ps(mask, gate + n * channels + c));
