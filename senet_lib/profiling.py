@@ -94,7 +94,8 @@ class _OperatorCount(TorchDispatchMode):
 
 
 class EvalMode:
-    """Context: every module in eval mode, and each back in its own mode afterwards."""
+    """Context: every module in eval mode, and each back in its own mode afterwards; one
+    thread, as a single image is too little work to share."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -102,6 +103,8 @@ class EvalMode:
 
     def __enter__(self) -> None:
         self.model.eval()
+        self.threads = torch.get_num_threads()
+        torch.set_num_threads(1)
 
     def __exit__(
         self,
@@ -109,6 +112,7 @@ class EvalMode:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        torch.set_num_threads(self.threads)
         for module, training in self.modes:
             module.training = training
 
