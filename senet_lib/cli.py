@@ -157,7 +157,8 @@ def _train(arguments: argparse.Namespace) -> int:
             raise SenetError("--out names one run's folder; leave it out with --seeds")
         check_name(arguments.model)  # one line here, not one from each run
         words = _without(arguments.words[1:], ("--seeds", "--at-once", "--progress"))
-        return train_seeds(words, arguments.seeds, arguments.at_once)
+        device = settings.get("device", "auto")
+        return train_seeds(words, arguments.seeds, arguments.at_once, device)
     from senet_lib.train import RunStopped, fit
 
     try:

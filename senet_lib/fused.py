@@ -61,12 +61,16 @@ def _compile(compiler: str, path: Path) -> None:
 def enable(model: nn.Module, wanted: bool = True) -> None:
     """Let the modules of a model use the kernels while it trains, or not."""
     for module in model.modules():
-        module.fused = wanted
+        usual = not isinstance(module, nn.BatchNorm2d) or (
+            module.affine and module.track_running_stats and module.momentum is not None
+        )
+        module.uses_fused_kernels = wanted and usual
 
 
 def applies(module: nn.Module, x: Tensor) -> bool:
     """Whether the kernels are to do this module's work on this map."""
-    return module.training and getattr(module, "fused", False) and x.dtype == torch.bfloat16
+    allowed = module.training and getattr(module, "uses_fused_kernels", False)
+    return allowed and x.dtype == torch.bfloat16 and x.device.type == "cpu" and x.dim() == 4
 
 
 def _map(x: Tensor | None) -> tuple[Tensor | None, int]:

@@ -103,7 +103,8 @@ def family(model: str, models: Sequence[str]) -> str:
 def variant(model: str, models: Sequence[str]) -> str:
     """What a network has beside its family's plain one: "plain", "se", "se last", ..."""
     rest, *settings = model.replace(family(model, models), "", 1).strip(" _()").split("+")
-    return " ".join([*re.split(r"[_ ]+", rest), *settings]).strip() or "plain"
+    words = [*re.split(r"[_ ]+", rest), *settings]
+    return " ".join(filter(None, words)) or "plain"
 
 
 def looks(models: Sequence[str]) -> dict[str, Look]:

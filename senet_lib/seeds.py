@@ -16,13 +16,16 @@ from typing import IO
 from senet_lib.errors import RecipeError
 
 
-def train_seeds(words: Sequence[str], seeds: Sequence[int], at_once: int = 0) -> int:
+def train_seeds(
+    words: Sequence[str], seeds: Sequence[int], at_once: int = 0, device: str = "auto"
+) -> int:
     """Run `senet train` once for each seed and pass on what it prints, the seed before each line.
 
     Args:
         words: what follows `senet train`, without the seed.
         seeds: each 0 or above, each once.
         at_once: how many run side by side; 0 for all of them on a GPU, and on a CPU one a core.
+        device: what the runs will use: auto, cpu or cuda.
     Returns:
         The highest exit code. SIGINT and SIGTERM are passed on: each run stops at a checkpoint.
     Raises:
@@ -32,7 +35,9 @@ def train_seeds(words: Sequence[str], seeds: Sequence[int], at_once: int = 0) ->
         raise RecipeError(f"seeds are {' '.join(map(str, seeds))}; each must be there once")
     if at_once < 0:
         raise RecipeError(f"at_once is {at_once}; it must be 0 (as many as fit) or above")
-    on_gpu = _will_use_gpu(words)
+    import torch
+
+    on_gpu = device != "cpu" and torch.cuda.is_available()
     cores = os.cpu_count() or 1
     at_once = min(at_once or (len(seeds) if on_gpu else cores), len(seeds))
     words = list(words)
@@ -76,9 +81,3 @@ def _pass_on(stream: "IO[str] | None", before: str, printing: threading.Lock) ->
     for line in stream or ():
         with printing:
             print(before + line, end="", flush=True)
-
-
-def _will_use_gpu(words: Sequence[str]) -> bool:
-    import torch
-
-    return "cpu" not in words and torch.cuda.is_available()

@@ -301,7 +301,7 @@ def runs(tmp_path):
 
 @pytest.mark.parametrize(("x", "column"), [("num_params", 0), ("macs", 1)])
 def test_the_front_is_of_ours_alone(runs, x, column):
-    figure = cost_plots.pareto(runs, x=x)
+    figure = cost_plots.pareto(runs, PUBLISHED, x=x)
     (axes,) = figure.axes
     lines = {line.get_label(): line for line in axes.lines}
     step = lines["no other of ours is both cheaper and better"]
@@ -315,7 +315,7 @@ def test_the_front_is_of_ours_alone(runs, x, column):
 
 
 def test_published_points_are_drawn_apart_where_their_cost_is_known(runs):
-    figure = cost_plots.pareto(runs, x="macs")
+    figure = cost_plots.pareto(runs, PUBLISHED, x="macs")
     (axes,) = figure.axes
     theirs = [line for line in axes.lines if line.get_marker() == "D"]
     assert sum(len(line.get_xdata()) for line in theirs) == sum(
@@ -330,7 +330,7 @@ def test_published_points_are_drawn_apart_where_their_cost_is_known(runs):
 def test_names_in_the_figure_cover_neither_points_nor_each_other(runs):
     from matplotlib.text import Text
 
-    figure = cost_plots.pareto(runs, x="num_params")
+    figure = cost_plots.pareto(runs, PUBLISHED, x="num_params")
     (axes,) = figure.axes
     figure.savefig(io.BytesIO(), format="png")
     boxes = [Text.get_window_extent(text) for text in axes.texts]
@@ -361,3 +361,12 @@ def test_a_point_of_unknown_cost_is_left_out(runs):
 def test_an_unknown_cost_is_refused(runs):
     with pytest.raises(UnknownNameError, match="unknown cost 'flops'"):
         cost_plots.pareto(runs, x="flops")
+
+
+def test_points_published_for_cifar_stand_beside_no_other_data(runs, tmp_path):
+    labels = cost_plots.pareto(runs).axes[0].get_legend_handles_labels()[1]
+    assert not any(label.startswith("published") for label in labels)
+    alone = cost_plots.pareto(runs).get_label()
+    on_cifar = make_run(tmp_path / "cifar", "resnet20", 0, 0.1, data="cifar10")
+    assert "ResNet-110" in cost_plots.pareto([on_cifar]).get_label()
+    assert "ResNet-110" not in alone

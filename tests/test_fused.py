@@ -201,6 +201,10 @@ def test_nothing_is_fused_in_eval_mode_or_unless_enabled() -> None:
     assert fused.applies(norm, x)
     assert not fused.applies(norm, x.float())
     assert not fused.applies(norm.eval(), x)
+    for unusual in ({"affine": False}, {"track_running_stats": False}, {"momentum": None}):
+        other = torch.nn.BatchNorm2d(4, **unusual)
+        fused.enable(other)
+        assert not fused.applies(other, x)
 
 
 def test_without_a_compiler_there_are_no_kernels(
