@@ -139,7 +139,6 @@ wildcard_constraints:
 localrules:
     all,
     ablation,
-    profile,
     report,
 
 
@@ -199,6 +198,8 @@ rule profile:
         code=PROFILE_HASH,
         parameters=parameters(study=STUDY.study, models=list(STUDY.models), device=STUDY.device, repeats=5),
     threads: workflow.cores or 1
+    resources:
+        gpu=int(HAS_GPU),
     shell:
         "{SENET} notebook {input.notebook} --out {output.notebook} --html {output.page}"
         " {params.parameters} > {log} 2>&1"
