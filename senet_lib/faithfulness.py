@@ -1,0 +1,298 @@
+"""Whether a network's output depends on the pixels that a map ranks high.
+
+No region is needed: pixels are removed or put back in the order of the map and the network is asked
+again. Maps are taken raw, for only their order counts; pixels with equal values come in an order
+drawn anew for each image, so that a uniform map removes pixels at random, which is the score to
+compare with.
+"""
+
+# Legend: N images, C channels, P = H W pixels, K classes, R removals along a curve.
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from senet_lib.errors import DataError, SenetError, unknown
+
+SUBSTRATES = ("zero", "blur")
+FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+# RISE blurs with these, 11 pixels and a deviation of 5, on images of 224.
+_BLUR_SIZE, _BLUR_SIGMA = 11, 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Curve:
+    """The class's probability while pixels are removed or put back."""
+
+    shares: np.ndarray
+    """(R,) float64, part of the pixels changed, 0 to 1."""
+    probabilities: np.ndarray
+    """(N, R) float64, softmax probability of the class explained, in [0, 1]."""
+
+    @property
+    def auc(self) -> np.ndarray:
+        """Area under each image's curve by the trapezoid rule, (N,), in [0, 1]."""
+        return np.trapezoid(self.probabilities, self.shares, axis=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Road:
+    """The class after pixels were replaced by what their neighbours suggest; F fractions."""
+
+    fractions: np.ndarray
+    """(F,) float64, part of the pixels replaced."""
+    most: np.ndarray
+    """(N, F) float64, probability of the class, the highest pixels replaced (MoRF)."""
+    least: np.ndarray
+    """(N, F) float64, probability of the class, the lowest pixels replaced (LeRF)."""
+    most_kept: np.ndarray
+    """(N, F) bool, whether the class is still the prediction, the highest pixels replaced."""
+    least_kept: np.ndarray
+    """(N, F) bool, whether the class is still the prediction, the lowest pixels replaced."""
+
+    @property
+    def combined(self) -> np.ndarray:
+        """Mean over the fractions of (LeRF - MoRF) / 2, (N,); higher is better, 0 is chance."""
+        return ((self.least - self.most) / 2).mean(axis=1)
+
+
+def deletion(
+    model: nn.Module,
+    images: Tensor,
+    maps: np.ndarray,
+    targets: Tensor | None = None,
+    *,
+    rng: np.random.Generator,
+    substrate: str = "zero",
+    steps: int = 32,
+    batch_size: int = 256,
+) -> Curve:
+    """Probability of a class while pixels are removed, highest first; lower areas are better.
+
+    Args:
+        model: any classifier; run in eval mode, its training mode is put back.
+        images: (N, C, H, W), normalised floats.
+        maps: (N, H, W), any float, finite.
+        targets: (N,) int64, the classes explained; None for the predicted ones.
+        rng: orders pixels with equal values.
+        substrate: what takes a pixel's place: "zero", which for a normalised image is the mean
+            colour, or "blur", the image blurred (Gaussian of 11 pixels and deviation 5).
+        steps: equal removals until none is left, 1 to H W; the curve has one point more.
+        batch_size: images at a time; bounds the memory, not the result.
+    Raises:
+        DataError: the arrays do not fit together or a map has a value that is not finite.
+        SenetError: steps is out of range.
+        UnknownNameError: no substrate has the name.
+    Source: Petsiuk et al. 2018 (RISE).
+    """
+    return _curve(model, images, maps, targets, rng, substrate, steps, batch_size, insert=False)
+
+
+def insertion(
+    model: nn.Module,
+    images: Tensor,
+    maps: np.ndarray,
+    targets: Tensor | None = None,
+    *,
+    rng: np.random.Generator,
+    substrate: str = "blur",
+    steps: int = 32,
+    batch_size: int = 256,
+) -> Curve:
+    """Probability of a class while pixels are put back, highest first; higher areas are better.
+
+    Args:
+        model: as in `deletion`.
+        images: as in `deletion`.
+        maps: as in `deletion`.
+        targets: as in `deletion`; the predicted ones are those of the whole images.
+        rng: as in `deletion`.
+        substrate: what the images are before: "blur" or "zero", as in `deletion`.
+        steps: as in `deletion`.
+        batch_size: as in `deletion`.
+    Raises:
+        DataError: as in `deletion`.
+        SenetError: as in `deletion`.
+        UnknownNameError: as in `deletion`.
+    Source: Petsiuk et al. 2018 (RISE).
+    Differs from the paper: the blur mirrors the image at its border, where theirs pads with zeros.
+    """
+    return _curve(model, images, maps, targets, rng, substrate, steps, batch_size, insert=True)
+
+
+def road(
+    model: nn.Module,
+    images: Tensor,
+    maps: np.ndarray,
+    targets: Tensor | None = None,
+    *,
+    rng: np.random.Generator,
+    fractions: Sequence[float] = FRACTIONS,
+    noise: float | Sequence[float] = 0.01,
+    batch_size: int = 256,
+) -> Road:
+    """Remove and debias: replace pixels by noisy linear imputation and look at the class again.
+
+    A replaced pixel is the weighted mean of its eight neighbours, 1/6 each beside it and 1/12 each
+    across a corner, solved for all replaced pixels at once, plus normal noise. pytorch-grad-cam's
+    `NoisyLinearImputer`, the authors' own code, sets up the equations and scipy solves them. The
+    order of the pixels and the noise are drawn here: the package removes all pixels that tie with
+    its threshold, which for a map with many zeros can be the whole image, and does not seed.
+
+    Args:
+        model: as in `deletion`.
+        images: as in `deletion`.
+        maps: as in `deletion`.
+        targets: as in `deletion`.
+        rng: orders pixels with equal values and draws the noise.
+        fractions: parts of the pixels to replace, each in (0, 1).
+        noise: standard deviation in the unit of the images, one number or one a channel. The
+            published 0.01 is of images in [0, 1]; on normalised images it is 0.01 / std.
+        batch_size: as in `deletion`.
+    Raises:
+        DataError: as in `deletion`.
+        SenetError: a fraction is out of range, or so small that it replaces no pixel.
+    Source: Rong et al. 2022 (arXiv:2202.00449).
+    """
+    images, maps = _fitting(images, maps)
+    pixels = maps[0].size
+    counts = [round(fraction * pixels) for fraction in fractions]
+    if not counts or not all(0 < count < pixels for count in counts):
+        raise SenetError(
+            f"fractions {list(fractions)} of {pixels} pixels must replace some pixels, not all"
+        )
+    classes = _classes(model, images, targets, batch_size)
+    sigma = np.broadcast_to(np.asarray(noise, np.float64), (images.shape[1],))
+    shape = (len(images), len(counts))
+    probabilities, kept = np.empty((2, *shape)), np.empty((2, *shape), bool)
+    for start in range(0, len(images), batch_size):
+        part = slice(start, start + batch_size)
+        order = _order(maps[part], rng)
+        for way, ranked in enumerate((order, order[:, ::-1])):
+            for place, count in enumerate(counts):
+                batch = _imputed(images[part], ranked[:, :count], sigma, rng)
+                logits = _logits(model, batch)
+                found = logits.softmax(1).gather(1, classes[part, None])[:, 0]
+                probabilities[way, part, place] = found.numpy()
+                kept[way, part, place] = (logits.argmax(1) == classes[part]).numpy()
+    return Road(
+        fractions=np.asarray(fractions, np.float64),
+        most=probabilities[0],
+        least=probabilities[1],
+        most_kept=kept[0],
+        least_kept=kept[1],
+    )
+
+
+def _curve(
+    model: nn.Module,
+    images: Tensor,
+    maps: np.ndarray,
+    targets: Tensor | None,
+    rng: np.random.Generator,
+    substrate: str,
+    steps: int,
+    batch_size: int,
+    *,
+    insert: bool,
+) -> Curve:
+    """Change pixels step by step, highest first, from the image to the substrate or back."""
+    images, maps = _fitting(images, maps)
+    pixels = maps[0].size
+    if not 1 <= steps <= pixels:
+        raise SenetError(f"steps is {steps}; it must be from 1 to {pixels}, the number of pixels")
+    if substrate not in SUBSTRATES:
+        raise unknown("substrate", substrate, SUBSTRATES)
+    counts = [round(step * pixels / steps) for step in range(steps + 1)]
+    classes = _classes(model, images, targets, batch_size)
+    probabilities = np.empty((len(images), steps + 1))
+    for start in range(0, len(images), batch_size):
+        part = slice(start, start + batch_size)
+        order = _order(maps[part], rng)
+        rank = np.empty_like(order)
+        np.put_along_axis(rank, order, np.arange(pixels)[None], axis=1)
+        rank = torch.from_numpy(rank).reshape(-1, 1, *images.shape[-2:])  # (B, 1, H, W)
+        before, after = images[part], _substrate(images[part], substrate)
+        if insert:
+            before, after = after, before
+        for step, count in enumerate(counts):
+            logits = _logits(model, torch.where(rank < count, after, before))
+            found = logits.softmax(1).gather(1, classes[part, None])[:, 0]
+            probabilities[part, step] = found.numpy()
+    return Curve(shares=np.array(counts) / pixels, probabilities=probabilities)
+
+
+def _fitting(images: Tensor, maps: np.ndarray) -> tuple[Tensor, np.ndarray]:
+    """Images on the CPU and maps, after a check that they fit together."""
+    maps = np.asarray(maps)
+    if images.ndim != 4 or maps.shape != (len(images), *images.shape[-2:]) or not len(maps):
+        raise DataError(
+            f"images {tuple(images.shape)} and maps {maps.shape} do not fit: they must be "
+            "(N, C, H, W) and (N, H, W), N at least 1"
+        )
+    if not np.isfinite(maps).all():
+        raise DataError("a map has a value that is not a finite number")
+    return images.cpu(), maps
+
+
+def _classes(model: nn.Module, images: Tensor, targets: Tensor | None, batch_size: int) -> Tensor:
+    """(N,) int64 on the CPU: the classes given, or those that the model predicts."""
+    if targets is None:
+        return torch.cat([_logits(model, part).argmax(1) for part in images.split(batch_size)])
+    if tuple(targets.shape) != (len(images),):
+        raise DataError(f"targets {tuple(targets.shape)} for {len(images)} images")
+    return targets.cpu().long()
+
+
+@torch.inference_mode()
+def _logits(model: nn.Module, images: Tensor) -> Tensor:
+    """(B, K) float64 on the CPU, in eval mode."""
+    device = next((p.device for p in model.parameters()), images.device)
+    training = model.training
+    model.eval()
+    try:
+        return model(images.to(device)).double().cpu()
+    finally:
+        model.train(training)
+
+
+def _order(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(B, P) int64: pixels from the highest to the lowest value, equal ones in random order."""
+    flat = maps.reshape(len(maps), -1)
+    return np.lexsort((rng.random(flat.shape), -flat), axis=1)
+
+
+def _substrate(images: Tensor, name: str) -> Tensor:
+    """What pixels turn into, (B, C, H, W)."""
+    if name == "zero":
+        return torch.zeros_like(images)
+    from torchvision.transforms.functional import gaussian_blur
+
+    if min(images.shape[-2:]) <= _BLUR_SIZE // 2:
+        raise DataError(f"images of {tuple(images.shape[-2:])} pixels are too small to blur")
+    return gaussian_blur(images, [_BLUR_SIZE, _BLUR_SIZE], [_BLUR_SIGMA, _BLUR_SIGMA])
+
+
+def _imputed(
+    images: Tensor, removed: np.ndarray, sigma: np.ndarray, rng: np.random.Generator
+) -> Tensor:
+    """Images whose removed pixels (B, count) are imputed from the others, plus noise."""
+    from pytorch_grad_cam.metrics.road import NoisyLinearImputer, neighbors_weights
+    from scipy.sparse.linalg import spsolve
+
+    result = images.clone(memory_format=torch.contiguous_format)
+    for image, pixels in zip(result, removed, strict=True):
+        pixels = np.sort(pixels)
+        known = np.ones(image.shape[-2:])
+        known.flat[pixels] = 0
+        # One equation for each removed pixel in ascending order, one right side for each channel.
+        system, sides = NoisyLinearImputer.setup_sparse_system(
+            known, image.numpy(), neighbors_weights
+        )
+        filled = spsolve(system.tocsc(), sides).reshape(sides.shape)
+        filled += rng.standard_normal(filled.shape) * sigma
+        image.view(len(image), -1)[:, pixels] = torch.from_numpy(filled.T).to(image.dtype)
+    return result

@@ -1,0 +1,310 @@
+"""Images put side by side, so that where the evidence for a class lies is known exactly.
+
+A grid has n x n tiles in row-major order. A case is one grid and one class to explain on it; the
+region is that class's own tiles. A map is asked for in two ways: of the whole grid, where the
+network, its spatial mean and any channel gates see all tiles mixed, and as the control of
+`tile_maps`, where it sees each tile alone.
+"""
+
+# Legend: N images, C channels, h w size of a tile, n tiles along a side, T = n n tiles of a grid,
+# G grids, M cases, K classes.
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from senet_lib.errors import DataError, SenetError
+
+Explain = Callable[[Tensor, Tensor], np.ndarray]
+"""Normalised images (B, C, H, W) and classes (B,) int64 to raw maps (B, H, W)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Grids:
+    """Grids of images and the cases to explain on them."""
+
+    source: Tensor
+    """(N, C, h, w), the images that tiles are taken from."""
+    n: int
+    """Tiles along a side."""
+    tiles: np.ndarray
+    """(G, T) int64, indices into `source`, row by row."""
+    classes: np.ndarray
+    """(G, T) int64, the class of each tile."""
+    grid_of: np.ndarray
+    """(M,) int64, the grid of each case."""
+    targets: np.ndarray
+    """(M,) int64, the class to explain."""
+    cells: np.ndarray
+    """(M, T) bool, the tiles of that class."""
+
+    def __len__(self) -> int:
+        """Number of cases, M."""
+        return len(self.targets)
+
+    def images(self, which: np.ndarray | slice = slice(None)) -> Tensor:
+        """Grids as images.
+
+        Args:
+            which: indices of grids; all by default.
+        Returns:
+            (number of grids, C, n h, n w), dtype and device of `source`.
+        """
+        return assemble(self.source[torch.from_numpy(self.tiles[which])], self.n)
+
+    def masks(self) -> np.ndarray:
+        """The region of each case, (M, n h, n w) bool."""
+        h, w = self.source.shape[-2:]
+        cells = self.cells.reshape(-1, self.n, self.n)
+        return cells.repeat(h, axis=1).repeat(w, axis=2)
+
+
+def kept_by_all(
+    logits: Iterable[np.ndarray], labels: np.ndarray, *, min_probability: float = 0.0
+) -> np.ndarray:
+    """Images that every compared network classifies correctly.
+
+    All networks must be scored on the same tiles: if each chose its own, a network that is right
+    more often would be given harder ones.
+
+    Args:
+        logits: (N, K) of each network and seed compared.
+        labels: (N,), integer.
+        min_probability: softmax probability that every network must give the label, in [0, 1).
+    Returns:
+        (N,) bool.
+    Raises:
+        DataError: logits and labels differ in number.
+        SenetError: min_probability is out of range.
+    """
+    if not 0 <= min_probability < 1:
+        raise SenetError(f"min_probability is {min_probability}; it must be from 0 to below 1")
+    labels = np.asarray(labels)
+    keep = np.ones(len(labels), bool)
+    for values in logits:
+        if len(values) != len(labels):
+            raise DataError(f"{len(values)} logits for {len(labels)} labels")
+        probability = torch.as_tensor(values).double().softmax(1).numpy()
+        keep &= probability.argmax(axis=1) == labels
+        keep &= probability[np.arange(len(labels)), labels] >= min_probability
+    return keep
+
+
+def make_grids(
+    images: Tensor,
+    labels: np.ndarray,
+    keep: np.ndarray,
+    n: int,
+    count: int,
+    *,
+    rng: np.random.Generator,
+) -> Grids:
+    """Grids of n x n images of distinct classes; each tile's class is a case.
+
+    Every set of n x n classes is as likely as any other, in any order. The images of a class are
+    dealt like cards: none comes again before too few of the others are left.
+
+    Args:
+        images: (N, C, h, w), normalised.
+        labels: (N,), integer.
+        keep: (N,) bool, the images that may be used: those `kept_by_all` networks compared.
+        n: tiles along a side, at least 2.
+        count: grids, at least 1.
+        rng: decides classes, places and images; the same state gives the same grids.
+    Returns:
+        `count` grids with n x n cases each, those of a grid in the order of its tiles.
+    Raises:
+        SenetError: n or count is too small.
+        DataError: the arrays do not fit together, or too few classes have an image.
+    Source: Böhle et al. 2021 (grid pointing game).
+    Differs from the paper: tiles are drawn at random instead of taken by falling confidence.
+    """
+    decks = _decks(images, labels, keep, count, rng)
+    if n < 2:
+        raise SenetError(f"n is {n}; a grid has at least 2 tiles along a side")
+    if len(decks) < n * n:
+        raise DataError(
+            f"a {n} x {n} grid needs {n * n} classes with an image to use; there are {len(decks)}"
+        )
+    names = np.array(sorted(decks))
+    classes = np.stack([rng.permutation(names)[: n * n] for _ in range(count)])
+    tiles = np.array([[decks[k].deal(1)[0] for k in row] for row in classes.tolist()])
+    return Grids(
+        source=images,
+        n=n,
+        tiles=tiles,
+        classes=classes,
+        grid_of=np.arange(count).repeat(n * n),
+        targets=classes.reshape(-1),
+        cells=np.tile(np.eye(n * n, dtype=bool), (count, 1)),
+    )
+
+
+def focus_mosaics(
+    images: Tensor,
+    labels: np.ndarray,
+    keep: np.ndarray,
+    count: int,
+    *,
+    rng: np.random.Generator,
+) -> Grids:
+    """2 x 2 mosaics with two images of a target class and one of each of two others, shuffled.
+
+    Args:
+        images: (N, C, h, w), normalised.
+        labels: (N,), integer.
+        keep: (N,) bool, the images that may be used.
+        count: mosaics for each target class, at least 1; the paper makes 100.
+        rng: decides classes, places and images; the same state gives the same mosaics.
+    Returns:
+        One case a mosaic, ordered by target class; every class with an image is a target.
+    Raises:
+        SenetError: count is too small.
+        DataError: the arrays do not fit together, fewer than three classes have an image, or one
+            has a single image.
+    Source: Arias-Duart et al. 2021 (Focus).
+    """
+    decks = _decks(images, labels, keep, count, rng)
+    if len(decks) < 3 or min(map(len, decks.values())) < 2:
+        raise DataError("mosaics need at least three classes, each with two images to use")
+    names = np.array(sorted(decks))
+    tiles, classes, targets = [], [], np.repeat(names, count)
+    for target in targets.tolist():
+        first, second = rng.permutation(names[names != target])[:2].tolist()
+        cards = [*decks[target].deal(2), decks[first].deal(1)[0], decks[second].deal(1)[0]]
+        order = rng.permutation(4)
+        tiles.append(np.array(cards)[order])
+        classes.append(np.array([target, target, first, second])[order])
+    classes = np.stack(classes)
+    return Grids(
+        source=images,
+        n=2,
+        tiles=np.stack(tiles),
+        classes=classes,
+        grid_of=np.arange(len(targets)),
+        targets=targets,
+        cells=classes == targets[:, None],
+    )
+
+
+def grid_maps(explain: Explain, grids: Grids, *, batch_size: int = 128) -> np.ndarray:
+    """The map of every case, the network looking at the whole grid.
+
+    Args:
+        explain: gives the maps of a batch.
+        grids: the cases.
+        batch_size: cases at a time; bounds the memory, not the result.
+    Returns:
+        (M, n h, n w) float32, raw, in the order of the cases.
+    Raises:
+        DataError: `explain` gives maps of another size than the images.
+    """
+    h, w = grids.source.shape[-2:]
+    maps = np.empty((len(grids), grids.n * h, grids.n * w), np.float32)
+    for start in range(0, len(grids), batch_size):
+        part = slice(start, start + batch_size)
+        images = grids.images(grids.grid_of[part])
+        maps[part] = _explained(explain, images, torch.from_numpy(grids.targets[part]))
+    return maps
+
+
+def tile_maps(explain: Explain, grids: Grids, *, batch_size: int = 128) -> np.ndarray:
+    """The map of every case, put together from its tiles, each of which the network sees alone.
+
+    The case's class is explained on every tile of its grid, its own and the others, and the raw
+    maps are laid side by side at their common scale. So nothing of one tile can reach another, not
+    by a spatial mean and not by channel gates: what differs from `grid_maps` is the mixture, and a
+    network is not blamed for gates that the mixture has set.
+
+    Args:
+        explain: gives the maps of a batch; raw, for a map scaled on its own would count as much
+            as the others whatever its evidence.
+        grids: the cases, the same for every network.
+        batch_size: cases at a time; bounds the memory, not the result.
+    Returns:
+        (M, n h, n w) float32, raw, in the order of the cases.
+    Raises:
+        DataError: `explain` gives maps of another size than the images.
+    Source: after the DiFull setting of Rao et al. 2022.
+    Differs from the paper: DiFull joins a classification head to each tile, so that the other tiles
+        cannot matter to it; here every tile has the whole network and is asked for the same class.
+    """
+    h, w = grids.source.shape[-2:]
+    count = grids.n**2
+    maps = np.empty((len(grids), grids.n * h, grids.n * w), np.float32)
+    for start in range(0, len(grids), batch_size):
+        part = slice(start, start + batch_size)
+        tiles = torch.from_numpy(grids.tiles[grids.grid_of[part]].reshape(-1))  # (B T,)
+        targets = torch.from_numpy(grids.targets[part].repeat(count))
+        alone = np.concatenate([
+            _explained(explain, grids.source[index], target)
+            for index, target in zip(
+                tiles.split(batch_size), targets.split(batch_size), strict=True
+            )
+        ])  # fmt: skip
+        parts = torch.from_numpy(np.ascontiguousarray(alone)).reshape(-1, count, 1, h, w)
+        maps[part] = assemble(parts, grids.n)[:, 0].numpy()
+    return maps
+
+
+def assemble(parts: Tensor, n: int) -> Tensor:
+    """Lay tiles side by side, row by row.
+
+    Args:
+        parts: (B, T, C, h, w), T = n n.
+        n: tiles along a side.
+    Returns:
+        (B, C, n h, n w).
+    """
+    batch, _, channels, h, w = parts.shape
+    rows = parts.reshape(batch, n, n, channels, h, w).permute(0, 3, 1, 4, 2, 5)
+    return rows.reshape(batch, channels, n * h, n * w)
+
+
+class _Deck:
+    """The images of one class, dealt in random order and shuffled anew when too few are left."""
+
+    def __init__(self, cards: np.ndarray, rng: np.random.Generator) -> None:
+        self._cards, self._rng = cards, rng
+        self._left: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._cards)
+
+    def deal(self, number: int) -> list[int]:
+        """That many different images."""
+        if len(self._left) < number:
+            self._left = self._rng.permutation(self._cards).tolist()
+        return [self._left.pop() for _ in range(number)]
+
+
+def _decks(
+    images: Tensor, labels: np.ndarray, keep: np.ndarray, count: int, rng: np.random.Generator
+) -> dict[int, _Deck]:
+    """A deck for each class that has an image to use, after a check of the arguments."""
+    labels, keep = np.asarray(labels), np.asarray(keep)
+    if images.ndim != 4 or labels.shape != (len(images),) or keep.shape != labels.shape:
+        raise DataError(
+            f"images {tuple(images.shape)}, labels {labels.shape} and keep {keep.shape} do not "
+            "fit: they must be (N, C, h, w), (N,) and (N,)"
+        )
+    if keep.dtype != bool:
+        raise DataError(f"keep is {keep.dtype}; it must be bool, one for each image")
+    if count < 1:
+        raise SenetError(f"count is {count}; it must be at least 1")
+    usable = labels.astype(np.int64)
+    return {
+        int(k): _Deck(np.flatnonzero(keep & (usable == k)), rng) for k in np.unique(usable[keep])
+    }
+
+
+def _explained(explain: Explain, images: Tensor, targets: Tensor) -> np.ndarray:
+    """Maps of a batch, checked against the size of its images."""
+    maps = np.asarray(explain(images, targets))
+    expected = (len(images), *images.shape[-2:])
+    if maps.shape != expected:
+        raise DataError(f"maps of shape {maps.shape} for images that need {expected}")
+    return maps

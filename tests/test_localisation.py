@@ -1,0 +1,481 @@
+"""Localisation: Quantus and scikit-learn on the same maps, hand-made maps, and grids of tiles."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from senet_lib import grids as grids_module
+from senet_lib import localisation
+from senet_lib.errors import DataError, SenetError, UnknownNameError
+from senet_lib.grids import Grids, focus_mosaics, grid_maps, kept_by_all, make_grids, tile_maps
+from senet_lib.localisation import METRICS
+
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
+
+TILE = 8  # side of a tile, pixels
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def tile_mask(n: int, cell: int) -> np.ndarray:
+    """(n 8, n 8) bool, one tile counted row by row."""
+    mask = np.zeros((n * TILE, n * TILE), bool)
+    row, column = divmod(cell, n)
+    mask[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE] = True
+    return mask
+
+
+def random_grids(n: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positive maps without ties that lean more or less to one tile, and that tile's masks."""
+    draw = rng(n)
+    masks = np.stack([tile_mask(n, cell) for cell in draw.integers(n * n, size=count)])
+    lean = draw.uniform(-0.5, 2, (count, 1, 1))
+    return draw.random(masks.shape) + 0.01 + np.maximum(lean * masks, 0), masks
+
+
+def quantus_scores(name: str, maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """What the metric of Quantus says, on the maps as they are."""
+    quantus = pytest.importorskip("quantus")
+    metric = getattr(quantus, name)(abs=False, normalise=False, disable_warnings=True)
+    return np.asarray(
+        metric(
+            model=None,
+            x_batch=np.zeros((len(maps), 3, *maps.shape[1:])),
+            y_batch=np.zeros(len(maps), int),
+            a_batch=maps[:, None],
+            s_batch=masks[:, None],
+            channel_first=True,
+        ),
+        float,
+    )
+
+
+# The same numbers as Quantus and scikit-learn
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_iou_at_area_follows_from_quantus_rank_accuracy(n):
+    maps, masks = random_grids(n, 300)
+    theirs = quantus_scores("RelevanceRankAccuracy", maps, masks)
+    assert np.ptp(theirs) > 0.5
+    np.testing.assert_allclose(
+        localisation.relevance_rank_accuracy(maps, masks), theirs, rtol=0, atol=1e-12
+    )
+    np.testing.assert_allclose(
+        localisation.iou_at_area(maps, masks), theirs / (2 - theirs), rtol=0, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_grid_pointing_is_quantus_mass_accuracy_of_the_positive_map(n):
+    maps, masks = random_grids(n, 300)
+    maps = maps - 0.3  # so that a part is negative
+    theirs = quantus_scores("RelevanceMassAccuracy", np.maximum(maps, 0), masks)
+    np.testing.assert_allclose(localisation.energy(maps, masks), theirs, rtol=0, atol=1e-6)
+    assert np.abs(quantus_scores("RelevanceMassAccuracy", maps, masks) - theirs).max() > 0.05
+
+
+def test_focus_is_quantus_focus():
+    """Mosaics with two tiles of the target: top left and bottom right."""
+    quantus = pytest.importorskip("quantus")
+    maps = random_grids(2, 50)[0]
+    masks = np.broadcast_to(tile_mask(2, 0) | tile_mask(2, 3), maps.shape)
+    metric = quantus.Focus(abs=False, normalise=False, disable_warnings=True)
+    batch = metric.evaluate_batch(a_batch=maps[:, None], c_batch=np.tile([1, 0, 0, 1], (50, 1)))
+    np.testing.assert_allclose(localisation.energy(maps, masks), batch, rtol=0, atol=1e-6)
+
+
+def test_pointing_game_is_quantus_without_ties():
+    maps, masks = random_grids(3, 100)
+    theirs = quantus_scores("PointingGame", maps, masks)
+    assert 0 < theirs.mean() < 1
+    np.testing.assert_array_equal(localisation.pointing_game(maps, masks), theirs)
+
+
+@pytest.mark.parametrize("levels", [3, 1000])
+def test_auc_is_scikit_learns_with_and_without_ties(levels):
+    metrics = pytest.importorskip("sklearn.metrics")
+    maps, masks = random_grids(2, 40)
+    maps = np.round(maps * levels) / levels
+    theirs = [metrics.roc_auc_score(s.ravel(), a.ravel()) for a, s in zip(maps, masks, strict=True)]
+    np.testing.assert_allclose(localisation.auc(maps, masks), theirs, rtol=0, atol=1e-12)
+
+
+# Maps whose score is known
+
+
+@pytest.fixture
+def masks(shapes):
+    """Objects of different sizes, and tiles."""
+    tiles = np.zeros((4, 32, 32), bool)
+    for cell in range(4):
+        tiles[cell] = np.kron(tile_mask(2, cell), np.ones((2, 2), bool))
+    return np.concatenate([shapes.masks_test[:40], tiles])
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_map_equal_to_the_mask_scores_1(name, masks):
+    for scale in (1e-6, 1.0, 3e4):
+        scores = METRICS[name].function((scale * masks).astype(np.float32), masks)
+        np.testing.assert_array_equal(scores, np.ones(len(masks)))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_uniform_map_scores_chance(name, masks):
+    share = masks.mean(axis=(1, 2))
+    expected = {"auc": np.full(len(masks), 0.5), "iou_at_area": share / (2 - share)}
+    expected = expected.get(name, share)
+    for value in (1e-6, 0.7):
+        scores = METRICS[name].function(np.full(masks.shape, value, np.float32), masks)
+        np.testing.assert_allclose(scores, expected, rtol=1e-6)
+    np.testing.assert_allclose(localisation.chance(name, masks), expected, rtol=1e-12)
+
+
+def test_chance_on_grids_is_the_published():
+    """One tile of 9 and of 4; an IoU of .059 and .143; half a mosaic; half the AUC."""
+    nine, four = tile_mask(3, 5)[None], tile_mask(2, 1)[None]
+    assert localisation.chance("energy", nine) == pytest.approx(1 / 9)
+    assert localisation.chance("iou_at_area", nine) == pytest.approx(0.059, abs=5e-4)
+    assert localisation.chance("iou_at_area", four) == pytest.approx(0.143, abs=5e-4)
+    assert localisation.chance("energy", four | tile_mask(2, 2)) == pytest.approx(0.5)
+    assert localisation.chance("auc", nine) == 0.5
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_random_maps_score_chance_on_average(name):
+    """Values drawn without regard to the tile; the best threshold gains by its choice."""
+    masks = np.stack([tile_mask(2, i % 4) for i in range(400)])
+    scores = METRICS[name].function(rng().random(masks.shape), masks)
+    mean, error = scores.mean(), scores.std() / 20
+    expected = localisation.chance(name, masks).mean()
+    if name == "iou_at_half":
+        # Half of the 256 pixels are kept, and half of the tile's 64.
+        assert mean == pytest.approx(32 / (128 + 64 - 32), abs=0.01)
+    elif name == "iou_best":
+        assert expected < mean < expected + 0.05
+    else:
+        assert abs(mean - expected) < 4 * error + 1e-3
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("value", [0.0, -0.0, -2.0])
+def test_a_map_without_a_positive_value_scores_nothing(name, value, masks):
+    maps = np.full(masks.shape, value, np.float32)
+    assert localisation.zero_maps(maps).all()
+    expected = 0.5 if name == "auc" else 0.0
+    np.testing.assert_array_equal(METRICS[name].function(maps, masks), np.full(44, expected))
+
+
+def test_negative_values_count_as_zero():
+    maps, masks = random_grids(2, 20)
+    maps = maps - 0.6
+    signed = localisation.score(maps, masks)
+    clipped = localisation.score(np.maximum(maps, 0), masks)
+    assert signed.equals(clipped)
+
+
+def test_by_hand():
+    """Six pixels, three in the region: 5 | 3 0 of it, 4 | 0 0 outside."""
+    maps = np.array([[[5.0, 4.0], [3.0, 0.0], [0.0, 0.0]]])
+    masks = np.array([[[True, False], [True, True], [False, False]]])
+    found = localisation.score(maps, masks).iloc[0]
+    assert found["energy"] == pytest.approx(8 / 12)
+    assert found["relevance_rank_accuracy"] == pytest.approx(2 / 3)  # 5 4 3
+    assert found["iou_at_area"] == pytest.approx(2 / 4)
+    assert found["iou_at_half"] == pytest.approx(2 / 4)  # at 2.5: 5 4 3
+    assert found["iou_best"] == pytest.approx(2 / 4)
+    assert found["pointing_game"] == 1
+    # Pairs won: 5 against three, 3 against two, the region's 0 ties with two.
+    assert found["auc"] == pytest.approx((3 + 2 + 2 * 0.5) / 9)
+    assert not found["zero"]
+
+
+def test_thresholds_cut_at_or_above():
+    maps = np.array([[[4.0, 3.0, 2.0, 1.0]]])
+    masks = np.array([[[True, True, False, False]]])
+    curve = localisation.iou_curve(maps, masks, (0.25, 0.5, 0.51, 0.75, 0.76, 1.0))
+    np.testing.assert_allclose(curve, [[2 / 4, 2 / 3, 1, 1, 1 / 2, 1 / 2]])
+    assert localisation.iou_at_half(maps, masks) == pytest.approx(2 / 3)
+    assert localisation.iou_best(maps, masks) == 1
+
+
+def test_one_threshold_for_all_maps():
+    curve = np.array([[0.2, 0.9, 0.1], [0.4, 0.1, 0.7]])
+    assert localisation.best_threshold(curve, (0.3, 0.5, 0.7)) == (0.5, 0.5)
+    assert localisation.best_threshold(curve[1:], (0.3, 0.5, 0.7)) == (0.7, 0.7)
+
+
+def test_curve_is_that_of_sets_counted_directly():
+    maps, masks = random_grids(2, 5)
+    maps = maps.astype(np.float32) - np.float32(0.2)
+    curve = localisation.iou_curve(maps, masks)
+    for i, (a, s) in enumerate(zip(np.maximum(maps, 0).astype(float), masks, strict=True)):
+        for j, threshold in enumerate(localisation.THRESHOLDS):
+            kept = a >= threshold * a.max()
+            assert curve[i, j] == (kept & s).sum() / (kept | s).sum()
+
+
+# Ties
+
+
+def test_ties_are_the_mean_over_every_order():
+    """All 720 orders of six pixels, of which three tie at the cut and two at the top."""
+    a = np.array([2.0, 2.0, 1.0, 1.0, 1.0, 0.0])
+    s = np.array([True, False, True, True, False, True])
+    hits, tops = [], []
+    for order in itertools.permutations(range(6)):
+        if all(a[i] >= a[j] for i, j in itertools.pairwise(order)):
+            hits.append(s[list(order[:4])].mean())
+            tops.append(s[order[0]])
+    assert len(hits) == 12
+    maps, masks = a.reshape(1, 2, 3), s.reshape(1, 2, 3)
+    accuracy = localisation.relevance_rank_accuracy(maps, masks)
+    assert accuracy == pytest.approx(np.mean(hits))
+    assert localisation.iou_at_area(maps, masks) == pytest.approx(accuracy / (2 - accuracy))
+    assert localisation.pointing_game(maps, masks) == pytest.approx(np.mean(tops))
+
+
+def test_no_score_depends_on_where_tied_pixels_stand():
+    """A map upsampled by nearest, and the same pixels in another order."""
+    coarse, masks = rng().integers(0, 3, (30, 4, 4)), random_grids(2, 30)[1]
+    maps = coarse.repeat(4, axis=1).repeat(4, axis=2).astype(np.float32)
+    order = rng(1).permutation(256)
+    moved = [array.reshape(30, -1)[:, order].reshape(30, 16, 16) for array in (maps, masks)]
+    first = localisation.score(maps, masks)
+    assert first.equals(localisation.score(maps, masks))
+    second = localisation.score(*moved)
+    np.testing.assert_allclose(first.astype(float), second.astype(float), rtol=1e-12)
+
+
+# Tables
+
+
+def test_score_is_the_same_whatever_the_chunk(monkeypatch):
+    maps, masks = random_grids(2, 30)
+    maps[7] = 0
+    whole = localisation.score(maps, masks)
+    monkeypatch.setattr(localisation, "CHUNK", 7)
+    assert localisation.score(maps, masks).equals(whole)
+    assert list(whole["zero"]) == [i == 7 for i in range(30)]
+    assert list(whole.columns) == [*METRICS, "zero"]
+    assert list(localisation.score(maps, masks, ["auc"]).columns) == ["auc", "zero"]
+
+
+def test_summary_over_seeds_by_hand():
+    """Values 1 2 3: a table's t for 2 degrees of freedom is 4.303."""
+    found = localisation.summarise({2: 3, 0: 1, 1: 2})
+    assert (found.seeds, found.mean, found.note) == ((0, 1, 2), 2, "")
+    assert found.interval.low == pytest.approx(2 - 4.303 / 3**0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("per_seed", "mean", "note"),
+    [
+        ({}, None, "fewer than two seeds"),
+        ({4: 0.5}, 0.5, "fewer than two seeds"),
+        ({0: 0.5, 1: 0.5}, 0.5, "the seeds do not differ"),
+    ],
+)
+def test_summary_says_why_there_is_no_interval(per_seed, mean, note):
+    found = localisation.summarise(per_seed)
+    assert (found.mean, found.interval, found.note) == (mean, None, note)
+
+
+def test_table_has_chance_beside_each_mean_and_counts_zero_maps():
+    masks = np.stack([tile_mask(2, i % 4) for i in range(8)])
+    perfect = masks.astype(np.float32)
+    half = np.where(np.arange(8)[:, None, None] < 4, 0, perfect)
+    scores = {seed: localisation.score(maps, masks) for seed, maps in enumerate((perfect, half))}
+    table = localisation.summary_table(scores, masks).set_index("metric")
+    assert list(table.index) == list(METRICS)
+    assert table.loc["energy", "mean"] == pytest.approx((1 + 0.5) / 2)
+    assert table.loc["auc", "mean"] == pytest.approx((1 + 0.75) / 2)
+    assert table.loc["iou_at_area", "chance"] == pytest.approx(1 / 7)
+    assert set(table["zero_share"]) == {0.25}
+    assert set(table["seeds"]) == {2}
+    # Half the range is 0.25; t for 1 degree of freedom is 12.706.
+    assert table.loc["energy", "low"] == pytest.approx(0.75 - 12.706 * 0.25, abs=1e-3)
+    median = localisation.summary_table({0: scores[1]}, masks, over_maps="median")
+    assert median["mean"][0] == 0.5
+    assert np.isnan(median["low"][0])
+
+
+def test_mistakes_are_refused():
+    maps, masks = random_grids(2, 3)
+    with pytest.raises(DataError, match="do not fit"):
+        localisation.energy(maps[:2], masks)
+    with pytest.raises(DataError, match="do not fit"):
+        localisation.score(maps[:2], masks)
+    with pytest.raises(DataError, match="bool"):
+        localisation.energy(maps, masks.astype(int))
+    with pytest.raises(DataError, match="empty"):
+        localisation.iou_at_area(maps, masks & False)
+    with pytest.raises(DataError, match="covers"):
+        localisation.auc(maps, masks | True)
+    with pytest.raises(DataError, match="finite"):
+        localisation.auc(np.where(masks, np.nan, maps), masks)
+    with pytest.raises(UnknownNameError, match="energy"):
+        localisation.chance("enrgy", masks)
+    for thresholds in ((), (0.0, 0.5), (0.5, 0.5), (0.5, 1.1)):
+        with pytest.raises(SenetError, match="ascend"):
+            localisation.iou_curve(maps, masks, thresholds)
+    with pytest.raises(SenetError, match="seed"):
+        localisation.summary_table({}, masks)
+    with pytest.raises(DataError, match="seed 3"):
+        localisation.summary_table({3: localisation.score(maps, masks)}, masks[:2])
+
+
+# Grids
+
+CLASSES, EACH = 10, 12
+
+
+@pytest.fixture
+def pool():
+    """120 images of 4 x 4 whose every pixel is the image's index, labels and what to keep."""
+    labels = rng(5).permutation(np.arange(CLASSES * EACH) % CLASSES)
+    images = torch.arange(len(labels), dtype=torch.float32).reshape(-1, 1, 1, 1)
+    keep = rng(6).random(len(labels)) < 0.7
+    return images.expand(-1, 3, 4, 4), labels, keep
+
+
+def check_tiles(grids: Grids, labels: np.ndarray, keep: np.ndarray) -> None:
+    """Kept images of the classes stated, at the places stated."""
+    assert keep[grids.tiles].all()
+    np.testing.assert_array_equal(labels[grids.tiles], grids.classes)
+    images = grids.images().numpy()
+    for grid, row in enumerate(grids.tiles):
+        for cell, index in enumerate(row):
+            y, x = divmod(cell, grids.n)
+            tile = images[grid, :, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4]
+            np.testing.assert_array_equal(tile, np.full((3, 4, 4), index))
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_grids_have_distinct_classes_and_only_kept_images(n, pool):
+    images, labels, keep = pool
+    grids = make_grids(images, labels, keep, n, 20, rng=rng())
+    check_tiles(grids, labels, keep)
+    assert all(len(set(row)) == n * n for row in grids.classes.tolist())
+    assert len(grids) == 20 * n * n
+    assert np.bincount(grids.classes.ravel(), minlength=CLASSES).min() > 0
+
+
+def test_the_mask_of_a_case_is_the_tile_of_its_class(pool):
+    grids = make_grids(*pool, 3, 5, rng=rng())
+    labels, masks = pool[1], grids.masks()
+    for case, target in enumerate(grids.targets):
+        shown = grids.images()[grids.grid_of[case], 0].numpy().astype(int)
+        np.testing.assert_array_equal(masks[case], labels[shown] == target)
+    assert set(masks.sum(axis=(1, 2))) == {16}
+
+
+def test_the_same_generator_gives_the_same_grids(pool):
+    first, again, other = (make_grids(*pool, 2, 10, rng=rng(seed)) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first.tiles, again.tiles)
+    np.testing.assert_array_equal(first.classes, again.classes)
+    assert (first.tiles != other.tiles).any()
+    mosaics = [focus_mosaics(*pool, 4, rng=rng(3)).tiles for _ in range(2)]
+    np.testing.assert_array_equal(*mosaics)
+
+
+def test_no_image_comes_again_while_others_are_left(pool):
+    images, labels, _ = pool
+    grids = make_grids(images, labels, np.ones(len(labels), bool), 3, 12, rng=rng())
+    assert len(set(grids.tiles.ravel())) == 12 * 9  # no class is in more than 12 grids
+
+
+def test_mosaics_have_two_images_of_the_target_and_two_other_classes(pool):
+    images, labels, keep = pool
+    grids = focus_mosaics(images, labels, keep, 6, rng=rng())
+    check_tiles(grids, labels, keep)
+    assert len(grids) == 6 * CLASSES
+    np.testing.assert_array_equal(grids.targets, np.repeat(np.arange(CLASSES), 6))
+    for tiles, classes, target in zip(grids.tiles, grids.classes, grids.targets, strict=True):
+        assert len(set(tiles)) == 4
+        assert (classes == target).sum() == 2
+        assert len(set(classes)) == 3
+    np.testing.assert_array_equal(grids.cells, grids.classes == grids.targets[:, None])
+    assert (grids.cells.sum(axis=0) > 0).all()  # shuffled: the target comes to every place
+    assert set(grids.masks().mean(axis=(1, 2))) == {0.5}
+
+
+def test_images_that_all_networks_get_right():
+    """Probabilities of class 0: 0.9 0.5 0.2 by the first network, 0.6 0.8 0.9 by the second."""
+    probability = np.array([[0.9, 0.5, 0.2], [0.6, 0.8, 0.9]])
+    logits = np.log(np.stack([probability, 1 - probability], axis=-1))
+    labels = np.array([0, 0, 0])
+    np.testing.assert_array_equal(kept_by_all(logits, labels), [True, True, False])
+    kept = kept_by_all(logits, labels, min_probability=0.7)
+    np.testing.assert_array_equal(kept, [False, False, False])
+    kept = kept_by_all(logits[:1], labels, min_probability=0.7)
+    np.testing.assert_array_equal(kept, [True, False, False])
+
+
+def code(images: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
+    """Maps that tell what was explained: 1000 times the class, plus each pixel's value."""
+    return (images[:, 0] + 1000 * targets[:, None, None]).numpy()
+
+
+def average(images: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
+    """Maps of a network that mixes: everywhere the mean of the image."""
+    return (images * 0 + images.mean((1, 2, 3), keepdim=True))[:, 0].numpy()
+
+
+@pytest.mark.parametrize("batch_size", [5, 128])
+def test_every_case_is_explained_on_its_grid(pool, batch_size):
+    grids = make_grids(*pool, 3, 4, rng=rng())
+    expected = grids.images().numpy()[grids.grid_of, 0] + 1000 * grids.targets[:, None, None]
+    for maps in (grid_maps, tile_maps):
+        found = maps(code, grids, batch_size=batch_size)
+        np.testing.assert_array_equal(found, expected.astype(np.float32))
+
+
+def test_tiles_alone_do_not_mix(pool):
+    """Whole grids give each tile the mean of all; tiles alone keep their own value."""
+    grids = focus_mosaics(*pool, 2, rng=rng())
+    whole, alone = grid_maps(average, grids), tile_maps(average, grids, batch_size=3)
+    np.testing.assert_allclose(whole[:, 0, 0], grids.tiles[grids.grid_of].mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(alone[:, 0, 0], grids.tiles[grids.grid_of, 0], rtol=1e-5)
+    np.testing.assert_allclose(alone[:, -1, -1], grids.tiles[grids.grid_of, 3], rtol=1e-5)
+
+
+def test_a_map_of_the_right_tile_scores_1_through_grids(pool):
+    """Explaining a class by where its images are finds it on every grid."""
+    labels = torch.from_numpy(pool[1])
+
+    def oracle(images: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
+        return (labels[images[:, 0].long()] == targets[:, None, None]).float().numpy()
+
+    for grids in (make_grids(*pool, 2, 6, rng=rng()), focus_mosaics(*pool, 2, rng=rng())):
+        for maps in (grid_maps(oracle, grids), tile_maps(oracle, grids)):
+            scores = localisation.score(maps, grids.masks())
+            assert (scores[list(METRICS)] == 1).all(axis=None)
+
+
+def test_mistakes_with_grids_are_refused(pool):
+    images, labels, keep = pool
+    with pytest.raises(DataError, match="9 classes"):
+        make_grids(images, labels, keep & (labels < 8), 3, 1, rng=rng())
+    with pytest.raises(SenetError, match="n is 1"):
+        make_grids(*pool, 1, 1, rng=rng())
+    with pytest.raises(SenetError, match="count is 0"):
+        focus_mosaics(*pool, 0, rng=rng())
+    with pytest.raises(DataError, match="bool"):
+        make_grids(images, labels, np.flatnonzero(keep)[:120].repeat(2)[:120], 2, 1, rng=rng())
+    with pytest.raises(DataError, match="do not fit"):
+        make_grids(images, labels[:5], keep, 2, 1, rng=rng())
+    with pytest.raises(DataError, match="two images"):
+        focus_mosaics(images, labels, keep & (labels < 2), 1, rng=rng())
+    with pytest.raises(DataError, match="logits for"):
+        kept_by_all([np.zeros((3, 2))], labels)
+    with pytest.raises(SenetError, match="min_probability"):
+        kept_by_all([], labels, min_probability=1.0)
+    grids = make_grids(*pool, 2, 1, rng=rng())
+    with pytest.raises(DataError, match="maps of shape"):
+        grid_maps(lambda images, targets: np.zeros((len(images), 2, 2)), grids)
+    assert grids_module.assemble(images[:4][None], 2).shape == (1, 3, 8, 8)
