@@ -25,6 +25,8 @@ EVERYTHING = [*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"]
 PIP_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "snakemake-minimal": "snakemake"}
 # The import name, where it is another than the distribution's.
 IMPORT_NAMES = {
+    "grad-cam": "pytorch_grad_cam",
+    "scikit-learn": "sklearn",
     "pyyaml": "yaml",
     "ipython": "IPython",
     "pytest-xdist": "xdist",
