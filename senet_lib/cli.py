@@ -10,10 +10,17 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from senet_lib.errors import NonFiniteLossError, SenetError
 from senet_lib.recipe import COMPILE_MODES, DEVICES, LR_POLICIES, PRECISIONS, Recipe, load_study
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from senet_lib.checkpoint import NetSpec
+    from senet_lib.data import Dataset
+    from senet_lib.records import RunRecord
 
 SIGNAL_CODES = {"SIGINT": 130, "SIGTERM": 143}
 
@@ -66,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (
         _add_data, _add_train, _add_evaluate, _add_models, _add_profile, _add_runs, _add_export,
-        _add_notebook, _add_publish, _add_claims,
+        _add_notebook, _add_publish, _add_claims, _add_gradcam,
     ):  # fmt: skip
         add(commands)
     return parser
@@ -231,30 +238,12 @@ def _add_evaluate(commands: Any) -> None:
 def _evaluate(arguments: argparse.Namespace) -> int:
     import torch
 
-    from senet_lib.checkpoint import load_network
-    from senet_lib.data import hold_out, load_data
     from senet_lib.engine import Setup
     from senet_lib.evaluation import error_and_loss, predict
-    from senet_lib.records import RECORD, load_run
 
-    path = Path(arguments.checkpoint)
-    model, spec = load_network(path)
-    folder = path if path.is_dir() else path.parent
-    record = load_run(folder) if (folder / RECORD).is_file() else None
-    source = arguments.data or spec.data or (record.data if record else "")
-    if not source:
-        raise SenetError(f"{path} does not say what it was trained on; name it with --data")
-    dataset = load_data(source)
-    if len(dataset.classes) != len(spec.classes):
-        raise SenetError(
-            f"{path} tells {len(spec.classes)} classes apart and {dataset.name} has "
-            f"{len(dataset.classes)}; name its own data with --data"
-        )
     if arguments.batch_size < 1:
         raise SenetError(f"--batch-size is {arguments.batch_size}; it must be at least 1")
-    num_val = record.num_val if record else spec.num_val
-    if num_val and not arguments.data:
-        dataset = hold_out(dataset, num_val)
+    model, spec, record, dataset = _network_and_data(arguments.checkpoint, arguments.data)
     setup = Setup.choose(device=arguments.device, precision="fp32", compile="off", threads=0)
     model = model.to(setup.device, memory_format=torch.channels_last)
     logits = predict(
@@ -278,6 +267,33 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     verdict = "they agree" if agrees else "they do not agree"
     print(f"the record says {100 * record.test_error:.2f} %: {verdict}")
     return 0 if agrees else 1
+
+
+def _network_and_data(
+    checkpoint: str, data: str | None
+) -> tuple["nn.Module", "NetSpec", "RunRecord | None", "Dataset"]:
+    """A saved network, its record if there is one, and the named data or those of its training."""
+    from senet_lib.checkpoint import load_network
+    from senet_lib.data import hold_out, load_data
+    from senet_lib.records import RECORD, load_run
+
+    path = Path(checkpoint)
+    model, spec = load_network(path)
+    folder = path if path.is_dir() else path.parent
+    record = load_run(folder) if (folder / RECORD).is_file() else None
+    source = data or spec.data or (record.data if record else "")
+    if not source:
+        raise SenetError(f"{path} does not say what it was trained on; name it with --data")
+    dataset = load_data(source)
+    if len(dataset.classes) != len(spec.classes):
+        raise SenetError(
+            f"{path} tells {len(spec.classes)} classes apart and {dataset.name} has "
+            f"{len(dataset.classes)}; name its own data with --data"
+        )
+    num_val = record.num_val if record else spec.num_val
+    if num_val and not data:
+        dataset = hold_out(dataset, num_val)
+    return model, spec, record, dataset
 
 
 def _add_models(commands: Any) -> None:
@@ -473,6 +489,50 @@ def _claims(arguments: argparse.Namespace) -> None:
     found = ", ".join(f"{number} {verdict}" for verdict, number in counts(judgements).items())
     print(f"{len(judgements)} claims: {found}.")
     print("`senet claims ID` shows the arithmetic, the runs and the commands; --json, all of them.")
+
+
+def _add_gradcam(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "gradcam",
+        _gradcam,
+        "Write a page of images with class activation maps: right and wrong cases of each class.",
+    )
+    add = parser.add_argument
+    add("--checkpoint", required=True, metavar="PATH", help="as for `senet evaluate`")
+    add("--out-dir", required=True, metavar="DIR", help="where index.html and the PNGs go")
+    add("--data", metavar="NAME_OR_PATH", help="default: what the run was trained on")
+    add("--method", default="gradcam",
+        help="gradcam (default), gradcam++, layercam, hirescam, scorecam or eigencam")  # fmt: skip
+    add("--layer", default="last",
+        help="stage1, stage2, ..., any module's dotted name, "
+        "or last: the one before the pooling (default)")  # fmt: skip
+    add("--per-class", type=int, default=3, metavar="N",
+        help="right cases of each class, and wrong ones likewise (default 3)")  # fmt: skip
+
+
+def _gradcam(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from senet_lib.engine import Setup
+    from senet_lib.gallery import write_gallery
+
+    if arguments.per_class < 1:
+        raise SenetError(f"--per-class is {arguments.per_class}; it must be at least 1")
+    model, spec, _, dataset = _network_and_data(arguments.checkpoint, arguments.data)
+    setup = Setup.choose(device="auto", precision="fp32", compile="off", threads=0)
+    page = write_gallery(
+        model.to(setup.device, memory_format=torch.channels_last),
+        dataset,
+        arguments.out_dir,
+        name=spec.model,
+        mean=spec.mean,
+        std=spec.std,
+        method=arguments.method,
+        layer=arguments.layer,
+        per_class=arguments.per_class,
+    )
+    print(page)
 
 
 def _shortened(rows: Sequence[Sequence[str]], width: int = 72) -> list[list[str]]:

@@ -1,0 +1,324 @@
+"""Class activation maps: where in an image a network finds what speaks for a class.
+
+The formulas are those of pytorch-grad-cam. Its scaling, hooks and handling of the model are not
+used: maps stay raw, so that they can be measured, and the model is left as it was found.
+"""
+
+# Legend: N images, C channels, H height, W width, K classes.
+
+import difflib
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from senet_lib.errors import DataError, SenetError, unknown
+from senet_lib.models.blocks import Head, Network
+
+if TYPE_CHECKING:
+    from pytorch_grad_cam.base_cam import BaseCAM
+
+METHODS = {
+    "gradcam": "GradCAM",
+    "gradcam++": "GradCAMPlusPlus",
+    "layercam": "LayerCAM",
+    "hirescam": "HiResCAM",
+    "scorecam": "ScoreCAM",
+    "eigencam": "EigenCAM",
+}
+"""Methods by name, and their classes in pytorch-grad-cam."""
+UPSAMPLINGS = ("bilinear", "nearest", "none")
+SCORECAM_NUMBERS = 2**24  # of masked images in memory at a time: 64 MiB in float32
+
+
+class LayerError(SenetError):
+    """A layer that exists but whose output gives no map."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CamMaps:
+    """Maps of N images, and what the network said about them.
+
+    Attributes:
+        maps: (N, H, W) float32, 0 or more, in the method's own unit; not comparable across methods.
+        logits: (N, K) float32.
+        targets: (N,) int64, the class each map speaks of.
+    """
+
+    maps: np.ndarray
+    logits: np.ndarray
+    targets: np.ndarray
+
+
+def compute_maps(
+    model: nn.Module,
+    images: Tensor | np.ndarray,
+    targets: Tensor | np.ndarray | None = None,
+    *,
+    method: str = "gradcam",
+    layer: str = "last",
+    batch_size: int = 256,
+    upsample: str = "bilinear",
+) -> CamMaps:
+    """The class activation map of every image, in eval mode and fp32 on the model's device.
+
+    The model's mode, parameters, gradients and running statistics stay as they are, and no graph
+    outlives a batch. What follows the layer may work in place: the map does not change.
+
+    Args:
+        model: maps (N, C, H, W) to logits (N, K), each image independently of the others.
+        images: (N, C, H, W), float, normalised as the model expects.
+        targets: (N,), integer, the class to explain; None takes the predicted one.
+        method: a name in `METHODS`. EigenCAM does not depend on the class, and the sign of its map
+            is the linear algebra library's choice.
+        layer: where the map is taken: a dotted module name, such as "stage2" or "stage3.0.conv1",
+            or "last", what is averaged over H and W before the linear layer. In a network whose
+            head begins with a normalisation that is the output of that, else of the last stage.
+        batch_size: images at a time; bounds the memory, not the result.
+        upsample: how the map, after its ReLU, is brought to the images' size: "bilinear" (corners
+            not aligned), "nearest", or "none" to keep the layer's size.
+    Returns:
+        The maps, raw: neither shifted nor scaled.
+    Raises:
+        UnknownNameError: no such method, layer or upsampling.
+        DataError: images or targets have the wrong shape or type.
+        LayerError: the layer's output is not one (N, C, H, W) map that the logits depend on.
+        SenetError: `batch_size` is below 1.
+    Source: Selvaraju et al. 2017 (arXiv:1610.02391), Chattopadhay et al. 2018 (arXiv:1710.11063),
+        Jiang et al. 2021 (LayerCAM), Draelos and Carin 2020 (arXiv:2011.08891), Wang et al. 2020
+        (arXiv:1910.01279), Muhammad and Yeasin 2020 (arXiv:2008.00299).
+    Differs from the papers: as pytorch-grad-cam does. Grad-CAM++ takes the logit where its paper
+        has the exponential of it. Score-CAM masks the normalised image, so what is covered has the
+        mean colour, and weights by the softmax over channels of the logit.
+    """
+    if method not in METHODS:
+        raise unknown("method", str(method), METHODS)
+    if upsample not in UPSAMPLINGS:
+        raise unknown("upsampling", str(upsample), UPSAMPLINGS)
+    if batch_size < 1:
+        raise SenetError(f"batch_size is {batch_size}; it must be at least 1")
+    module = find_layer(model, layer)
+    images, targets = _checked(images, targets)
+    whole: list[np.ndarray] = []
+    with _undisturbed(model):
+        explainer = _explainer(model, method, batch_size)
+        for start in range(0, len(images), batch_size):
+            chosen = None if targets is None else targets[start : start + batch_size]
+            batch = images[start : start + batch_size]
+            try:
+                parts = _explain(explainer, module, batch, chosen, upsample)
+            except LayerError as error:
+                raise LayerError(f"layer {layer!r} gives no map: {error}") from None
+            whole = whole or [np.empty((len(images), *p.shape[1:]), p.dtype) for p in parts]
+            for array, part in zip(whole, parts, strict=True):
+                array[start : start + batch_size] = part
+    return CamMaps(maps=whole[0], logits=whole[1], targets=whole[2])
+
+
+def scale_for_display(maps: np.ndarray) -> np.ndarray:
+    """Stretch each map to the range 0 to 1, to be looked at and not to be measured.
+
+    Args:
+        maps: (N, H, W).
+    Returns:
+        Same shape, float32; a map that is the same everywhere becomes 0.
+    """
+    low = maps.min((1, 2), keepdims=True)
+    spread = maps.max((1, 2), keepdims=True) - low
+    return ((maps - low) / np.where(spread > 0, spread, 1)).astype(np.float32)
+
+
+def find_layer(model: nn.Module, layer: str) -> nn.Module:
+    """The module that a layer's name stands for, see `compute_maps`.
+
+    Raises:
+        UnknownNameError: the model has no such module.
+        LayerError: "last" is asked of a model that is not a `Network`.
+    """
+    if layer == "last" and isinstance(model, Network):
+        return model.head.norm if isinstance(model.head, Head) else model.stages[-1]
+    if layer == "last":
+        raise LayerError(
+            f"a {type(model).__name__} has no stages to take the last of; name a layer"
+        )
+    modules = {name: module for name, module in model.named_modules() if name}
+    if layer in modules:
+        return modules[layer]
+    top = [name for name in modules if "." not in name]
+    near = difflib.get_close_matches(layer, modules, n=1, cutoff=0.5)
+    known = modules if near else top  # hundreds of names would help nobody
+    raise unknown("layer", str(layer), ["last", *known] if isinstance(model, Network) else known)
+
+
+def _checked(
+    images: Tensor | np.ndarray, targets: Tensor | np.ndarray | None
+) -> tuple[Tensor, Tensor | None]:
+    """Both as tensors; DataError where a shape or type is wrong."""
+    images = torch.as_tensor(images).detach()
+    if images.dim() != 4 or not images.is_floating_point() or 0 in images.shape:
+        raise DataError(
+            f"images must be (N, C, H, W), normalised floats, not {tuple(images.shape)} of "
+            f"{images.dtype}"
+        )
+    if targets is None:
+        return images, None
+    targets = torch.as_tensor(targets)
+    whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
+    if targets.shape != images.shape[:1] or not whole:
+        raise DataError(
+            f"targets must be {len(images)} whole numbers, one for each image, not "
+            f"{tuple(targets.shape)} of {targets.dtype}"
+        )
+    return images, targets.long()
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Eval mode and full precision within; afterwards every module is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    device = next(model.parameters()).device
+    cudnn = torch.backends.cudnn
+    try:
+        model.eval()
+        with (
+            torch.inference_mode(False),
+            torch.autocast(device.type, enabled=False),
+            # Without this a GPU would round the inputs of fp32 convolutions to 10 bits.
+            cudnn.flags(
+                enabled=True,
+                benchmark=cudnn.benchmark,
+                deterministic=cudnn.deterministic,
+                allow_tf32=False,
+            ),
+        ):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _explainer(model: nn.Module, method: str, batch_size: int) -> "BaseCAM":
+    """pytorch-grad-cam's object for the method, without target layers and so without its hooks."""
+    import pytorch_grad_cam
+
+    explainer = getattr(pytorch_grad_cam, METHODS[method])(model, [])
+    explainer.batch_size = batch_size  # Score-CAM's, in masked images
+    return explainer
+
+
+@contextmanager
+def _captured(layer: nn.Module) -> Iterator[list[Any]]:
+    """What the layer puts out, as leaves of the graph that nothing later can change."""
+    outputs: list[Any] = []
+
+    def keep(module: nn.Module, inputs: Any, output: Any) -> Tensor | None:
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            outputs.append(output)
+            return None
+        leaf = output.detach().clone().requires_grad_(torch.is_grad_enabled())
+        outputs.append(leaf)
+        return leaf.clone()  # the rest of the network may overwrite this one
+
+    handle = layer.register_forward_hook(keep)
+    try:
+        yield outputs
+    finally:
+        handle.remove()
+
+
+def _explain(
+    explainer: "BaseCAM", layer: nn.Module, images: Tensor, targets: Tensor | None, upsample: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Maps, logits and classes of one batch."""
+    model = explainer.model
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+    some = next(iter(weights.values()))
+    # A copy where the images are inference tensors, which no graph may hold.
+    images = (images.clone() if images.is_inference() else images).to(some.device, some.dtype)
+    # With detached weights the graph begins at the layer, so nothing before it is kept.
+    with _captured(layer) as outputs, torch.set_grad_enabled(explainer.uses_gradients):
+        logits = functional_call(model, weights, (images,))
+    activation = _only_map(outputs, len(images))
+    targets = _classes(logits, targets, len(images))
+    gradient = _gradient(logits, targets, activation) if explainer.uses_gradients else None
+    raw = _combine(explainer, images, targets, activation, gradient)
+    maps = torch.from_numpy(np.maximum(raw, 0).astype(np.float32))
+    if upsample != "none":
+        corners = False if upsample == "bilinear" else None
+        size = images.shape[2:]
+        maps = F.interpolate(maps[:, None], size, mode=upsample, align_corners=corners)[:, 0]
+    return maps.numpy(), logits.detach().float().cpu().numpy(), targets.cpu().numpy()
+
+
+def _only_map(outputs: list[Any], num_images: int) -> Tensor:
+    """The layer's one output; LayerError if there is another number of them or it is no map."""
+    if len(outputs) != 1:
+        raise LayerError(f"it is used {len(outputs)} times for an image instead of once")
+    output = outputs[0]
+    if not isinstance(output, Tensor) or output.dim() != 4 or len(output) != num_images:
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise LayerError(f"its output for {num_images} images is {found}, not (N, C, H, W)")
+    return output
+
+
+def _classes(logits: Tensor, targets: Tensor | None, num_images: int) -> Tensor:
+    """The classes to explain, (N,), on the logits' device."""
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != num_images:
+        raise DataError("the model must give logits (N, K) for images (N, C, H, W)")
+    if targets is None:
+        return logits.argmax(1)
+    if targets.min() < 0 or targets.max() >= logits.shape[1]:
+        raise DataError(f"targets must lie in 0 to {logits.shape[1] - 1}")
+    return targets.to(logits.device)
+
+
+def _gradient(logits: Tensor, targets: Tensor, activation: Tensor) -> Tensor:
+    """Derivative of each image's target logit by the layer's output, shaped like it."""
+    # Images do not influence one another, so the sum's derivative holds each one's own.
+    score = logits.gather(1, targets[:, None]).sum()
+    gradient = None
+    if score.requires_grad:
+        (gradient,) = torch.autograd.grad(score, activation, allow_unused=True)
+    if gradient is None:
+        raise LayerError("the logits do not depend on it")
+    return gradient
+
+
+def _combine(
+    explainer: "BaseCAM",
+    images: Tensor,
+    targets: Tensor,
+    activation: Tensor,
+    gradient: Tensor | None,
+) -> np.ndarray:
+    """The method's weighted sum of channels, (N, H', W') at the layer's size, before the ReLU."""
+    from pytorch_grad_cam import ScoreCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    functions = [ClassifierOutputTarget(index) for index in targets.tolist()]
+    values = _numpy(activation)
+    if not isinstance(explainer, ScoreCAM):
+        slopes = None if gradient is None else _numpy(gradient)
+        return explainer.get_cam_image(images, None, functions, values, slopes, False)
+    # It holds an image for every channel, and shows a progress bar for every image.
+    step = max(SCORECAM_NUMBERS // (activation.shape[1] * images[0].numel()), 1)
+    pieces = [slice(start, start + step) for start in range(0, len(images), step)]
+    with redirect_stderr(io.StringIO()):
+        return np.concatenate(
+            [
+                explainer.get_cam_image(images[p], None, functions[p], values[p], None, False)
+                for p in pieces
+            ]
+        )
+
+
+def _numpy(x: Tensor) -> np.ndarray:
+    """On the CPU, in float32 or wider."""
+    return x.detach().to("cpu", torch.promote_types(x.dtype, torch.float32)).numpy()

@@ -1,0 +1,528 @@
+"""Class activation maps against hand-made formulas and pytorch-grad-cam; the gallery's files."""
+
+import copy
+import gc
+import io
+import re
+import shutil
+import weakref
+from html import unescape
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from senet_lib.cam import METHODS, LayerError, compute_maps, find_layer, scale_for_display
+from senet_lib.checkpoint import NetSpec, save_weights
+from senet_lib.cli import main
+from senet_lib.data import make_shapes
+from senet_lib.errors import DataError, SenetError, UnknownNameError
+from senet_lib.gallery import Case, choose_cases, panels, write_gallery
+from senet_lib.models import create_model
+
+
+class Linear(nn.Module):
+    """conv - [what follows] - mean - linear."""
+
+    def __init__(self, after: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.after = nn.Conv2d(3, 6, 3, padding=1), after
+        self.linear = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.after(self.conv(x)).mean((2, 3)))
+
+
+def trained_a_bit(name: str) -> nn.Module:
+    """A network in eval mode whose running statistics are not those it was made with."""
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=4)
+    with torch.no_grad():
+        for _ in range(10):
+            model(torch.randn(8, 3, 16, 16))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return trained_a_bit("se_resnet20")
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(7, 3, 16, 16)
+
+
+def test_gradcam_of_conv_mean_linear_is_the_analytic_map(images):
+    model = Linear(nn.Identity())
+    targets = torch.tensor([0, 1, 2, 3, 0, 1, 2])
+    found = compute_maps(model, images, targets, layer="conv")
+    with torch.no_grad():
+        activation = model.conv(images)
+        # d logit_c / d A_k = w_ck / (H W) at every pixel
+        weighted = torch.einsum("nk,nkhw->nhw", model.linear.weight[targets], activation)
+        expected = (weighted / (16 * 16)).clamp(min=0)
+        logits = model(images)
+    assert found.maps.dtype == np.float32
+    assert expected.max() > 1e-3
+    np.testing.assert_allclose(found.maps, expected, atol=1e-6)
+    np.testing.assert_allclose(found.logits, logits, atol=1e-6)
+    np.testing.assert_array_equal(found.targets, targets)
+    # Where the gradient is the same at every pixel, weighting by pixel is the same.
+    same = compute_maps(model, images, targets, layer="conv", method="hirescam")
+    np.testing.assert_allclose(same.maps, expected, atol=1e-6)
+
+
+def test_without_targets_the_predicted_class_is_explained(images):
+    model = Linear(nn.ReLU())
+    predicted = model(images).argmax(1)
+    found, named = (compute_maps(model, images, t, layer="conv") for t in (None, predicted))
+    np.testing.assert_array_equal(found.targets, predicted)
+    np.testing.assert_array_equal(found.maps, named.maps)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_in_place_relu_after_the_layer_changes_nothing(images, method):
+    plain, in_place = Linear(nn.ReLU()), Linear(nn.ReLU(inplace=True))
+    in_place.load_state_dict(plain.state_dict())
+    maps = [compute_maps(m, images, layer="conv", method=method).maps for m in (plain, in_place)]
+    assert maps[0].any()
+    np.testing.assert_array_equal(maps[0], maps[1])
+
+
+def test_gradcam_before_an_in_place_relu_is_the_analytic_map(images):
+    model = Linear(nn.ReLU(inplace=True))
+    targets = torch.zeros(7, dtype=torch.long)
+    found = compute_maps(model, images, targets, layer="conv").maps
+    with torch.no_grad():
+        activation = model.conv(images)
+        share = (activation > 0).float().mean((2, 3))  # of pixels that the ReLU lets through
+        weights = model.linear.weight[0] * share / (16 * 16)
+        expected = torch.einsum("nk,nkhw->nhw", weights, activation).clamp(min=0)
+    assert expected.max() > 1e-4
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_split_into_batches_changes_nothing(model, images, method):
+    whole, split = (
+        compute_maps(model, images, method=method, layer="stage2", batch_size=size)
+        for size in (7, 3)
+    )
+    assert whole.maps.any()
+    np.testing.assert_allclose(whole.maps, split.maps, atol=1e-6 * whole.maps.max())
+    np.testing.assert_allclose(whole.logits, split.logits, atol=1e-5)
+
+
+def test_scorecam_in_small_pieces_is_scorecam(model, images, monkeypatch, capsys):
+    whole = compute_maps(model, images, method="scorecam").maps
+    monkeypatch.setattr("senet_lib.cam.SCORECAM_NUMBERS", 2 * 64 * images[0].numel())
+    pieces = compute_maps(model, images, method="scorecam").maps
+    np.testing.assert_allclose(whole, pieces, atol=1e-6 * whole.max())
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_model_is_left_as_it_was(model, images, method):
+    busy = copy.deepcopy(model).train()
+    busy.stage1[0].norm1.eval()  # frozen by its owner
+    busy.stem.conv.weight.requires_grad_(False)
+    busy(images).sum().backward()
+    before = copy.deepcopy(busy.state_dict())
+    modes = {name: module.training for name, module in busy.named_modules()}
+    slopes = {name: copy.deepcopy(p.grad) for name, p in busy.named_parameters()}
+    in_eval = compute_maps(copy.deepcopy(busy).eval(), images, method=method).maps
+    assert in_eval.any()
+    np.testing.assert_array_equal(compute_maps(busy, images, method=method).maps, in_eval)
+    assert {name: module.training for name, module in busy.named_modules()} == modes
+    assert all(torch.equal(value, before[key]) for key, value in busy.state_dict().items())
+    for name, parameter in busy.named_parameters():
+        assert isinstance(parameter, nn.Parameter)
+        assert parameter.requires_grad == (name != "stem.conv.weight")
+        assert (slopes[name] is None) == (parameter.grad is None)
+        assert slopes[name] is None or torch.equal(slopes[name], parameter.grad)
+    assert not any(module._forward_hooks for module in busy.modules())
+
+
+def test_a_failure_leaves_the_model_as_it_was(model, images):
+    busy = copy.deepcopy(model).train()
+    with pytest.raises(LayerError):
+        compute_maps(busy, images, layer="stage1.0.attention.gate.reduce")
+    assert all(module.training for module in busy.modules())
+    assert not any(module._forward_hooks for module in busy.modules())
+
+
+@pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])
+def test_maps_are_the_same_where_gradients_are_off(model, images, guard):
+    expected = compute_maps(model, images).maps
+    with guard():
+        found = compute_maps(model, images.clone(), layer="last").maps
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("layer", ["stage2", "last"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_pytorch_grad_cams_before_its_scaling(model, images, method, layer):
+    import pytorch_grad_cam
+    from pytorch_grad_cam.utils.image import scale_cam_image
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    targets = [0, 1, 2, 3, 0, 1, 2]
+    explained = copy.deepcopy(model)
+    module = explained.stage2 if layer == "stage2" else explained.stage3
+    with getattr(pytorch_grad_cam, METHODS[method])(explained, [module]) as cam:
+        theirs = cam(images, [ClassifierOutputTarget(t) for t in targets])
+    raw = compute_maps(model, images, np.array(targets), method=method, layer=layer)
+    small = compute_maps(
+        model, images, np.array(targets), method=method, layer=layer, upsample="none"
+    )
+    size = 8 if layer == "stage2" else 4
+    assert small.maps.shape == (7, size, size)
+    assert theirs.any((1, 2)).sum() >= 3
+    scaled = scale_cam_image(scale_cam_image(small.maps, (16, 16)))
+    np.testing.assert_allclose(scaled, theirs, atol=1e-5)
+    # Ours enlarges the raw map instead; only its constant of 1e-7 can tell the two apart.
+    clear = raw.maps.max((1, 2)) > 1e-3
+    np.testing.assert_allclose(scale_for_display(raw.maps)[clear], theirs[clear], atol=1e-3)
+
+
+class Watched(nn.Module):
+    """Counts, whenever a batch comes in, what earlier batches have left alive."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.tensors, self.graph = model, [], []
+        self.saved: weakref.WeakSet = weakref.WeakSet()
+
+    def forward(self, x: Tensor) -> Tensor:
+        gc.collect()
+        self.tensors.append(sum(issubclass(type(o), Tensor) for o in gc.get_objects()))
+        self.graph.append(len(self.saved))
+        return self.model(x)
+
+
+class Kept:
+    """A tensor that a graph holds."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+@pytest.mark.parametrize("method", ["gradcam", "gradcam++", "eigencam"])
+def test_nothing_of_a_batch_outlives_it(model, method):
+    watched, most = Watched(model), []
+
+    def pack(tensor: Tensor) -> Kept:
+        watched.saved.add(kept := Kept(tensor))
+        most.append(sum(k.tensor.numel() for k in watched.saved))
+        return kept
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.tensor):
+        compute_maps(watched, torch.randn(12, 3, 16, 16), layer="model.stage3", batch_size=2,
+                     method=method)  # fmt: skip
+    assert len(watched.tensors) == 6
+    assert len(set(watched.tensors[1:])) == 1, watched.tensors
+    assert watched.graph == [0] * 6
+    if method == "eigencam":
+        assert not most
+    else:  # behind stage3 there is a mean and a linear layer: no map of the network is held
+        assert 0 < max(most) < 2 * 16 * 16 * 16
+
+
+def test_upsampling_by_hand():
+    model = nn.Sequential(nn.AvgPool2d((1, 2)), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model.append(nn.Linear(1, 1, bias=False))
+    nn.init.ones_(model[3].weight)
+    images = torch.tensor([0.0, 0.0, 4.0, 4.0]).view(1, 1, 1, 4)
+    # The pooled map is (0, 4) and its gradient 1/2 at both places.
+    expected = {"none": [0, 2], "nearest": [0, 0, 2, 2], "bilinear": [0, 0.5, 1.5, 2]}
+    for upsample, row in expected.items():
+        found = compute_maps(model, images, layer="0", upsample=upsample).maps
+        np.testing.assert_allclose(found, [[row]], atol=1e-7)
+
+
+def test_the_last_layer_is_what_is_averaged(model, images):
+    assert isinstance(find_layer(model, "last"), nn.Identity)
+    last, stage = (compute_maps(model, images, layer=name).maps for name in ("last", "stage3"))
+    np.testing.assert_array_equal(last, stage)
+    preact = trained_a_bit("densenet_bc100_12")
+    last, norm, stage = (
+        compute_maps(preact, images, layer=name).maps for name in ("last", "head.norm", "stage3")
+    )
+    np.testing.assert_array_equal(last, norm)
+    assert not np.allclose(norm, stage)
+    # In front of mean - linear, Grad-CAM and HiResCAM are the same map.
+    hires = compute_maps(preact, images, method="hirescam").maps
+    np.testing.assert_allclose(last, hires, atol=1e-6)
+
+
+def test_display_scaling_by_hand():
+    maps = np.array([[[1, 2], [3, 5]], [[0, 0], [0, 0]], [[4, 4], [4, 4]]], np.float32)
+    zero = [[0, 0], [0, 0]]
+    np.testing.assert_array_equal(
+        scale_for_display(maps), np.array([[[0, 0.25], [0.5, 1]], zero, zero], np.float32)
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"method": "gradcam+"}, UnknownNameError, r"method 'gradcam\+'.*gradcam\+\+"),
+        ({"layer": "stage4"}, UnknownNameError, "layer 'stage4'.*stage3"),
+        ({"layer": "qqqqq"}, UnknownNameError, "known: head, last, stage1, stage2, stage3, stem"),
+        ({"layer": "head.linear"}, LayerError, r"head.linear.*\(7, 4\), not \(N, C, H, W\)"),
+        ({"layer": "stage1.0.attention.gate"}, None, ""),
+        ({"upsample": "cubic"}, UnknownNameError, "upsampling 'cubic'"),
+        ({"batch_size": 0}, SenetError, "batch_size is 0"),
+        ({"images": torch.zeros(3, 16, 16)}, DataError, r"\(3, 16, 16\)"),
+        ({"images": torch.zeros(2, 3, 16, 16, dtype=torch.uint8)}, DataError, "uint8"),
+        ({"images": torch.zeros(0, 3, 16, 16)}, DataError, r"\(0, 3, 16, 16\)"),
+        ({"targets": torch.zeros(3, dtype=torch.long)}, DataError, "7 whole numbers"),
+        ({"targets": torch.zeros(7)}, DataError, "float32"),
+        ({"targets": torch.full((7,), 4)}, DataError, "0 to 3"),
+        ({"targets": torch.full((7,), -1)}, DataError, "0 to 3"),
+    ],
+)
+def test_mistakes_are_named(model, images, changes, error, says):
+    arguments = {"images": images, **changes}
+    if error is None:
+        assert compute_maps(model, **arguments).maps.shape == (7, 16, 16)
+        return
+    with pytest.raises(error, match=says) as caught:
+        compute_maps(model, **arguments)
+    assert "\n" not in str(caught.value)
+
+
+class Odd(nn.Module):
+    """A layer that is used twice, one that is not used, and one that leads nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice, self.never, self.aside = (nn.Conv2d(3, 3, 1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.aside(x)
+        return self.twice(self.twice(x)).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("layer", "says"),
+    [("twice", "used 2 times"), ("never", "used 0 times"), ("aside", "do not depend"),
+     ("last", "no stages")],
+)  # fmt: skip
+def test_layers_without_a_map_are_named(images, layer, says):
+    with pytest.raises(LayerError, match=says):
+        compute_maps(Odd(), images, layer=layer)
+
+
+# The gallery
+
+
+def test_cases_by_hand():
+    labels = np.array([0, 0, 0, 0, 0, 1, 1])
+    logits = np.array([[1, 0], [4, 0], [2, 0], [3, 0], [0, 2], [0, 5], [0, 6]], np.float32)
+    cases = choose_cases(logits, labels, 3)
+    assert [(c.index, c.label, c.predicted) for c in cases] == [
+        *[(1, 0, 0), (2, 0, 0), (0, 0, 0)],  # of 1, 3, 2, 0 by falling certainty
+        (4, 0, 1),
+        *[(6, 1, 1), (5, 1, 1)],
+    ]
+    assert [c.right for c in cases] == [True, True, True, False, True, True]
+    assert cases[0].probability == pytest.approx(1 / (1 + np.exp(-4)))
+    assert [c.index for c in choose_cases(logits, labels, 1)] == [1, 4, 6]
+
+
+def test_panels_by_hand():
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[0, 0] = (255, 0, 0)
+    scaled = np.zeros((32, 32), np.float32)
+    strip = panels(image, scaled)
+    assert strip.shape == (128, 3 * 128 + 2 * 4, 3)
+    assert (strip[:4, :4] == (255, 0, 0)).all()
+    assert not strip[:, 4:128].any()
+    assert (strip[:, 128:132] == 255).all()
+    assert (strip[:, 132:260] == strip[0, 132]).all()  # the colour of zero
+    assert (strip[:4, 264:268] == 76).all()  # 0.299 * 255: red as grey, under no map
+    scaled[0, 0] = 1
+    assert strip[0, 132].sum() < 10 < 500 < panels(image, scaled)[0, 132].sum()
+
+
+@pytest.fixture(scope="module")
+def few():
+    return make_shapes(num_train=24, num_test=60)
+
+
+@pytest.fixture(scope="module")
+def classifier(few) -> nn.Module:
+    torch.manual_seed(0)
+    model = create_model("se_resnet20", num_classes=few.num_classes)
+    with torch.no_grad():
+        for _ in range(10):
+            model(torch.randn(8, 3, 32, 32))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(few, classifier, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cam")
+    data = folder / "few.npz"
+    np.savez(data, x_train=few.x_train, y_train=few.y_train.astype(np.uint8), x_test=few.x_test,
+             y_test=few.y_test.astype(np.uint8), classes=np.array(few.classes))  # fmt: skip
+    spec = NetSpec(model="se_resnet20", overrides={}, classes=few.classes, mean=few.mean,
+                   std=few.std, data=str(data))  # fmt: skip
+    save_weights(folder / "weights.safetensors", classifier, spec)
+    return folder / "weights.safetensors"
+
+
+@pytest.fixture(scope="module")
+def built(checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gallery") / "new" / "folder"
+    assert main(["gradcam", "--checkpoint", str(checkpoint), "--out-dir", str(folder),
+                 "--per-class", "2"]) == 0  # fmt: skip
+    return folder / "index.html"
+
+
+def test_the_gallery_shows_right_and_wrong_cases_of_each_class(built, few, classifier):
+    text = built.read_text(encoding="utf-8")
+    with torch.no_grad():
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (few.mean, few.std))
+        x = torch.from_numpy(few.x_test).permute(0, 3, 1, 2) / 255
+        predicted = classifier((x - mean) / std).argmax(1).numpy()
+    pictures = {path.name for path in (built.parent / "maps").iterdir()}
+    expected = set()
+    for label, name in enumerate(few.classes):
+        for right in (True, False):
+            count = ((few.y_test == label) & ((predicted == label) == right)).sum()
+            word = "right" if right else "wrong"
+            slug = name.replace(" ", "-").replace("_", "-")
+            expected |= {f"{label:02d}-{slug}-{word}-{i + 1}.png" for i in range(min(count, 2))}
+    assert pictures == expected
+    assert len(re.findall(r"<img ", text)) == len(pictures) + 1
+    share = 100 * (predicted == few.y_test).mean()
+    assert f"({share:.2f} %)" in text
+    said = re.findall(r"It is <strong>(.*?)</strong>; the network says <strong>(.*?)</strong>",
+                      text)  # fmt: skip
+    assert len(said) == len(pictures)
+    assert {(few.classes.index(a), few.classes.index(b)) for a, b in map(tuple, said)} <= set(
+        zip(few.y_test.tolist(), predicted.tolist(), strict=True)
+    )
+
+
+def test_pictures_are_images_and_no_map_is_blank(built):
+    for path in (built.parent / "maps").iterdir():
+        pixels = np.asarray(Image.open(io.BytesIO(path.read_bytes())))
+        assert pixels.shape == (128, 392, 3)
+        assert len(np.unique(pixels[:, 132:260].reshape(-1, 3), axis=0)) > 10
+
+
+def test_the_page_needs_nothing_but_itself(built):
+    text = built.read_text(encoding="utf-8")
+    sources = re.findall(r'(?:src|href)="([^"]*)"', text)
+    assert all(s.startswith(("data:image/png;base64,", "#class-")) for s in sources)
+    assert {s[1:] for s in sources if s[0] == "#"} <= set(re.findall(r'id="([^"]*)"', text))
+    assert not re.search(r"<(script|link|iframe|object)\b|@import|url\(", text)
+    assert "prefers-color-scheme: dark" in text
+    assert all(len(alt) > 40 for alt in re.findall(r'alt="([^"]*)"', text))
+
+
+@pytest.mark.browser
+def test_the_page_in_a_browser_fits_a_phone(built):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not chromium:
+        pytest.skip("Chromium is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 800})
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(built.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.evaluate("[...document.querySelectorAll('.cases figure')].every("
+                             "f => f.scrollWidth <= f.clientWidth)")  # fmt: skip
+        assert page.evaluate("[...document.images].every(i => i.naturalWidth > 100)")
+        assert [url for url in asked if not url.startswith("data:")] == [built.as_uri()]
+        browser.close()
+
+
+def test_a_new_gallery_replaces_the_old_one_and_nothing_else(few, classifier, tmp_path):
+    write_gallery(classifier, few, tmp_path, per_class=2)
+    (tmp_path / "maps" / "mine.png").write_bytes(b"mine")
+    before = {path.name for path in (tmp_path / "maps").iterdir()}
+    page = write_gallery(
+        classifier, few, tmp_path, per_class=1, layer="stage2", method="layercam", name="<b>"
+    )
+    after = {path.name for path in (tmp_path / "maps").iterdir()}
+    assert page == tmp_path / "index.html"
+    assert after == {name for name in before if name.endswith("-1.png")} | {"mine.png"}
+    assert len(after) < len(before)
+    text = page.read_text(encoding="utf-8")
+    assert "LayerCAM" in text
+    assert "layer stage2" in text
+    assert "<b>" not in text
+    assert "Where <b> looks" in unescape(text)
+
+
+def test_certainty_is_not_rounded_up(few, tmp_path):
+    sure = nn.Sequential(nn.Conv2d(3, few.num_classes, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    nn.init.zeros_(sure[0].weight)
+    with torch.no_grad():
+        sure[0].bias.copy_(torch.tensor([20.0, *[0.0] * (few.num_classes - 1)]))
+    text = write_gallery(sure, few, tmp_path, layer="0", per_class=1).read_text(encoding="utf-8")
+    assert "over 99.9 %" in text
+    assert "100.0 %" not in text
+    assert Case(index=0, label=0, predicted=0, probability=1.0).right
+
+
+def test_the_command_prints_the_page_and_names_mistakes(checkpoint, built, capsys, tmp_path):
+    out = tmp_path / "out"
+    words = ["gradcam", "--checkpoint", str(checkpoint), "--out-dir", str(out)]
+    assert main([*words, "--per-class", "1", "--method", "hirescam", "--layer", "stage3"]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(out / "index.html")]
+    shutil.rmtree(out)
+    foreign = tmp_path / "site" / "index.html"
+    foreign.parent.mkdir()
+    foreign.write_text("<p>mine</p>")
+    mistakes = {
+        "unknown method": ["--method", "cam"],
+        "unknown layer": ["--layer", "stage9"],
+        r"not \(N, C, H, W\)": ["--layer", "head.linear"],
+        "--per-class is 0": ["--per-class", "0"],
+        "invalid int": ["--per-class", "x"],
+        "unknown dataset": ["--data", "cifar11"],
+        "no such checkpoint": ["--checkpoint", str(tmp_path / "none")],
+        "is a file": ["--out-dir", str(checkpoint)],
+        "would be lost": ["--out-dir", str(foreign.parent)],
+    }
+    for says, change in mistakes.items():
+        try:
+            code = main([*words, *change])
+        except SystemExit as left:
+            code = left.code
+        error = capsys.readouterr().err
+        assert code == 2, says
+        assert len(error.strip().splitlines()) == 1, error
+        assert re.match(f"error: .*{says}", error), error
+    assert not out.exists()
+    assert foreign.read_text() == "<p>mine</p>"
+    assert [path.name for path in foreign.parent.iterdir()] == ["index.html"]
+
+
+def test_a_failure_while_writing_leaves_the_old_page(few, classifier, tmp_path, monkeypatch):
+    page = write_gallery(classifier, few, tmp_path, per_class=1)
+    before = page.read_bytes()
+    real, calls = write_gallery.__globals__["write_atomically"], []
+
+    def full(path, write):
+        calls.append(path)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device", str(path))
+        real(path, write)
+
+    monkeypatch.setattr("senet_lib.gallery.write_atomically", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_gallery(classifier, few, tmp_path, per_class=2)
+    assert page.read_bytes() == before
+    assert not list(tmp_path.rglob("*.partial"))
