@@ -1,0 +1,593 @@
+"""Gates by hand: from a layer's own weights, on arrays small enough for paper, and left alone."""
+
+import dataclasses
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+
+from senet_lib import excitation, excitation_plots
+from senet_lib.checkpoint import WEIGHTS, NetSpec, save_weights
+from senet_lib.data import load_data
+from senet_lib.errors import DataError, RecordError, SenetError, UnknownNameError
+from senet_lib.excitation import Gates, Importance, NoAttentionError, Scores
+from senet_lib.models import create_model
+from senet_lib.models.attention import AttentionSpec, build_attention
+from senet_lib.models.blocks import Network
+
+
+class SmallNet(nn.Module):
+    """1x1 conv - SE (r = 2) - mean - linear; only the attention has hooks to find."""
+
+    def __init__(self, channels: int = 4, classes: int = 3, **options) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, channels, 1)
+        spec = AttentionSpec(**{"attention": "se", "reduction": 2, **options})
+        self.attention = build_attention(channels, spec)
+        self.linear = nn.Linear(channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.attention(self.conv(x)).mean((2, 3)))
+
+
+def small_net(seed: int = 0, **options) -> SmallNet:
+    torch.manual_seed(seed)
+    return SmallNet(**options)
+
+
+def noise(num: int, seed: int = 1, size: int = 8) -> Tensor:
+    return torch.randn(num, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def gates_of(values: list, layer: str = "stage1.0.attention") -> Gates:
+    return Gates(values={layer: np.array(values, np.float32)})
+
+
+# Recording
+
+
+def test_gates_are_what_the_layers_own_weights_give():
+    model, images = small_net(), noise(7)
+    found = excitation.record_gates(model, images)
+    maps = np.einsum(
+        "nihw,ci->nchw", images.numpy(), model.conv.weight.detach().numpy()[:, :, 0, 0]
+    )
+    maps += model.conv.bias.detach().numpy()[None, :, None, None]
+    reduce, expand = (p.detach().numpy() for p in model.attention.gate.parameters())
+    hidden = np.maximum(maps.mean((2, 3)) @ reduce.T, 0)
+    assert found.layers == ["attention"]
+    assert found.values["attention"] == pytest.approx(
+        1 / (1 + np.exp(-hidden @ expand.T)), abs=1e-6
+    )
+    assert found.averaged == ()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
+def test_the_split_into_batches_changes_nothing(batch_size):
+    torch.manual_seed(0)
+    model, images = create_model("se_resnet20"), noise(7, size=32)
+    whole = excitation.record_gates(model, images)
+    parts = excitation.record_gates(model, images, batch_size=batch_size)
+    assert whole.layers == parts.layers
+    for layer in whole.layers:
+        assert whole.values[layer] == pytest.approx(parts.values[layer], abs=1e-6)
+    labels = np.arange(7) % 10
+    layer = whole.ends[-1]
+    one = excitation.channel_importance(model, images, labels, layer, [0, 5])
+    two = excitation.channel_importance(model, images, labels, layer, [0, 5], batch_size=batch_size)
+    assert one.loss_change == pytest.approx(two.loss_change, abs=1e-6)
+    assert one.mean_gate == pytest.approx(two.mean_gate, abs=1e-6)
+
+
+def test_layers_are_named_by_path_in_the_order_they_run():
+    class Reversed(nn.Module):
+        """Runs its last block first."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.late, self.early = SmallNet(4, 3), nn.ModuleDict()
+            self.early["attention"] = build_attention(3, AttentionSpec(attention="se"))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.late(self.early["attention"](x))
+
+    found = excitation.record_gates(Reversed(), noise(2))
+    assert found.layers == ["early.attention", "late.attention"]
+    names = excitation.record_gates(create_model("se_resnet20"), noise(1, size=32)).layers
+    assert names == [f"stage{s}.{b}.attention" for s in (1, 2, 3) for b in range(3)]
+
+
+def test_stages_are_read_from_the_path():
+    found = excitation.record_gates(create_model("se_res2net29_last"), noise(1, size=32))
+    assert [found.stage(layer) for layer in found.layers] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert found.ends == [f"stage{s}.2.attention" for s in (1, 2, 3)]
+    assert excitation.record_gates(small_net(), noise(1)).stage("attention") is None
+    unnamed = Gates(values={name: np.zeros((1, 1), np.float32) for name in "abcde"})
+    assert unnamed.ends == ["a", "c", "e"]
+
+
+@pytest.mark.parametrize("attention", ["se", "eca", "cbam", "scse", "ge"])
+def test_every_attention_has_one_gate_an_image_and_channel(attention):
+    spec = {} if attention == "se" else {"attention": attention}
+    options = {"reduction": 2} if attention in ("se", "cbam", "scse") else {"reduction": 16}
+    model, images = small_net(**spec, **options), noise(3)
+    seen = []
+    model.attention.gate.register_forward_hook(lambda module, inputs, gate: seen.append(gate))
+    found = excitation.record_gates(model, images)
+    assert found.values["attention"].shape == (3, 4)
+    expected = seen[0].mean((2, 3)).numpy()
+    assert found.values["attention"] == pytest.approx(expected, abs=1e-6)
+    assert found.averaged == (("attention",) if attention == "scse" else ())
+
+
+def test_the_model_is_left_as_it_was():
+    model = create_model("se_resnet20").train()
+    model.stage2.eval()  # a mode that differs from submodule to submodule
+    modes = [m.training for m in model.modules()]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    images, labels = noise(4, size=32), np.array([0, 1, 2, 3])
+    layer = excitation.record_gates(model, images).layers[-1]
+    excitation.channel_importance(model, images, labels, layer, [0])
+    excitation.fixed_gates(model, images, labels, {layer: np.zeros(64)})
+    assert [m.training for m in model.modules()] == modes
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    after = model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_hooks_and_mode_are_put_back_after_a_failure():
+    model = create_model("se_resnet20").train()
+    with pytest.raises(RuntimeError):
+        excitation.record_gates(model, torch.zeros(2, 5, 32, 32))
+    assert all(m.training and not m._forward_hooks for m in model.modules())
+
+
+def test_only_gates_are_kept():
+    found = excitation.record_gates(small_net(), noise(9), batch_size=2)
+    (values,) = found.values.values()
+    assert values.nbytes == 9 * 4 * 4  # images, channels, bytes of a float32
+    assert values.base is None
+
+
+def test_raw_images_are_normalised_as_for_evaluation():
+    model, dataset = small_net(), load_data("shapes")
+    raw = dataset.x_test[:5]
+    mean, std = (np.array(m, np.float32) for m in (dataset.mean, dataset.std))
+    floats = torch.from_numpy((raw / np.float32(255) - mean) / std).permute(0, 3, 1, 2)
+    expected = excitation.record_gates(model, floats).values["attention"]
+    given = excitation.record_gates(model, raw, moments=(dataset.mean, dataset.std))
+    whole = excitation.record_gates(model, dataset)
+    assert given.values["attention"] == pytest.approx(expected, abs=1e-5)
+    assert whole.values["attention"].shape == (len(dataset.x_test), 4)
+    assert whole.values["attention"][:5] == pytest.approx(expected, abs=1e-5)
+
+
+def test_what_has_no_gates_is_refused_in_one_line():
+    with pytest.raises(NoAttentionError, match="ResNet has no attention") as caught:
+        excitation.record_gates(create_model("resnet20"), noise(1, size=32))
+    assert isinstance(caught.value, SenetError)
+    assert "\n" not in str(caught.value)
+
+
+def test_images_of_another_form_are_refused():
+    model = small_net()
+    raw = np.zeros((2, 8, 8, 3), np.uint8)
+    with pytest.raises(DataError, match="uint8 images need the moments"):
+        excitation.record_gates(model, raw)
+    with pytest.raises(DataError, match="moments are for uint8"):
+        excitation.record_gates(model, noise(2), moments=((0, 0, 0), (1, 1, 1)))
+    with pytest.raises(DataError, match="N >= 1"):
+        excitation.record_gates(model, noise(2)[:0])
+    with pytest.raises(SenetError, match="at least 1"):
+        excitation.record_gates(model, noise(2), batch_size=0)
+
+
+def test_a_gate_that_runs_twice_is_refused():
+    class Twice(SmallNet):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(self.attention(self.attention(self.conv(x))).mean((2, 3)))
+
+    with pytest.raises(SenetError, match="runs twice"):
+        excitation.record_gates(Twice(), noise(2))
+
+
+# Statistics on paper
+
+
+PAPER = [[0.2, 0.5], [0.4, 0.5], [0.6, 0.5], [0.8, 0.5]]
+LABELS = np.array([0, 0, 1, 1])
+
+
+def test_class_means_on_paper():
+    (means,) = excitation.class_means(gates_of(PAPER), LABELS).values()
+    assert means == pytest.approx(np.array([[0.3, 0.5], [0.7, 0.5]]))
+    (means,) = excitation.class_means(gates_of(PAPER), np.array([0, 0, 2, 2])).values()
+    assert np.isnan(means[1]).all()
+    assert means[2] == pytest.approx([0.7, 0.5])
+
+
+def test_the_share_of_variance_between_classes_on_paper():
+    (spread,) = excitation.class_spread(gates_of(PAPER), LABELS).values()
+    # Class means 0.3 and 0.7 about 0.5: 0.2; gates 0.1 about their class; 0.04 / (0.04 + 0.01).
+    assert spread.between_sd == pytest.approx([0.2, 0], abs=1e-7)
+    assert spread.within_sd == pytest.approx([0.1, 0], abs=1e-7)
+    assert spread.share[0] == pytest.approx(0.8)
+    assert math.isnan(spread.share[1])
+    assert spread.total_share == pytest.approx(0.8)
+    assert spread.chance == pytest.approx(1 / 3)  # (2 - 1) / (4 - 1)
+
+
+def test_the_share_of_a_layer_weighs_channels_by_their_variance():
+    # Channel 0: all between, variance 0.16; channel 1: all within, variance 0.04.
+    values = [[0.1, 0.3], [0.1, 0.7], [0.9, 0.3], [0.9, 0.7]]
+    (spread,) = excitation.class_spread(gates_of(values), LABELS).values()
+    assert spread.share == pytest.approx([1, 0], abs=1e-6)
+    assert spread.total_share == pytest.approx(0.16 / (0.16 + 0.04), abs=1e-6)
+
+
+def test_the_share_by_chance_is_what_shuffled_labels_give():
+    rng = np.random.default_rng(0)
+    gates, labels = gates_of(rng.random((60, 400))), rng.permutation(np.arange(60) % 5)
+    (spread,) = excitation.class_spread(gates, labels).values()
+    assert spread.chance == pytest.approx(4 / 59)
+    # The standard error of the mean of 400 shares is about 0.05 / 20.
+    assert spread.share.mean() == pytest.approx(4 / 59, abs=0.01)
+
+
+@pytest.mark.parametrize("labels", [np.array([0, 1]), np.array([0, 1, 1, -1])])
+def test_labels_that_do_not_fit_are_refused(labels):
+    with pytest.raises(DataError, match="4 images need as many labels"):
+        excitation.class_means(gates_of(PAPER), labels)
+
+
+def test_counts_of_closed_open_and_constant_gates_on_paper():
+    values = [[0.01, 0.5, 0.97], [0.04, 0.5, 0.94], [0.06, 0.5, 0.99], [0.20, 0.5, 0.96]]
+    (row,) = excitation.layer_table(gates_of(values), LABELS).to_dict("records")
+    assert (row["near_zero"], row["near_one"], row["constant"]) == (2, 3, 1)
+    assert (row["near_zero_share"], row["near_one_share"]) == (2 / 12, 3 / 12)
+    assert row["constant_share"] == pytest.approx(1 / 3)
+    assert (row["layer"], row["stage"], row["channels"]) == ("stage1.0.attention", 1, 3)
+    assert row["mean"] == pytest.approx((0.31 + 2.0 + 3.86) / 12)
+    loose = excitation.layer_table(gates_of(values), LABELS, constant_sd=0.2)
+    assert loose["constant"].tolist() == [3]
+
+
+def test_a_model_whose_gates_do_not_depend_on_the_image_is_found_constant():
+    model = small_net()
+    nn.init.zeros_(model.attention.gate.expand.weight)
+    labels = np.arange(6) % 3
+    gates = excitation.record_gates(model, noise(6))
+    (row,) = excitation.layer_table(gates, labels).to_dict("records")
+    assert (row["constant"], row["constant_share"], row["mean"]) == (4, 1.0, 0.5)
+    assert math.isnan(row["class_share"])
+    (spread,) = excitation.class_spread(gates, labels).values()
+    assert np.isnan(spread.share).all()
+
+
+def test_stages_are_means_over_their_layers():
+    layers = {
+        "stage1.0.attention": np.array(PAPER, np.float32),
+        "stage1.1.attention": np.zeros((4, 1), np.float32),
+        "stage2.0.attention": np.ones((4, 1), np.float32),
+    }
+    table = excitation.layer_table(Gates(values=layers), LABELS)
+    stages = excitation.stage_table(table).set_index("stage")
+    assert stages["layers"].tolist() == [2, 1]
+    assert stages["near_zero_share"].tolist() == [0.5, 0]
+    assert stages["near_one_share"].tolist() == [0, 1]
+    assert stages["constant_share"].tolist() == [0.75, 1]
+    assert stages.loc[1, "class_share"] == pytest.approx(0.8)  # a layer without variance has none
+
+
+# Importance
+
+
+def with_channel_gone(model: SmallNet, images: Tensor, channel: int) -> Tensor:
+    """Logits computed without a hook: the rescaled map with one channel of it zero."""
+    with torch.no_grad():
+        maps = model.attention(model.conv(images))
+        maps[:, channel] = 0
+        return model.linear(maps.mean((2, 3)))
+
+
+@pytest.mark.parametrize("attention", ["se", "scse"])
+def test_importance_is_what_is_lost_without_the_channel(attention):
+    model, images = small_net(attention=attention), noise(12)
+    labels = np.arange(12) % 3
+    found = excitation.channel_importance(model, images, labels, "attention", [3, 1], batch_size=5)
+    with torch.no_grad():
+        plain = model(images)
+    truth = torch.from_numpy(labels)
+    assert found.loss == pytest.approx(F.cross_entropy(plain, truth).item(), abs=1e-6)
+    assert found.error == pytest.approx((plain.argmax(1) != truth).double().mean().item())
+    for channel, loss, error in zip((3, 1), found.loss_change, found.error_change, strict=True):
+        gone = with_channel_gone(model, images, channel)
+        expected = F.cross_entropy(gone, truth).item() - F.cross_entropy(plain, truth).item()
+        assert abs(expected) > 1e-5
+        assert loss == pytest.approx(expected, abs=1e-6)
+        wrong = (gone.argmax(1) != truth).double().mean() - (
+            plain.argmax(1) != truth
+        ).double().mean()
+        assert error == pytest.approx(wrong.item())
+    recorded = excitation.record_gates(model, images).values["attention"].mean(0)
+    assert found.mean_gate == pytest.approx(recorded[[3, 1]], abs=1e-6)
+
+
+def test_a_channel_that_the_head_ignores_has_no_importance():
+    model = small_net()
+    with torch.no_grad():
+        model.linear.weight[:, 2] = 0
+    found = excitation.channel_importance(model, noise(9), np.arange(9) % 3, "attention")
+    assert found.channels.tolist() == [0, 1, 2, 3]
+    assert (found.loss_change[2], found.error_change[2]) == (0, 0)
+    assert (np.abs(found.loss_change[[0, 1, 3]]) > 0).all()
+
+
+@pytest.mark.parametrize("name", ["se_res2net29", "se_preact_resnet110", "se_resnet20"])
+def test_running_the_first_blocks_once_changes_nothing(name):
+    torch.manual_seed(0)
+    model, images, labels = create_model(name).eval(), noise(2, size=32), np.array([3, 7])
+    assert isinstance(model, Network)
+    layer = excitation.record_gates(model, images).layers[4]
+    found = excitation.channel_importance(model, images, labels, layer, [2])
+    gate = model.get_submodule(layer).gate
+
+    def close(module, inputs, output):
+        output = output.clone()
+        output[:, 2] = 0
+        return output
+
+    with torch.no_grad():
+        plain = F.cross_entropy(model(images), torch.from_numpy(labels)).item()
+        handle = gate.register_forward_hook(close)
+        gone = F.cross_entropy(model(images), torch.from_numpy(labels)).item()
+        handle.remove()
+    assert found.loss == pytest.approx(plain, abs=1e-5)
+    assert found.loss_change[0] == pytest.approx(gone - plain, abs=1e-5)
+
+
+def test_unknown_layers_and_channels_are_refused():
+    model, images, labels = small_net(), noise(2), np.array([0, 1])
+    with pytest.raises(UnknownNameError, match="did you mean attention"):
+        excitation.channel_importance(model, images, labels, "atention")
+    with pytest.raises(SenetError, match="channels 0 to 3, not 4"):
+        excitation.channel_importance(model, images, labels, "attention", [4])
+    with pytest.raises(UnknownNameError):
+        excitation.fixed_gates(model, images, labels, {"gate": np.ones(4)})
+    assert not model.attention.gate._forward_hooks
+
+
+def importance_of(gates: list, losses: list, layer: str = "stage1.0.attention") -> Importance:
+    return Importance(
+        layer=layer, channels=np.arange(len(gates)), mean_gate=np.array(gates), error=0.5,
+        loss=1.0, error_change=np.zeros(len(gates)), loss_change=np.array(losses), num_images=10,
+    )  # fmt: skip
+
+
+def test_the_rank_correlation_is_spearmans():
+    found = importance_of([0.1, 0.2, 0.3, 0.4], [1.0, 3.0, 2.0, 4.0])
+    rho, p = found.rank_correlation()
+    assert rho == pytest.approx(1 - 6 * 2 / (4 * 15))  # ranks differ by 0, 1, 1, 0
+    assert p == pytest.approx(spearmanr([1, 2, 3, 4], [1, 3, 2, 4]).pvalue)
+    for values in ([0.1, 0.1, 0.1], [0.1, 0.2]):
+        alone = importance_of(values, [1.0, 2.0, 3.0][: len(values)]).rank_correlation()
+        assert np.isnan(alone).all()
+
+
+# Gates that do not see the image
+
+
+def test_fixed_gates_by_hand():
+    model, images, labels = small_net(), noise(6), np.arange(6) % 3
+    gate = np.array([0.1, 0.9, 0.5, 0.0])
+    found = excitation.fixed_gates(model, images, labels, {"attention": gate}, batch_size=4)
+    with torch.no_grad():
+        means = model.conv(images).mean((2, 3)) * torch.from_numpy(gate).float()
+        logits = model.linear(means)
+    expected = F.cross_entropy(logits, torch.from_numpy(labels), reduction="none")
+    assert found.losses == pytest.approx(expected.numpy(), abs=1e-6)
+    assert found.wrong.tolist() == (logits.argmax(1).numpy() != labels).tolist()
+    assert found.loss == pytest.approx(expected.mean().item(), abs=1e-6)
+
+
+def test_fixing_gates_that_are_constant_changes_nothing():
+    model, images, labels = small_net(), noise(6), np.arange(6) % 3
+    nn.init.zeros_(model.attention.gate.expand.weight)  # every gate is 1/2
+    plain = excitation.fixed_gates(model, images, labels, {})
+    fixed = excitation.fixed_gates(model, images, labels, {"attention": np.full(4, 0.5)})
+    assert fixed.losses == pytest.approx(plain.losses, abs=1e-12)
+
+
+# Runs, tables and figures
+
+
+@pytest.fixture(scope="module")
+def runs_root(tmp_path_factory):
+    """A run of an untrained SE network and one of a plain network on `shapes`, records as usual."""
+    from fake_runs import make_run
+
+    root, dataset = tmp_path_factory.mktemp("runs"), load_data("shapes")
+    for name in ("se_resnet20", "resnet20"):
+        torch.manual_seed(7)
+        run = make_run(
+            root, name, 0, 0.5, classes=list(dataset.classes), mean=list(dataset.mean),
+            std=list(dataset.std),
+        )  # fmt: skip
+        spec = NetSpec(
+            model=name, overrides={}, classes=dataset.classes, mean=dataset.mean, std=dataset.std
+        )
+        save_weights(run.path / WEIGHTS, create_model(name), spec)
+    return root
+
+
+@pytest.fixture(scope="module")
+def subject(runs_root):
+    return excitation.open_run("demo", "se_resnet20", 0, runs_root, num_images=60)
+
+
+def test_a_run_is_opened_with_its_first_images(subject):
+    dataset = load_data("shapes")
+    assert (subject.images == dataset.x_test[:60]).all()
+    assert (subject.labels == dataset.y_test[:60]).all()
+    assert subject.data == "shapes"
+    moments = (dataset.mean, dataset.std)
+    expected = excitation.record_gates(subject.model, dataset.x_test[:60], moments=moments)
+    for layer, values in expected.values.items():
+        assert subject.gates.values[layer] == pytest.approx(values)
+        assert not np.allclose(subject.untrained.values[layer], values)
+
+
+def test_the_untrained_network_is_the_seeds_and_leaves_the_generator_alone(subject):
+    torch.manual_seed(3)
+    state = torch.random.get_rng_state()
+    network = excitation.untrained_network(subject.run, subject.images)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.manual_seed(subject.run.seed)
+    fresh = create_model("se_resnet20")
+    for one, other in zip(network.parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert not network.training
+
+
+def test_runs_that_cannot_be_looked_at_are_refused(runs_root):
+    with pytest.raises(RecordError):
+        excitation.open_run("demo", "se_resnet20", 9, runs_root)
+    with pytest.raises(NoAttentionError, match="has no attention"):
+        excitation.open_run("demo", "resnet20", 0, runs_root)
+    with pytest.raises(DataError, match="at least 1"):
+        excitation.open_run("demo", "se_resnet20", 0, runs_root, num_images=0)
+
+
+def test_stages_are_fixed_one_by_one_and_all_together(subject):
+    fixed = excitation_plots.fix_stages(subject)
+    assert list(fixed) == ["none", "stage 1", "stage 2", "stage 3", "all"]
+    means = {layer: values.mean(0) for layer, values in subject.gates.values.items()}
+    every = excitation.fixed_gates(
+        subject.model, subject.images, subject.labels, means, moments=subject.moments
+    )
+    assert fixed["all"].losses == pytest.approx(every.losses)
+    frame = excitation_plots.fixed_view(fixed).frame.set_index("gates fixed")
+    assert frame.loc["none", "change (nats)"] == ""
+    assert frame.loc["all", "error (%)"] == f"{100 * every.error:.2f}"
+
+
+def test_the_change_of_loss_is_judged_image_by_image(subject):
+    wrong = np.zeros(4, bool)
+    plain = Scores(wrong=wrong, losses=np.array([1.0, 2.0, 3.0, 4.0]))
+    worse = Scores(wrong=wrong, losses=plain.losses + np.array([0.1, 0.2, 0.3, 0.2]))
+    # mean 0.2, standard error 0.0816 / 2, t(3) at 97.5 % is 3.1824
+    row = excitation_plots.fixed_view({"none": plain, "all": worse}).frame.iloc[1]
+    assert row["change (nats)"] == "+0.2000"
+    assert row["95 % interval"] == "+0.0701 to +0.3299"
+    says = {
+        "is of use": {"none": plain, "all": worse},
+        "does better without": {"none": worse, "all": plain},
+        "do not show": {"none": plain, "all": plain},
+    }
+    for words, fixed in says.items():
+        text = excitation_plots.answer(subject, fixed, []).markdown
+        assert words in text
+        assert sum(other in text for other in says) == 1
+
+
+def test_the_answer_takes_its_numbers_from_the_gates(subject):
+    fixed = {"none": subject.fix([]), "all": subject.fix(subject.gates.layers)}
+    found = [importance_of([0.1, 0.2, 0.3], [3.0, 2.0, 1.0])]
+    text = excitation_plots.answer(subject, fixed, found).markdown
+    assert "Over 60 images" in text
+    assert "of 336 channels" in text  # 3 * (16 + 32 + 64)
+    assert "(by chance 15.25 %)" in text  # (10 - 1) / (60 - 1)
+    assert "−1.00 in stage1.0" in text
+    shares = [
+        s.total_share for s in excitation.class_spread(subject.gates, subject.labels).values()
+    ]
+    assert f"{100 * np.nanmean(shares[:3]):.2f} % of the gates' variance in stage 1" in text
+    assert f"{100 * np.nanmean(shares[6:]):.2f} % in stage 3" in text
+
+
+def test_gates_that_never_vary_have_no_share_to_compare(subject):
+    still = {layer: np.full_like(v, 0.5) for layer, v in subject.gates.values.items()}
+    silent = dataclasses.replace(subject, gates=Gates(values=still))
+    text = excitation_plots.answer(silent, {"none": subject.fix([]), "all": subject.fix([])}, [])
+    assert "336 of 336 channels are constant" in text.markdown
+    assert "cannot be compared" in text.markdown
+    assert "nan" not in text.markdown
+    texts_of(excitation_plots.class_share(silent))
+
+
+def test_the_telling_classes_are_the_extremes_and_their_neighbours():
+    means = np.array([[0.0], [0.1], [0.5], [np.nan], [0.92], [1.0]])
+    assert excitation_plots.telling_classes(means) == [0, 1, 5, 4]
+    assert excitation_plots.telling_classes(means[:1]) == [0]
+    assert excitation_plots.telling_classes(means[:2]) == [0, 1]
+
+
+def test_tables_have_a_row_each(subject):
+    table = excitation.layer_table(subject.gates, subject.labels)
+    assert len(excitation_plots.layers_view(table).frame) == 9
+    stages = excitation_plots.stages_view(table).frame
+    assert stages["stage"].tolist() == ["1", "2", "3"]
+    view = excitation_plots.importance_view([importance_of([0.1, 0.2, 0.3], [1.0, -1.0, 0.5])])
+    row = view.frame.iloc[0]
+    assert (row["largest (nats)"], row["median (nats)"], row["loss falls"]) == (
+        *("+1.0000", "+0.5000"), "1",
+    )  # fmt: skip
+    assert row["correlation"] == "−0.50"  # ranks 3, 1, 2 against 1, 2, 3
+    still = excitation_plots.importance_view([importance_of([0.1] * 3, [1.0, 2.0, 3.0])]).frame
+    assert (still["correlation"][0], still["p"][0]) == ("–", "")
+    assert "0.00" in excitation_plots._correlation(-0.001)
+    assert "−" not in excitation_plots._correlation(-0.001)
+    html = excitation_plots.subject_view(subject, subject.run.path.parent)._repr_html_()
+    assert 'href="seed0/record.json"' in html
+    assert "60 of shapes, test" in html
+
+
+def texts_of(figure) -> str:
+    figure.savefig(io.BytesIO(), format="png")
+    return " ".join(t.get_text() for axes in figure.axes for t in [*axes.texts, axes.title])
+
+
+def test_the_figure_of_classes_draws_their_means_in_one_order():
+    means = {"stage1.0.attention": np.array([[0.9, 0.1, 0.5], [0.7, 0.3, 0.5]])}
+    figure = excitation_plots.class_gates(means, ["cat", "dog"])
+    lines = {line.get_label(): line.get_ydata().tolist() for line in figure.axes[0].lines}
+    assert lines == {"cat": [0.1, 0.5, 0.9], "dog": [0.3, 0.5, 0.7]}
+    assert "from 0.20 to 0.80 over the channels" in figure.get_label()
+    assert "differ by 0.133 on average" in figure.get_label()  # (0.2 + 0.2 + 0) / 3
+    assert len({line.get_linestyle() for line in figure.axes[0].lines}) == 2
+
+
+def test_figures_describe_themselves_and_can_be_drawn(subject):
+    table = excitation.layer_table(subject.gates, subject.labels)
+    spreads = excitation.class_spread(subject.gates, subject.labels)
+    means = excitation_plots.gate_means(subject)
+    assert list(means) == [f"stage{s}.2.attention" for s in (1, 2, 3)]
+    texts_of(excitation_plots.class_gates(means, subject.run.classes))
+    extreme = excitation_plots.extreme_gates(table)
+    assert "stage 1 stage 2 stage 3" in texts_of(extreme)
+    assert extreme.axes[0].lines[2].get_ydata() == pytest.approx(100 * table["constant_share"])
+    shares = excitation_plots.class_share(subject)
+    texts_of(shares)
+    trained = next(line for line in shares.axes[0].lines if line.get_label() == "trained")
+    assert trained.get_ydata() == pytest.approx(
+        [100 * s.total_share for s in spreads.values()], nan_ok=True
+    )
+    assert "nan" not in shares.get_label()
+    assert "by chance 15.3" in shares.get_label()
+    found = [subject.importance(layer, 8) for layer in subject.gates.ends]
+    scatter = excitation_plots.importance(found)
+    texts_of(scatter)
+    points = scatter.axes[2].lines[1].get_xydata()
+    assert points == pytest.approx(np.stack([found[2].mean_gate, found[2].loss_change], 1))
+
+
+def test_figures_of_a_network_without_stages(subject):
+    gates = Gates(values={"attention": np.array(PAPER, np.float32)})
+    table = excitation.layer_table(gates, LABELS)
+    assert "stage" not in texts_of(excitation_plots.extreme_gates(table))
+    assert "name no stages" in excitation_plots.stages_view(table)._repr_html_()
