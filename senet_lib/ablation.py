@@ -17,7 +17,7 @@ from senet_lib.errors import SenetError, unknown
 from senet_lib.models import all_settings
 from senet_lib.recipe import AXES as AXIS_KEYS
 from senet_lib.records import RunRecord
-from senet_lib.wording import counted, p_value, percent, points
+from senet_lib.wording import counted, p_value, percent, points, span
 
 if TYPE_CHECKING:
     from senet_lib.stats import Comparison
@@ -345,7 +345,7 @@ def axis_table(found: Ablation | None) -> Table:
                 "error %": percent(errors.mean()),
                 "SD": percent(_sd(errors)),
                 "difference": "" if result.mean is None else points(result.mean),
-                "95 % interval": interval_text(result),
+                "95 % interval": span(result.t_interval, points),
                 "p (Holm)": p_value(member.adjusted_p),
                 "parameters a point": _per_point(added, result.mean),
                 "published %": "" if member.published is None else percent(member.published),
@@ -477,12 +477,6 @@ def sources(study: StudyRuns, found: Ablation) -> Text:
     parts = [f"Behind this figure: {counted(runs, 'run')}, listed [below](#{RUNS_SECTION})"]
     parts += [f"notebook {', '.join(pages.values())}"] if pages else []
     return Text("; ".join(parts) + ".")
-
-
-def interval_text(result: "Comparison") -> str:
-    """The t interval in percentage points, or nothing."""
-    interval = result.t_interval
-    return "" if interval is None else f"{points(interval.low)} to {points(interval.high)}"
 
 
 def _per_point(added: int, difference: float | None) -> str:

@@ -13,10 +13,10 @@ from senet_lib.collect import StudyRuns
 from senet_lib.display import Table
 from senet_lib.plots import by_model, family, variant
 from senet_lib.records import RunRecord
-from senet_lib.wording import p_value, percent, points
+from senet_lib.wording import p_value, percent, points, span
 
 if TYPE_CHECKING:
-    from senet_lib.stats import Comparison, Interval, McNemar
+    from senet_lib.stats import Comparison, McNemar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +94,8 @@ def statistics_table(study: StudyRuns) -> Table:
             "against": pair.plain,
             "n": pair.result.n,
             "difference": points(pair.result.mean),
-            "t interval": _interval(pair.result.t_interval),
-            "bootstrap": _interval(pair.result.bootstrap_interval),
+            "t interval": span(pair.result.t_interval, points),
+            "bootstrap": span(pair.result.bootstrap_interval, points),
             "paired t": p_value(pair.result.p_paired),
             "Holm": p_value(pair.adjusted_p),
             "Welch": p_value(pair.result.p_welch),
@@ -118,10 +118,6 @@ def statistics_table(study: StudyRuns) -> Table:
         text_columns=("network", "against"),
         empty="No network shares a seed with its plain form, so there is nothing to test.",
     )
-
-
-def _interval(interval: "Interval | None") -> str:
-    return "" if interval is None else f"{points(interval.low)} to {points(interval.high)}"
 
 
 def _ratio(value: float | None) -> str:

@@ -14,12 +14,10 @@ from senet_lib.collect import Problem, StudyRuns, collect, read_failure
 from senet_lib.display import Link, Table, Text, escape, facts
 from senet_lib.plots import by_model, family, label, variant
 from senet_lib.records import RECORD, RunRecord
-from senet_lib.wording import commit, counted, device, each, machine, percent, points, setting
+from senet_lib.wording import commit, counted, device, each, machine, percent, points, setting, span
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from senet_lib.stats import Interval
 
 __all__ = [
     "Problem", "StudyRuns", "collect", "leaderboard", "leaderboard_table", "pair_table",
@@ -144,7 +142,7 @@ def leaderboard_table(study: StudyRuns) -> Table:
             "n": row["n"],
             "mean error %": percent(row["mean_error"]),
             "SD": percent(row["sd_error"]),
-            "95 % interval": _interval(row["interval"]),
+            "95 % interval": span(row["interval"], percent),
             **_by_seed(row["errors"], percent),
         }
         for row in leaderboard(study.runs).to_dict("records")
@@ -318,10 +316,6 @@ def _images_of(run: RunRecord) -> str:
 
 def _split(study: StudyRuns) -> str:
     return (study.runs[0].evaluated_on if study.runs else "test").capitalize()
-
-
-def _interval(interval: "Interval | None") -> str:
-    return "" if interval is None else f"{percent(interval.low)} to {percent(interval.high)}"
 
 
 def _by_seed(values: Mapping[int, float], write: Callable[[float], str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """How numbers and facts of runs are put into words."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from senet_lib.records import RunRecord
 
 if TYPE_CHECKING:
     from senet_lib.engine import Setup
+    from senet_lib.stats import Interval
 
 
 def percent(fraction: float) -> str:
@@ -20,6 +21,11 @@ def percent(fraction: float) -> str:
 def points(fraction: float) -> str:
     """A difference of fractions in percentage points, with its sign."""
     return "–" if np.isnan(fraction) else f"{100 * fraction:+.2f}".replace("-", "−")
+
+
+def span(interval: "Interval | None", write: Callable[[float], str]) -> str:
+    """Both ends of an interval, each written by `write`; nothing where there is none."""
+    return "" if interval is None else f"{write(interval.low)} to {write(interval.high)}"
 
 
 def p_value(p: float | None) -> str:
