@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+SHORT_HEADING = 8  # characters
+LONG_TABLE = 25  # rows; from there on commands are folded away, and a page's script adds a filter
+FOLDED_FROM, FOLDED_AT = 140, 90  # characters: prose longer than the first is cut near the second
+
 
 def show(figure: "Figure") -> None:
     """Display a figure as SVG; its label (`Figure.get_label`) is the description for readers of
@@ -75,9 +79,10 @@ class Table:
         frame: the cells: text, `Link`s or sequences of them; numbers already formatted.
         caption: what the table shows.
         text_columns: names of the columns that are aligned to the left; the others are numbers.
+            If the first column is one of them, it names the rows.
         code_columns: names of the columns set in a fixed-width face.
-        prose_columns: names of the columns of sentences, which get room.
-        row_names: the first column names the rows, and the columns need no heading.
+        prose_columns: names of the columns of sentences, which get room; long ones are folded.
+        row_names: the first column names the rows, and the columns have no heading.
         empty: shown instead of a table without rows.
     """
 
@@ -92,34 +97,43 @@ class Table:
     def _repr_html_(self) -> str:
         if self.frame.empty:
             return f"<p>{html.escape(self.empty)}</p>"
-        title = html.escape(self.caption)
-        caption = f'<p class="caption">{title}</p>' if title else ""
         rows = "".join(f"<tr>{self._row(row)}</tr>" for row in self.frame.to_dict("records"))
         kind = ' class="facts"' if self.row_names else ""
         # A table wider than the page scrolls in a box of its own, by keyboard too.
         return (
-            f'{caption}<div class="table" role="region" tabindex="0" '
-            f'aria-label="{title or "table"}">'
-            f"<table{kind}>{self._head()}<tbody>{rows}</tbody></table></div>"
+            f'<div class="table{" long" if self._long else ""}" role="region" tabindex="0" '
+            f'aria-label="{html.escape(_opening(self.caption)) or "Table"}">'
+            f"<table{kind}>{self._caption()}{self._head()}<tbody>{rows}</tbody></table></div>"
         )
+
+    @property
+    def _long(self) -> bool:
+        return len(self.frame) >= LONG_TABLE
+
+    def _caption(self) -> str:
+        text = html.escape(self.caption)
+        return f"<caption><span>{text}</span></caption>" if text else ""
 
     def _head(self) -> str:
         if self.row_names:
             return ""
         cells = "".join(
-            f'<th scope="col"{self._class(name)}>{html.escape(str(name))}</th>'
+            f'<th scope="col"{self._class(name)}>{_heading(name)}</th>'
             for name in self.frame.columns
         )
         return f"<thead><tr>{cells}</tr></thead>"
 
     def _row(self, row: Mapping[Hashable, object]) -> str:
-        cells = [
-            f"<td{self._class(name)}>{(_code if name in self.code_columns else _cell)(value)}</td>"
-            for name, value in row.items()
-        ]
-        if self.row_names:
-            cells[0] = f'<th scope="row">{_cell(next(iter(row.values())))}</th>'
+        cells = [f"<td{self._class(name)}>{self._content(name, row[name])}</td>" for name in row]
+        first = next(iter(row))
+        if self.row_names or (first in self.text_columns and first not in self.code_columns):
+            cells[0] = f'<th scope="row">{_cell(row[first])}</th>'
         return "".join(cells)
+
+    def _content(self, name: Hashable, value: object) -> str:
+        if name in self.code_columns:
+            return _folded_code(value) if self._long else _code(value)
+        return _folded(value) if name in self.prose_columns else _cell(value)
 
     def __repr__(self) -> str:
         return (
@@ -136,6 +150,12 @@ class Table:
         return "" if name in self.text_columns else ' class="number"'
 
 
+def _heading(name: Hashable) -> str:
+    """A column's heading; a short one stays on one line."""
+    text = html.escape(str(name))
+    return text.replace(" ", "&nbsp;") if len(str(name)) <= SHORT_HEADING else text
+
+
 def _cell(value: object) -> str:
     if isinstance(value, Link):
         return f'<a href="{html.escape(value.target)}">{html.escape(value.text)}</a>'
@@ -144,10 +164,34 @@ def _cell(value: object) -> str:
     return html.escape(str(value))
 
 
-def _code(command: object) -> str:
-    """A command that is broken before an option, not inside one."""
-    words = re.split(r" (?=-)", html.escape(str(command)))
-    return " ".join(f"<span>{word}</span>" for word in words)
+def _opening(caption: str) -> str:
+    """The caption as far as its first colon, semicolon, comma, bracket or end of a sentence."""
+    return re.split(r"[:;,(]|\. ", caption, maxsplit=1)[0].strip()
+
+
+def _folded(value: object) -> str:
+    """Prose of which only the beginning is seen until it is asked for."""
+    text = str(value)
+    if not isinstance(value, str) or len(text) <= FOLDED_FROM:
+        return _cell(value)
+    cut = text.rfind(" ", 0, FOLDED_AT)
+    cut = FOLDED_AT if cut < 0 else cut
+    return (
+        f'<details class="more"><summary>{html.escape(text[:cut])}</summary>'
+        f"{html.escape(text[cut:])}</details>"
+    )
+
+
+def _code(commands: object) -> str:
+    """Commands, a line each, that are broken before an option, not inside one."""
+    lines = [re.split(r" (?=-)", html.escape(one)) for one in str(commands).split("; ") if one]
+    return "; <br>".join(" ".join(f"<span>{word}</span>" for word in words) for words in lines)
+
+
+def _folded_code(commands: object) -> str:
+    """Commands out of sight until they are asked for."""
+    code = _code(commands)
+    return f"<details><summary>command</summary>{code}</details>" if code else ""
 
 
 def facts(pairs: Mapping[str, object], caption: str = "") -> Table:

@@ -21,7 +21,7 @@ from senet_lib.data import Dataset
 from senet_lib.errors import SenetError
 from senet_lib.evaluation import predict
 from senet_lib.files import write_atomically
-from senet_lib.page import TEMPLATES, slug
+from senet_lib.page import frame, slug
 
 METHOD_NAMES = {
     "gradcam": "Grad-CAM",
@@ -40,12 +40,14 @@ OPACITY = 0.7  # of the overlay where the map is at its maximum
 GREY = (0.299, 0.587, 0.114)  # luminance of red, green and blue, ITU-R BT.601
 STYLE = """
 .cases { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); gap: 1rem; }
-.cases figure { margin: 0; padding: 0.5rem; background: var(--panel); }
+.cases figure { margin: 0; padding: 0.5rem; }
+.cases figure, .scale { color: inherit; background: var(--panel); }
 .cases img, .scale img { width: 100%; min-width: 0; max-width: 100%; }
 .scale img { height: 1rem; }
-.scale { max-width: 24rem; background: var(--panel); }
-.scale span:last-child { float: right; }
-figcaption { margin-top: 0.4rem; font-size: 0.93rem; line-height: 1.4; overflow-wrap: anywhere; }
+.scale { max-width: 24rem; }
+.scale figcaption { display: flex; justify-content: space-between; }
+h2 { scroll-margin-top: 3rem; }
+.strip + h2 { margin-top: 1rem; border-top: 0; }
 """  # noqa: E501
 
 
@@ -109,19 +111,34 @@ def panels(image: np.ndarray, scaled: np.ndarray) -> np.ndarray:
     Returns:
         (H', W', 3), uint8, every pixel of the image shown as a square.
     """
-    from matplotlib import colormaps
+    heat = (255 * _heat(scaled)).round().astype(np.uint8)
+    factor = max(PANEL_PIXELS // max(image.shape[:2]), 1)
+    square = np.ones((factor, factor, 1), np.uint8)
+    enlarged = [np.kron(part, square) for part in (image, heat, overlay(image, scaled))]
+    gap = np.full((enlarged[0].shape[0], GAP_PIXELS, 3), 255, np.uint8)
+    return np.concatenate([enlarged[0], gap, enlarged[1], gap, enlarged[2]], axis=1)
 
-    heat = colormaps[COLOURS](scaled)[..., :3]  # (H, W, 3) in [0, 1]
+
+def overlay(image: np.ndarray, scaled: np.ndarray) -> np.ndarray:
+    """The map laid over the grey image, the more opaque the higher it is.
+
+    Args:
+        image: (H, W, 3), uint8.
+        scaled: (H, W), in [0, 1], as `scale_for_display` gives it.
+    Returns:
+        (H, W, 3), uint8.
+    """
     grey = (image / 255 @ np.array(GREY))[..., None]
     opacity = OPACITY * scaled[..., None]
-    overlay = (1 - opacity) * grey + opacity * heat
-    factor = max(PANEL_PIXELS // max(image.shape[:2]), 1)
-    enlarged = [
-        np.kron(part, np.ones((factor, factor, 1))) for part in (image / 255, heat, overlay)
-    ]
-    gap = np.ones((enlarged[0].shape[0], GAP_PIXELS, 3))
-    strip = np.concatenate([enlarged[0], gap, enlarged[1], gap, enlarged[2]], axis=1)
-    return (255 * strip).round().astype(np.uint8)
+    mixed = (1 - opacity) * grey + opacity * _heat(scaled)
+    return (255 * mixed).round().astype(np.uint8)
+
+
+def _heat(scaled: np.ndarray) -> np.ndarray:
+    """The map's colours, (H, W, 3) in [0, 1]."""
+    from matplotlib import colormaps
+
+    return colormaps[COLOURS](scaled)[..., :3]
 
 
 def write_gallery(
@@ -135,6 +152,7 @@ def write_gallery(
     method: str = "gradcam",
     layer: str = "last",
     per_class: int = 3,
+    logits: np.ndarray | None = None,
 ) -> Path:
     """Write a PNG for every chosen case to `maps/`, and `index.html`, which needs nothing else.
 
@@ -151,6 +169,7 @@ def write_gallery(
         method: as in `cam.compute_maps`; the class explained is the predicted one.
         layer: likewise.
         per_class: right cases of each class, and likewise wrong ones; at least 1.
+        logits: (N, K), what the model says of all images, where that is known.
     Returns:
         The path of the page.
     Raises:
@@ -169,7 +188,8 @@ def write_gallery(
         return compute_maps(model, images, method=method, layer=layer).maps
 
     maps_of([0])  # a misspelt method or layer is noticed before all images are classified
-    logits = predict(model, dataset.x_test, mean, std).cpu().numpy()
+    if logits is None:
+        logits = predict(model, dataset.x_test, mean, std).cpu().numpy()
     cases = choose_cases(logits, dataset.y_test, per_class)
     maps = maps_of([case.index for case in cases])
     scaled = scale_for_display(maps)
@@ -252,19 +272,14 @@ def _page(
     from matplotlib import colormaps
 
     ramp = (255 * colormaps[COLOURS](np.linspace(0, 1, 256))[None, :, :3]).round().astype(np.uint8)
-    style = (TEMPLATES / "senet" / "page.css").read_text(encoding="utf-8") + STYLE
     bar = _img(_png(ramp), "Colours of the maps, from black over red to pale yellow")
     links = "".join(f'<li><a href="#class-{k}">{escape(c)}</a></li>' for k, c in enumerate(classes))
     parts = [
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<meta name="color-scheme" content="light dark">\n{MADE_BY}',
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>",
         f"<h1>{escape(title)}</h1>",
         *(f"<p>{escape(text)}</p>" for text in summary),
         f'<figure class="scale">{bar}<figcaption><span>minimum</span><span>maximum</span>'
         "</figcaption></figure>",
-        f'<nav aria-label="Classes"><ol>{links}</ol></nav>',
+        f'<nav class="strip" aria-label="Classes"><ol>{links}</ol></nav>',
     ]
     shown = list(zip(cases, pictures.values(), blank, strict=True))
     for label, text in enumerate(classes):
@@ -274,7 +289,7 @@ def _page(
             figures = "\n".join(_figure(*one, classes) for one in group)
             parts.append(f"<h3>{heading}</h3>")
             parts.append(f'<div class="cases">\n{figures}\n</div>' if group else "<p>None.</p>")
-    return "\n".join([*parts, "</main>\n</body>\n</html>\n"])
+    return frame(title, "\n".join(parts), style=STYLE, head=MADE_BY)
 
 
 def _figure(case: Case, png: bytes, blank: bool, classes: Sequence[str]) -> str:

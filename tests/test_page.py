@@ -1,0 +1,558 @@
+"""Pages as people meet them: on a phone, by night, by keyboard, on paper, and without a script."""
+
+import base64
+import hashlib
+import http.server
+import json
+import re
+import shutil
+import threading
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nbformat
+import pandas as pd
+import pytest
+import torch
+import yaml
+from fake_runs import make_run, settings
+
+from senet_lib.display import Table
+from senet_lib.gallery import write_gallery
+from senet_lib.models import create_model
+from senet_lib.notebook import execute
+from senet_lib.page import frame, render, write_page
+
+PHONE, DESKTOP = {"width": 360, "height": 800}, {"width": 1280, "height": 900}
+PAPER = {"width": 718, "height": 1000}  # CSS pixels between the margins of an A4 page
+TRAINED = Path(__file__).parent.parent / "outputs/published/runs/short/res2net29/seed0/train.ipynb"
+REMARK = "one two three four five six seven eight nine ten " * 4 + "the end"
+
+
+def notebook_of(folder: Path, *cells: Any) -> Path:
+    """An executed notebook: text is a Markdown cell, anything else the output of a cell."""
+    content = nbformat.v4.new_notebook(metadata={"senet": {"show_code": False}})
+    for cell in cells:
+        if isinstance(cell, str):
+            content.cells.append(nbformat.v4.new_markdown_cell(cell))
+        else:
+            shown = nbformat.v4.new_output("display_data", {"text/html": cell._repr_html_()})
+            content.cells.append(nbformat.v4.new_code_cell("", outputs=[shown]))
+    path = folder / "page.ipynb"
+    nbformat.write(content, path)
+    return path
+
+
+NUMBERS = ["12 %", "1,234", "n/a", "−3", "–", "0.5", "45.60 M", "< 0.001", "+7", "1.5e-4"]
+ASCENDING = ["−3", "1.5e-4", "< 0.001", "0.5", "+7", "12 %", "1,234", "45.60 M", "n/a", "–"]
+DESCENDING = ["45.60 M", "1,234", "12 %", "+7", "0.5", "< 0.001", "1.5e-4", "−3", "n/a", "–"]
+NAMES = ["net10", "Net9", "net100", "art", "zoo", "net2", "", "net1", "b", "a"]
+BY_NAME = ["a", "art", "b", "net1", "net2", "Net9", "net10", "net100", "zoo", ""]
+
+
+def sortable() -> Table:
+    """Ten rows; the groups are tied five by five."""
+    rows = {"name": NAMES, "value": NUMBERS, "group": ["2", "1"] * 5}
+    return Table(pd.DataFrame(rows), "To be sorted", text_columns=("name",))
+
+
+def long_table() -> Table:
+    """Thirty rows: ten right, twenty wrong; every third has a long remark."""
+    rows = [
+        {
+            "claim": f"claim-{i}",
+            "n": i,
+            "verdict": "right" if i < 10 else "wrong",
+            "remark": REMARK if i % 3 == 0 else "short",
+            "to make it": f"senet train --model net{i} --seed 0; senet gradcam --out-dir o{i}",
+        }
+        for i in range(30)
+    ]
+    return Table(
+        pd.DataFrame(rows),
+        "Thirty claims: with a caption that is long enough to need more than one line on a phone",
+        text_columns=("claim", "verdict"),
+        prose_columns=("remark",),
+        code_columns=("to make it",),
+    )
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """A page of two tables, with a section that is read long and three that are short."""
+    folder = tmp_path_factory.mktemp("tables")
+    text = "\n\n".join(["A paragraph that is there to be scrolled past."] * 30)
+    source = notebook_of(
+        folder, f"# Tables\n\n{text}", f"## First\n\n{text}", sortable(), "### A part",
+        long_table(), f"## Second\n\n{text}", "## Third\n\nShort.", "## Fourth\n\nShort.",
+    )  # fmt: skip
+    write_page(source, folder / "page.html")
+    return folder / "page.html"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The report of a study with a finished pair, a failed and a missing run."""
+    folder = tmp_path_factory.mktemp("report")
+    root = folder / "runs"
+    for model, error in (("resnet20", 0.5), ("se_resnet20", 0.45)):
+        make_run(root, model, 0, error)
+    failed = root / "demo/se_resnet20/seed1"
+    failed.mkdir(parents=True)
+    (failed / "failed.json").write_text(json.dumps({"error": "OSError", "message": "no space"}))
+    config = folder / "demo.yaml"
+    config.write_text(yaml.safe_dump(settings()), encoding="utf-8")
+    page = folder / "reports/index.html"
+    values = {"study": "demo", "config": str(config), "runs_root": root, "page_folder": page.parent}
+    execute("report", page.with_name("report.ipynb"), values, html=page)
+    return page
+
+
+@pytest.fixture(scope="module")
+def run_page(tmp_path_factory):
+    """The page of one published run: code, what was printed, and pictures of both kinds."""
+    if not TRAINED.is_file():
+        pytest.skip("no run is published here")
+    page = tmp_path_factory.mktemp("run") / "train.html"
+    write_page(TRAINED, page)
+    return page
+
+
+@pytest.fixture(scope="module")
+def gallery(shapes, tmp_path_factory):
+    """Maps of a network that was never trained."""
+    few = replace(shapes, x_test=shapes.x_test[:40], y_test=shapes.y_test[:40])
+    torch.manual_seed(0)
+    model = create_model("resnet20", num_classes=shapes.num_classes).eval()
+    return write_gallery(model, few, tmp_path_factory.mktemp("gallery"), per_class=1)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not chromium:
+        pytest.skip("Chromium is not installed")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a page; what it complained of and asked for is kept in `page.said` and `page.asked`."""
+    contexts = []
+
+    def visit(path, viewport=DESKTOP, **options):
+        context = browser.new_context(viewport=viewport, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.said, page.asked = [], []
+        page.on("console", lambda message: page.said.append(message.text))
+        page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.goto(path.as_uri())
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+# What Python writes
+
+
+def test_a_table_has_a_caption_and_heads_for_columns_and_rows():
+    html = sortable()._repr_html_()
+    assert "<caption><span>To be sorted</span></caption>" in html
+    assert '<th scope="col">name</th><th scope="col" class="number">value</th>' in html
+    assert '<tr><th scope="row">net10</th><td class="number">12 %</td>' in html
+    assert 'aria-label="To be sorted"' in html
+    assert 'aria-label="Thirty claims"' in long_table()._repr_html_()
+    assert 'scope="row"' not in Table(pd.DataFrame({"n": ["1"]}))._repr_html_()
+
+
+def test_folding_changes_no_word_of_a_remark():
+    html = long_table()._repr_html_()
+    remarks = re.findall(r'<td class="sentences">(.*?)</td>', html)
+    assert [re.sub(r"<[^>]+>", "", r) for r in remarks] == [REMARK, "short", "short"] * 10
+    assert sum("<details" in remark for remark in remarks) == 10
+    seen = re.search(r"<summary>(.*?)</summary>", remarks[0])[1]
+    assert REMARK.startswith(f"{seen} ")
+    assert 70 < len(seen) <= 90
+
+
+def test_commands_are_folded_in_long_tables_alone():
+    html = long_table()._repr_html_()
+    assert html.count("<summary>command</summary>") == 30
+    words = re.sub(r"<[^>]+>", "", html)
+    assert "senet train --model net7 --seed 0; senet gradcam --out-dir o7" in words
+    frame = long_table().frame
+    short = Table(frame.head(3), code_columns=("to make it",))._repr_html_()
+    assert "<details" not in short
+    assert "<span>--model net0</span>" in short
+
+
+def test_a_page_allows_its_own_script_and_nothing_else(tables):
+    text = tables.read_text(encoding="utf-8")
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL)
+    assert len(scripts) == 1
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    bare = frame("a < b", "<p>text</p>")
+    assert "script-src 'none'" in bare
+    assert "<title>a &lt; b</title>" in bare
+    assert not re.search(r"<script|<nav|class=\"skip\"", bare)
+
+
+def test_sections_of_the_same_name_are_linked_apart(tmp_path):
+    cells = ["# T", "## Limits\n\n### Costs", "## Content", "## Limits", "### Costs", "### `x` & y"]
+    text = render(notebook_of(tmp_path, *cells))
+    ids = re.findall(r'<h[23] id="([^"]*)">', text)
+    assert ids == ["limits", "costs", "content-2", "limits-2", "costs-2", "x-y"]
+    assert len(set(re.findall(r'\bid="([^"]*)"', text))) == len(re.findall(r'\bid="', text))
+    contents = re.search(r'<ol id="contents-list">.*?</nav>', text, re.DOTALL)[0]
+    assert re.findall(r'href="#([^"]*)"', contents) == ids
+    assert '<li><a href="#limits">Limits</a><ol><li><a href="#costs">' in contents
+    assert "<nav" not in render(notebook_of(tmp_path, "# T", "## One", "## Two"))
+
+
+def test_tables_of_others_scroll_by_themselves_too(tmp_path):
+    text = render(notebook_of(tmp_path, "# T", "| a | b |\n|---|---|\n| 1 | 2 |", sortable()))
+    boxes = re.findall(r'<div [^>]*class="table"[^>]*>\s*<table', text)
+    assert len(boxes) == text.count("<table") == 2
+
+
+# What a browser makes of it
+
+EVERY_PAGE = ["report", "tables", "run_page", "gallery"]
+HEADINGS = "[...document.querySelectorAll('h1, h2, h3, h4, h5, h6')].map(h => Number(h.tagName[1]))"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", EVERY_PAGE)
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_a_page_fits_the_window_and_is_whole_by_itself(name, viewport, request, visit):
+    path = request.getfixturevalue(name)
+    page = visit(path, viewport)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
+    assert page.said == []
+    assert [url for url in page.asked if not url.startswith("data:")] == [path.as_uri()]
+    assert page.evaluate("[...document.images].every(i => i.naturalWidth > 50 && i.alt)")
+    levels = page.evaluate(HEADINGS)
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in pairwise(levels))
+    assert page.evaluate("document.documentElement.lang") == "en"
+    assert page.locator("main").count() == 1
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", EVERY_PAGE)
+def test_axe_finds_nothing_serious(name, request, visit):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    path = request.getfixturevalue(name)
+    for viewport in (PHONE, DESKTOP):
+        page = visit(path, viewport)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            found = axe.run(page).response["violations"]
+            bad = [v for v in found if v["impact"] in ("serious", "critical")]
+            assert [(v["id"], v["nodes"][0]["html"]) for v in bad] == []
+
+
+@pytest.mark.browser
+def test_axe_would_find_a_faint_text_and_an_image_without_words(tmp_path, visit):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    pixel = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+    body = f'<p style="color: #ccc">faint</p><img src="data:image/gif;base64,{pixel}">'
+    (tmp_path / "bad.html").write_text(frame("Bad", f"<h1>Bad</h1>{body}"))
+    found = axe.run(visit(tmp_path / "bad.html")).response["violations"]
+    assert {"color-contrast", "image-alt"} <= {violation["id"] for violation in found}
+
+
+@pytest.mark.browser
+def test_nothing_a_page_holds_can_load_or_run(tmp_path, visit):
+    hits = []
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            hits.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *words):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    there = f"http://127.0.0.1:{server.server_port}"
+    html = (
+        f'<img src="{there}/image.png" alt="x" onerror="window.ran = 1"><script>window.ran = 2'
+        f'</script><script src="{there}/x.js"></script><link rel="stylesheet" href="{there}/a">'
+    )
+    write_page(notebook_of(tmp_path, "# T", SimpleNamespace(_repr_html_=lambda: html)),
+               tmp_path / "x.html")  # fmt: skip
+    page = visit(tmp_path / "x.html")
+    page.wait_for_timeout(300)
+    server.shutdown()
+    server.server_close()
+    assert "image.png" in page.content()
+    assert page.evaluate("window.ran") is None
+    assert hits == []
+
+
+# The contents list
+
+CURRENT = "[...document.querySelectorAll('nav [aria-current]')].map(a => a.textContent)"
+
+
+def eventually(page, expression, expected):
+    """Wait up to ten seconds; `wait_for_function` would need what the page's policy forbids."""
+    for _ in range(200):
+        if page.evaluate(expression) == expected:
+            return
+        page.wait_for_timeout(50)
+    assert page.evaluate(expression) == expected
+
+
+def expect_current(page, *names):
+    eventually(page, CURRENT, list(names))
+
+
+@pytest.mark.browser
+def test_the_contents_mark_what_is_being_read(tables, visit):
+    page = visit(tables)
+    expect_current(page)
+    for name in ("second", "a-part", "first"):
+        page.evaluate("name => document.getElementById(name).scrollIntoView()", name)
+        expect_current(page, name.replace("-", " ").capitalize())
+        assert page.locator("nav.contents").bounding_box()["y"] == 0
+    part = page.get_by_role("link", name="A part")
+    assert part.is_visible()  # inside the section that is read
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    expect_current(page, "Fourth")
+    assert not part.is_visible()
+    # The third section is too short to get to the top; who chose it is told so all the same.
+    page.get_by_role("link", name="Third").click()
+    expect_current(page, "Third")
+    page.mouse.wheel(0, -10_000)
+    expect_current(page)
+    page.goto("about:blank")
+    page.goto(f"{tables.as_uri()}#third")
+    expect_current(page, "Third")
+
+
+@pytest.mark.browser
+def test_on_a_phone_the_contents_unfold_and_fold(tables, visit):
+    page = visit(tables, PHONE)
+    button, link = page.get_by_role("button", name="Contents"), page.locator("nav a").nth(2)
+    assert link.text_content() == "Second"
+    assert not link.is_visible()
+    button.click()
+    assert button.get_attribute("aria-expanded") == "true"
+    page.keyboard.press("Escape")
+    assert not link.is_visible()
+    assert button.evaluate("b => b === document.activeElement")
+    page.keyboard.press("Enter")
+    link.click()
+    assert not link.is_visible()
+    expect_current(page, "Second")
+    assert "Second" in button.text_content()
+    top = page.locator("#second").bounding_box()["y"]
+    bar = button.bounding_box()
+    assert bar["y"] == 0
+    assert bar["height"] <= top < 2 * bar["height"]
+
+
+@pytest.mark.browser
+def test_the_skip_link_comes_first_and_leads_past_the_contents(tables, visit):
+    page = visit(tables)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    assert page.locator(".skip").bounding_box()["y"] >= 0
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("!!document.activeElement.closest('main')")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_without_a_script_the_page_is_whole(tables, visit, viewport):
+    page = visit(tables, viewport, java_script_enabled=False)
+    assert page.locator("nav a").count() == 5
+    assert all(link.is_visible() for link in page.locator("nav a").all())
+    assert page.get_by_role("button").count() == 0
+    assert page.locator("tbody tr").count() == 40
+    assert page.locator(".table[tabindex='0']").count() == 2
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+
+
+# Tables
+
+
+def column(page, number, caption="To be sorted"):
+    rows = page.get_by_role("table", name=caption).locator("tbody tr:visible")
+    return [row.locator("th, td").nth(number).text_content() for row in rows.all()]
+
+
+@pytest.mark.browser
+def test_a_column_sorts_up_then_down_then_not(tables, visit):
+    page = visit(tables)
+    table = page.get_by_role("table", name="To be sorted")
+    head = table.get_by_role("columnheader", name="value")
+    button = head.get_by_role("button")
+    assert head.get_attribute("aria-sort") is None
+    for direction, expected in (
+        ("ascending", ASCENDING), ("descending", DESCENDING), (None, NUMBERS),
+        ("ascending", ASCENDING),
+    ):  # fmt: skip
+        button.click()
+        assert head.get_attribute("aria-sort") == direction
+        assert column(page, 1) == expected
+    table.get_by_role("button", name="name").click()
+    assert head.get_attribute("aria-sort") is None
+    assert column(page, 0) == BY_NAME
+    by_group = [*NAMES[1::2], *NAMES[::2]]
+    table.get_by_role("button", name="group").click()
+    assert column(page, 0) == by_group  # ties keep the order they were written in
+    table.get_by_role("button", name="group").click()
+    assert column(page, 0) == [*NAMES[::2], *NAMES[1::2]]
+
+
+@pytest.mark.browser
+def test_a_column_sorts_by_keyboard(tables, visit):
+    page = visit(tables)
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.closest('th')?.textContent") == "value":
+            break
+    page.keyboard.press("Enter")
+    assert column(page, 1) == ASCENDING
+    page.keyboard.press("Space")
+    assert column(page, 1) == DESCENDING
+    head = page.get_by_role("table", name="To be sorted").get_by_role("columnheader", name="value")
+    assert head.get_attribute("aria-sort") == "descending"
+
+
+@pytest.mark.browser
+def test_a_long_table_is_filtered_by_words_and_by_a_choice(tables, visit):
+    page = visit(tables)
+    filters = page.get_by_role("group", name="Filter of: Thirty claims")
+    assert page.locator(".filter").count() == 1  # the short table needs none
+    choice = filters.get_by_label("verdict")
+    said = filters.get_by_role("status")
+    assert choice.locator("option").all_text_contents() == ["any", "right", "wrong"]
+    assert said.text_content() == "30 rows"
+    choice.select_option("right")
+    assert column(page, 0, "Thirty claims") == [f"claim-{i}" for i in range(10)]
+    assert said.text_content() == "10 of 30 rows"
+    filters.get_by_label("Filter").fill("CLAIM-7")
+    assert column(page, 0, "Thirty claims") == ["claim-7"]
+    choice.select_option("any")
+    filters.get_by_label("Filter").fill("the end net12")  # in the folded part, and in a command
+    assert column(page, 0, "Thirty claims") == ["claim-12"]
+    filters.get_by_label("Filter").fill("no such words")
+    assert said.text_content() == "0 of 30 rows"
+    filters.get_by_label("Filter").fill("")
+    table = page.get_by_role("table", name="Thirty claims")
+    table.get_by_role("button", name="claim").click()
+    table.get_by_role("button", name="claim").click()
+    choice.select_option("right")
+    assert column(page, 0, "Thirty claims") == [f"claim-{i}" for i in range(9, -1, -1)]
+
+
+@pytest.mark.browser
+def test_the_head_of_a_long_table_stays_in_sight(tables, visit):
+    page = visit(tables)
+    row = page.get_by_role("row", name="claim-25")
+    row.scroll_into_view_if_needed()
+    assert row.bounding_box()["y"] > 0
+    head = page.get_by_role("table", name="Thirty claims").get_by_role("columnheader").first
+    assert 0 <= head.bounding_box()["y"] < 10
+    page.set_viewport_size(PHONE)
+    box = page.locator(".table.long")
+    box.evaluate("b => { b.scrollTop = 900; b.scrollLeft = 200; }")
+    assert head.bounding_box()["y"] == pytest.approx(box.bounding_box()["y"], abs=1)
+    first = page.get_by_role("rowheader").last
+    assert first.bounding_box()["x"] == pytest.approx(box.bounding_box()["x"], abs=1)
+
+
+@pytest.mark.browser
+def test_only_boxes_that_scroll_take_the_focus(tables, visit):
+    page = visit(tables)
+    assert page.locator(".table[tabindex]").count() == 0
+    page.set_viewport_size(PHONE)
+    box = page.get_by_role("region", name="Thirty claims")
+    eventually(page, "document.querySelectorAll('.table[tabindex]').length", 1)
+    box.focus()
+    page.keyboard.press("ArrowRight")
+    eventually(page, "document.querySelector('.table.long').scrollLeft > 0", True)
+
+
+@pytest.mark.browser
+def test_a_remark_opens_where_it_stands(tables, visit):
+    page = visit(tables)
+    cell = page.get_by_role("row", name="claim-3 ").locator("td.sentences")
+    before = cell.bounding_box()["height"]
+    cell.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert cell.locator("details").get_attribute("open") is not None
+    assert cell.bounding_box()["height"] > before
+
+
+# On paper
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["tables", "report"])
+def test_on_paper_there_is_no_navigation_and_nothing_is_cut(name, request, visit):
+    page = visit(request.getfixturevalue(name), PAPER, color_scheme="dark")
+    folded = page.locator("td details").count()
+    assert folded >= 30
+    shown = """[...document.querySelectorAll('td details')].reduce(([all, open], details) => {
+        const content = getComputedStyle(details, '::details-content').contentVisibility;
+        return [all + 1, open + (content === 'visible')]; }, [0, 0])"""
+    assert page.evaluate(shown) == [folded, 0]
+    page.emulate_media(media="print", color_scheme="dark")
+    hidden = page.locator("nav, .skip, .filter label, .words")
+    assert hidden.count() > 3
+    assert not any(one.is_visible() for one in hidden.all())
+    colours = "[getComputedStyle(document.body).color, getComputedStyle(document.body).background]"
+    ink, paper = page.evaluate(colours)
+    assert ink == "rgb(0, 0, 0)"
+    assert paper.startswith("rgb(255, 255, 255)")
+    cut = (
+        "[...document.querySelectorAll('.table')].filter(b => b.scrollHeight > b.clientHeight + 1)"
+    )
+    assert page.evaluate(f"{cut}.length") == 0
+    widths = page.evaluate("[...document.querySelectorAll('table')].map(t => t.offsetWidth)")
+    assert max(widths) <= PAPER["width"]
+    assert page.evaluate(shown) == [folded, folded]  # what is folded on a screen is printed
+    breaks = "e => getComputedStyle(e).breakInside"
+    assert page.locator("tr").first.evaluate(breaks) == "avoid"
+    assert page.pdf()[:4] == b"%PDF"
+
+
+@pytest.mark.browser
+def test_addresses_are_printed_after_links_to_other_sites(tmp_path, visit):
+    text = "# T\n\nSee [the paper](https://arxiv.org/abs/1709.01507) and [below](#limits)."
+    write_page(notebook_of(tmp_path, text), tmp_path / "x.html")
+    page = visit(tmp_path / "x.html")
+    after = (
+        "[...document.querySelectorAll('main a')].map(a => getComputedStyle(a, '::after').content)"
+    )
+    assert page.evaluate(after) == ["none", "none"]
+    page.emulate_media(media="print")
+    outside, inside = page.evaluate(after)
+    assert "https://arxiv.org/abs/1709.01507" in outside
+    assert inside == "none"
