@@ -81,8 +81,8 @@ REPORT_HASH = code_hash(
     ROOT / "notebooks" / "report.ipynb",
     [
         LIBRARY / f"{name}.py"
-        for name in "ablation ablation_plots arithmetic claims collect comparison cost_plots display"
-        " page plots published report stats verdicts wording".split()
+        for name in "ablation ablation_plots arithmetic cam_plots cam_views claims collect comparison cost_plots"
+        " display gate_summary localisation page plots published report scores stats verdicts wording".split()
     ]
     + [LIBRARY / "claims.yaml"]
     + sorted((LIBRARY / "templates" / "senet").iterdir()),
@@ -95,6 +95,18 @@ PROFILE_HASH = code_hash(
 ABLATION_HASH = code_hash(
     ROOT / "notebooks" / "ablation.ipynb",
     [LIBRARY / f"{name}.py" for name in ("ablation", "ablation_plots", "collect", "display", "stats")],
+)
+CAM_HASH = code_hash(
+    ROOT / "notebooks" / "gradcam.ipynb",
+    [
+        LIBRARY / f"{name}.py"
+        for name in "cam cam_plots cam_study cam_views faithfulness gallery grids localisation scores"
+        " trials".split()
+    ],
+)
+GATES_HASH = code_hash(
+    ROOT / "notebooks" / "excitation.ipynb",
+    [LIBRARY / f"{name}.py" for name in ("excitation", "excitation_plots", "gate_summary")],
 )
 
 
@@ -130,7 +142,11 @@ HAS_GPU = STUDY.device != "cpu" and SEES_GPU
 REPORT_PARAMETERS = parameters(study=STUDY.study, config=settings())
 
 
+CAM_SEEDS = STUDY.seeds if STUDY.gradcam else ()
+
+
 wildcard_constraints:
+    gated="|".join(map(re.escape, STUDY.excitation)) or "none",
     axis="|".join(STUDY.axes) or "none",
     model="|".join(map(re.escape, STUDY.models)),
     seed="|".join(map(str, STUDY.seeds)),
@@ -184,6 +200,55 @@ rule ablation:
         " {params.parameters} -p axis={wildcards.axis} > {log} 2>&1"
 
 
+# Of all seeds, for the images are chosen that every network classifies correctly.
+rule gradcam:
+    input:
+        runs=expand(f"{RUNS}/{{model}}/seed{{seed}}/train.ipynb", model=STUDY.gradcam, seed=STUDY.seeds),
+        notebook=ancient(f"{NOTEBOOKS}/gradcam.ipynb"),
+    output:
+        notebook=f"{REPORT}/gradcam-seed{{seed}}.ipynb",
+        page=f"{REPORT}/gradcam-seed{{seed}}.html",
+        scores=f"{REPORT}/localisation-seed{{seed}}.json",
+    log:
+        f"{LOGS}/gradcam-seed{{seed}}.log",
+    params:
+        code=CAM_HASH,
+        parameters=parameters(study=STUDY.study, models=list(STUDY.gradcam), grids=STUDY.grids),
+    threads: STUDY.threads or workflow.cores or 1
+    resources:
+        gpu=int(HAS_GPU),
+    shell:
+        "OMP_NUM_THREADS={threads} {SENET} notebook {input.notebook} --out {output.notebook}"
+        " --html {output.page} {params.parameters} -p seed={wildcards.seed} > {log} 2>&1"
+
+
+# Of the first seed: a page a network is enough to look at.
+rule excitation:
+    input:
+        run=f"{RUNS}/{{gated}}/seed{STUDY.seeds[0]}/train.ipynb",
+        notebook=ancient(f"{NOTEBOOKS}/excitation.ipynb"),
+    output:
+        notebook=f"{REPORT}/excitation-{{gated}}.ipynb",
+        page=f"{REPORT}/excitation-{{gated}}.html",
+        numbers=f"{REPORT}/gates-{{gated}}.json",
+    log:
+        f"{LOGS}/excitation-{{gated}}.log",
+    params:
+        code=GATES_HASH,
+        parameters=parameters(
+            study=STUDY.study,
+            seed=STUDY.seeds[0],
+            num_images=20 * STUDY.grids,
+            num_importance=2 * STUDY.grids,
+        ),
+    threads: STUDY.threads or workflow.cores or 1
+    resources:
+        gpu=int(HAS_GPU),
+    shell:
+        "OMP_NUM_THREADS={threads} {SENET} notebook {input.notebook} --out {output.notebook}"
+        " --html {output.page} {params.parameters} -p model={wildcards.gated} > {log} 2>&1"
+
+
 # Alone on the machine, so that the times are those of the networks.
 rule profile:
     input:
@@ -209,6 +274,8 @@ rule report:
     input:
         runs=expand(f"{RUNS}/{{model}}/seed{{seed}}/train.ipynb", model=STUDY.models, seed=STUDY.seeds),
         axes=expand(f"{REPORT}/ablation-{{axis}}.ipynb", axis=STUDY.axes),
+        maps=expand(f"{REPORT}/gradcam-seed{{seed}}.ipynb", seed=CAM_SEEDS),
+        gates=expand(f"{REPORT}/excitation-{{gated}}.ipynb", gated=STUDY.excitation),
         profile=f"{REPORT}/profile.ipynb",
         notebook=ancient(f"{NOTEBOOKS}/report.ipynb"),
     output:

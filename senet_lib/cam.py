@@ -64,13 +64,14 @@ def compute_maps(
     *,
     method: str = "gradcam",
     layer: str = "last",
-    batch_size: int = 256,
+    batch_size: int = 64,
     upsample: str = "bilinear",
 ) -> CamMaps:
     """The class activation map of every image, in eval mode and fp32 on the model's device.
 
     The model's mode, parameters, gradients and running statistics stay as they are, and no graph
-    outlives a batch. What follows the layer may work in place: the map does not change.
+    outlives a batch. What follows the layer may work in place: the map does not change. An image
+    that stands several times in a row, to be explained for several classes, is run once.
 
     Args:
         model: maps (N, C, H, W) to logits (N, K), each image independently of the others.
@@ -242,19 +243,22 @@ def _explain(
     some = next(iter(weights.values()))
     # A copy where the images are inference tensors, which no graph may hold.
     images = (images.clone() if images.is_inference() else images).to(some.device, some.dtype)
+    single, place = torch.unique_consecutive(images, dim=0, return_inverse=True)  # place: (N,)
+    single = single.contiguous(memory_format=torch.channels_last)
     # With detached weights the graph begins at the layer, so nothing before it is kept.
     with _captured(layer) as outputs, torch.set_grad_enabled(explainer.uses_gradients):
-        logits = functional_call(model, weights, (images,))
-    activation = _only_map(outputs, len(images))
-    targets = _classes(logits, targets, len(images))
-    gradient = _gradient(logits, targets, activation) if explainer.uses_gradients else None
-    raw = _combine(explainer, images, targets, activation, gradient)
+        logits = functional_call(model, weights, (single,))
+    activation = _only_map(outputs, len(single))
+    targets = _classes(logits, targets, place)
+    gradient = _gradient(logits, targets, place, activation) if explainer.uses_gradients else None
+    logits = logits.detach()[place]
+    raw = _combine(explainer, images, targets, activation.detach()[place], gradient)
     maps = torch.from_numpy(np.maximum(raw, 0).astype(np.float32))
     if upsample != "none":
         corners = False if upsample == "bilinear" else None
         size = images.shape[2:]
         maps = F.interpolate(maps[:, None], size, mode=upsample, align_corners=corners)[:, 0]
-    return maps.numpy(), logits.detach().float().cpu().numpy(), targets.cpu().numpy()
+    return maps.numpy(), logits.float().cpu().numpy(), targets.cpu().numpy()
 
 
 def _only_map(outputs: list[Any], num_images: int) -> Tensor:
@@ -268,26 +272,32 @@ def _only_map(outputs: list[Any], num_images: int) -> Tensor:
     return output
 
 
-def _classes(logits: Tensor, targets: Tensor | None, num_images: int) -> Tensor:
-    """The classes to explain, (N,), on the logits' device."""
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != num_images:
+def _classes(logits: Tensor, targets: Tensor | None, place: Tensor) -> Tensor:
+    """The classes to explain, (N,), on the logits' device; place: each image's row of logits."""
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != int(place[-1]) + 1:
         raise DataError("the model must give logits (N, K) for images (N, C, H, W)")
     if targets is None:
-        return logits.argmax(1)
+        return logits.argmax(1)[place]
     if targets.min() < 0 or targets.max() >= logits.shape[1]:
         raise DataError(f"targets must lie in 0 to {logits.shape[1] - 1}")
     return targets.to(logits.device)
 
 
-def _gradient(logits: Tensor, targets: Tensor, activation: Tensor) -> Tensor:
-    """Derivative of each image's target logit by the layer's output, shaped like it."""
-    # Images do not influence one another, so the sum's derivative holds each one's own.
-    score = logits.gather(1, targets[:, None]).sum()
-    gradient = None
-    if score.requires_grad:
-        (gradient,) = torch.autograd.grad(score, activation, allow_unused=True)
-    if gradient is None:
+def _gradient(logits: Tensor, targets: Tensor, place: Tensor, activation: Tensor) -> Tensor:
+    """Derivative of each image's target logit by the layer's output of it, (N, C', H', W')."""
+    if not logits.requires_grad:
         raise LayerError("the logits do not depend on it")
+    first = torch.searchsorted(place, torch.arange(len(logits), device=place.device))
+    turn = torch.arange(len(place), device=place.device) - first[place]  # 0: an image's first class
+    gradient = activation.new_empty((len(place), *activation.shape[1:]))
+    for number in range(int(turn.max()) + 1):
+        now = turn == number
+        # Images do not influence one another, so the sum's derivative holds each one's own.
+        score = logits[place[now], targets[now]].sum()
+        (slope,) = torch.autograd.grad(score, activation, retain_graph=True, allow_unused=True)
+        if slope is None:
+            raise LayerError("the logits do not depend on it")
+        gradient[now] = slope[place[now]]
     return gradient
 
 
@@ -321,4 +331,4 @@ def _combine(
 
 def _numpy(x: Tensor) -> np.ndarray:
     """On the CPU, in float32 or wider."""
-    return x.detach().to("cpu", torch.promote_types(x.dtype, torch.float32)).numpy()
+    return x.detach().contiguous().to("cpu", torch.promote_types(x.dtype, torch.float32)).numpy()

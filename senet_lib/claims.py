@@ -28,8 +28,10 @@ over the source's own drop in error, until that drop is measured.
 A run counts for a protocol if recipe and images are the protocol's, whatever its study is called.
 """
 
+import json
 import math
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -61,6 +63,7 @@ from senet_lib.wording import counted
 
 if TYPE_CHECKING:
     from senet_lib.display import Table, Text
+    from senet_lib.scores import StudyScores
 
 CLAIMS = Path(__file__).with_name("claims.yaml")
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
@@ -237,7 +240,8 @@ def claim_runs(*roots: str | Path) -> list[RunRecord]:
 class Evidence:
     """The runs on CIFAR-10's test images, by recipe, model and seed; each seed counts once."""
 
-    def __init__(self, runs: Sequence[RunRecord]) -> None:
+    def __init__(self, runs: Sequence[RunRecord], scores: Sequence["StudyScores"] = ()) -> None:
+        self.maps = [one for one in scores if one.fingerprint == CIFAR10_FINGERPRINT]
         self.runs: dict[str, dict[str, dict[int, RunRecord]]] = {}
         for run in runs:
             if run.data_fingerprint != CIFAR10_FINGERPRINT or run.num_val or run.overrides:
@@ -261,6 +265,16 @@ class Evidence:
         more = [s for s in (*planned, *range(100)) if s not in shared]
         seeds = list(dict.fromkeys(more))[: max(wanted - len(shared), 0)]
         return [(m, s) for m in claim.models for s in seeds if s not in self.of(m, claim.protocol)]
+
+    def scores(self, claim: Claim) -> "StudyScores | None":
+        """What maps of the claim's protocol score, if they were measured."""
+        own = load_protocol(claim.protocol).recipe.id
+        return next((one for one in self.maps if one.recipe_id == own), None)
+
+    def other_scores(self, claim: Claim) -> list["StudyScores"]:
+        """What maps of other recipes score."""
+        own = load_protocol(claim.protocol).recipe.id
+        return [one for one in self.maps if one.recipe_id != own]
 
     def elsewhere(self, claim: Claim) -> list[list[RunRecord]]:
         """Runs of all models of a claim on shared seeds under another recipe, a list a model;
@@ -356,16 +370,19 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def judge(claims: Sequence[Claim], runs: Sequence[RunRecord]) -> list[Judgement]:
+def judge(
+    claims: Sequence[Claim], runs: Sequence[RunRecord], scores: Sequence["StudyScores"] = ()
+) -> list[Judgement]:
     """Say of each claim what was found; the rules are in the module's docstring.
 
     Args:
         claims: those to judge.
         runs: whatever runs there are; those of other recipes, data or networks settle nothing.
+        scores: what maps score, see `senet_lib.scores.all_scores`; likewise.
     Returns:
         One judgement a claim, in the same order.
     """
-    book, evidence = {claim.id: claim for claim in load_claims()}, Evidence(runs)
+    book, evidence = {claim.id: claim for claim in load_claims()}, Evidence(runs, scores)
     return [_judge(claim, book, evidence) for claim in claims]
 
 
@@ -383,8 +400,8 @@ def _judge(claim: Claim, book: Mapping[str, Claim], evidence: Evidence) -> Judge
     if open_still:
         remarks = [_named(found.missing), *remarks, _elsewhere(claim, evidence)]
     commands = _commands(claim, found.missing) if open_still else []
-    if claim.measure == "localisation":
-        commands += _gradcam_commands(claim, evidence)
+    if claim.measure == "localisation" and open_still:
+        commands += _gradcam_commands(claim)
     return Judgement(
         claim=claim,
         verdict=verdict,
@@ -476,14 +493,15 @@ def _commands(claim: Claim, missing: Sequence[tuple[str, int]]) -> list[str]:
     return commands
 
 
-def _gradcam_commands(claim: Claim, evidence: Evidence) -> list[str]:
-    """The command that will draw the maps of each run, there or not."""
-    folders = []
-    for seed in load_protocol(claim.protocol).seeds:
-        run = evidence.of(claim.models[0], claim.protocol).get(seed)
-        default = DEFAULT_ROOT / claim.protocol / claim.models[0] / f"seed{seed}"
-        folders.append((run.path if run else default).as_posix())
-    return [f"senet gradcam --checkpoint {folder} --out-dir {folder}/gradcam" for folder in folders]
+def _gradcam_commands(claim: Claim) -> list[str]:
+    """What measures the maps of all networks that such a claim is made of, a command a seed."""
+    models = json.dumps([c.models[0] for c in load_claims() if c.measure == claim.measure])
+    study = claim.protocol
+    return [
+        f"senet notebook gradcam --out outputs/reports/{study}/gradcam-seed{seed}.ipynb "
+        f"-p study={study} -p seed={seed} -p {shlex.quote('models=' + models)} -p grids=250"
+        for seed in load_protocol(study).seeds
+    ]
 
 
 # What is shown
@@ -501,11 +519,14 @@ def judge_all(runs_root: str | Path = DEFAULT_ROOT) -> list[Judgement]:
     Args:
         runs_root: the folder of the studies' folders; one that does not exist holds no runs.
     """
+    from senet_lib.scores import all_scores
+
     root = from_top(runs_root, DEFAULT_ROOT)
     published = anchored(PUBLISHED / "runs")
     roots = (root, published) if Path(runs_root) == DEFAULT_ROOT else (root,)
     found = [folder for folder in roots if Path(folder).is_dir()]
-    return judge(load_claims(), claim_runs(*found) if found else [])
+    scores = all_scores(*(Path(folder).parent / "reports" for folder in roots))
+    return judge(load_claims(), claim_runs(*found) if found else [], scores)
 
 
 def verdict_text(judgements: Sequence[Judgement]) -> "Text":

@@ -1,10 +1,13 @@
 """Copy a study's finished runs and its report to where they are kept in version control.
 
-A published run has its record and history as they are, its test logits and weights in half
-precision (weights only where the file stays small), and its executed notebook.
+A published run has its record and history as they are and its test logits in half precision. Those
+that are to be looked at have their weights too, in half precision and only where the file stays
+small, and their executed notebook.
 """
 
 import shutil
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -27,36 +30,43 @@ PUBLISHED = Path("outputs/published")
 MAX_WEIGHTS_BYTES = 4_000_000
 NOTEBOOK = "train.ipynb"
 REPORTS = Path("outputs/reports")
+COPIED = ("profile.*", "gradcam-*.*", "excitation-*.*", "localisation-*.json", "gates-*.json")
 
 
-def publish_run(record: RunRecord, folder: Path) -> None:
+def publish_run(record: RunRecord, folder: Path, *, whole: bool = True) -> None:
     """Copy one run.
 
     Args:
         record: the run, with its files beside it.
         folder: where the copy goes; what an earlier copy left there is replaced.
+        whole: with weights and notebook.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)  # until the copy is whole again
     shutil.copyfile(record.path / HISTORY, folder / HISTORY)
     logits, labels = record.test_logits()
     save_logits(folder, logits.astype(np.float16), labels.astype(np.uint8))
-    (folder / WEIGHTS).unlink(missing_ok=True)
-    if 2 * record.num_params <= MAX_WEIGHTS_BYTES:
+    for name in (WEIGHTS, NOTEBOOK):
+        (folder / name).unlink(missing_ok=True)
+    if whole and 2 * record.num_params <= MAX_WEIGHTS_BYTES:
         model, spec = load_network(record.path / WEIGHTS)
         save_weights(folder / WEIGHTS, model.half(), spec)
-    if (record.path / NOTEBOOK).is_file():
+    if whole and (record.path / NOTEBOOK).is_file():
         shutil.copyfile(record.path / NOTEBOOK, folder / NOTEBOOK)
     shutil.copyfile(record.path / RECORD, folder / RECORD)
 
 
 def publish_study(
-    study: str, root: str | Path = DEFAULT_ROOT, target: str | Path = PUBLISHED
+    study: str,
+    root: str | Path = DEFAULT_ROOT,
+    target: str | Path = PUBLISHED,
+    keep: Sequence[str] = ("*",),
 ) -> list[Path]:
     """Copy every finished run of a study.
 
     Args:
         study: its name, a folder below `root`.
+        keep: the runs whose weights and notebook are kept, by patterns of <model>/seed<k>.
         root: the folder of all runs.
         target: the folder of what is published; the runs go to <target>/runs/<study>.
     Returns:
@@ -70,15 +80,18 @@ def publish_study(
         raise RecordError(f"there is no finished run in {source}; `senet runs` lists what there is")
     copies = []
     for folder in folders:
-        copy = Path(target) / "runs" / study / folder.relative_to(source)
-        publish_run(load_run(folder), copy)
+        name = folder.relative_to(source)
+        copy = Path(target) / "runs" / study / name
+        whole = any(fnmatchcase(name.as_posix(), pattern) for pattern in keep)
+        publish_run(load_run(folder), copy, whole=whole)
         copies.append(copy)
     return copies
 
 
 def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED) -> Path:
     """Write the report of the published runs to <target>/reports/<study>/index.html, and beside it
-    a page for each axis that the settings name; the workflow's page of costs is copied.
+    a page for each axis that the settings name. The workflow's pages of costs, maps and gates are
+    copied with their numbers, for they take long or were measured alone on the machine.
 
     Args:
         study: its name.
@@ -98,8 +111,9 @@ def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED)
         "page_folder": str(folder),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    for page in (anchored(REPORTS) / study).glob("profile.*"):
-        shutil.copyfile(page, folder / page.name)  # its times were measured alone on the machine
+    for pattern in COPIED:
+        for page in (anchored(REPORTS) / study).glob(pattern):
+            shutil.copyfile(page, folder / page.name)
     for axis in load_study(config).axes if config else ():
         page = folder / f"ablation-{axis}"
         execute(

@@ -185,6 +185,10 @@ class Study:
         compile: auto, on or off.
         test_every: epochs between two evaluations; the last epoch is evaluated in any case.
         axes: settings that the models differ in; each becomes a page of the ablation.
+        gradcam: models whose maps are compared and measured, a page a seed.
+        excitation: models whose gates are looked at, a page each, of the first seed.
+        grids: how much is explained: grids of each size, five times as many objects, twenty
+            times as many images for the gates.
     """
 
     study: str
@@ -199,6 +203,9 @@ class Study:
     compile: str = "auto"
     test_every: int = 1
     axes: tuple[str, ...] = ()
+    gradcam: tuple[str, ...] = ()
+    excitation: tuple[str, ...] = ()
+    grids: int = 100
 
 
 def load_study(source: str | Path | Mapping[str, Any]) -> Study:
@@ -222,8 +229,9 @@ def load_study(source: str | Path | Mapping[str, Any]) -> Study:
             raise RecipeError(f"{key} of {where} is {fields[key]!r}; it must be text, in quotes")
     if type(fields.get("threads", 0)) is not int or fields.get("threads", 0) < 0:
         raise RecipeError(f"threads of {where} must be a whole number, 0 (all) or above")
-    if type(fields.get("test_every", 1)) is not int or fields.get("test_every", 1) < 1:
-        raise RecipeError(f"test_every of {where} must be a whole number, 1 or above")
+    for key in ("test_every", "grids"):
+        if type(fields.get(key, 1)) is not int or fields.get(key, 1) < 1:
+            raise RecipeError(f"{key} of {where} must be a whole number, 1 or above")
     for key, choices in (
         ("device", DEVICES),
         ("precision", PRECISIONS),
@@ -244,6 +252,14 @@ def load_study(source: str | Path | Mapping[str, Any]) -> Study:
     for axis in axes:
         if axis not in AXES:
             raise unknown("axis", str(axis), AXES)
+    for key in ("gradcam", "excitation"):
+        chosen = fields.get(key) or ()
+        if not isinstance(chosen, (list, tuple)):
+            raise RecipeError(f"{key} of {where} must be a list of its models")
+        for model in chosen:
+            if model not in fields["models"]:
+                raise unknown(f"model under {key}", str(model), list(fields["models"]))
+        fields[key] = tuple(chosen)
     fields["models"], fields["seeds"] = tuple(fields["models"]), tuple(fields["seeds"])
     fields["axes"] = tuple(axes)
     fields["recipe"] = Recipe.from_dict(fields.get("recipe") or {})

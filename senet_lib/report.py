@@ -265,10 +265,10 @@ def provenance_table(study: StudyRuns) -> Table:
 
 def pages(study: StudyRuns) -> Text:
     """Links to the pages beside the report: the networks' costs, and each axis of the ablation."""
-    found = sorted(p for p in study.page_folder.glob("*.html") if p.name != "index.html")
-    if not found:
+    found = [study.page_folder / "profile.html", *sorted(study.page_folder.glob("ablation-*.html"))]
+    links = ", ".join(f"[{path.stem}]({path.name})" for path in found if path.is_file())
+    if not links:
         return Text("No further page was made for this study.")
-    links = ", ".join(f"[{path.stem}]({path.name})" for path in found)
     return Text(f"Counted by every usual counter, timed, and block by block; each axis: {links}.")
 
 

@@ -250,12 +250,63 @@ def _recomputed(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
 
 
 def _localisation(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
-    """The source does not define it: no measurement until the localisation part gives one."""
+    """The source defines no mask and no threshold, so every definition measured is tried.
+
+    The claim holds if there is a definition by which the networks stand in the claimed order and
+    this one's value lies in its interval. Scores of another recipe settle nothing.
+    """
+    from senet_lib.scores import definitions
+
+    wanted = {c.models[0]: c.middle for c in book.values() if c.measure == "localisation"}
+    order = sorted(wanted, key=lambda model: -wanted[model])
+    model = claim.models[0]
     remark = (
-        "the source does not define it; a measure with exact masks comes with the localisation "
-        "part and its command `senet gradcam`, neither of which exists yet"
+        "the source does not say what the maps were compared with, so every definition is tried"
     )
-    return Found(missing=evidence.missing(claim, FEWEST_SEEDS), remark=remark)
+    missing = evidence.missing(claim, FEWEST_SEEDS)
+    own = evidence.scores(claim)
+    found = [d for d in (definitions(own, order) if own else []) if d.seeds >= FEWEST_SEEDS]
+    if not found:
+        return Found(
+            missing=missing, remark="; ".join([remark, *_short_maps(claim, order, evidence)])
+        )
+    means = [d.summaries[model].mean for d in found]
+    holding = [
+        d
+        for d in found
+        if d.ordered and (ends := d.summaries[model].interval) and claim.meets(ends.low, ends.high)
+    ]
+    named = "; ".join(d.label for d in holding) or "no definition"
+    return Found(
+        number=sorted(means)[len(means) // 2],
+        interval=(min(means), max(means)),
+        text=f"{min(means):.2f} to {max(means):.2f} over {counted(len(found), 'definition')}",
+        runs=list(evidence.of(model, claim.protocol).values()),
+        n=min(d.seeds for d in found),
+        remark=f"{remark}; order and value as claimed: {named}",
+        holds=bool(holding),
+    )
+
+
+def _short_maps(claim: "Claim", order: Sequence[str], evidence: "Evidence") -> list[str]:
+    """What maps of other trainings score, which settles nothing about this one."""
+    from senet_lib.scores import definitions
+
+    said = []
+    for scores in evidence.other_scores(claim):
+        tried = definitions(scores, order)
+        values = [s.mean for d in tried if (s := d.summaries[claim.models[0]]).mean is not None]
+        if not tried:
+            continue
+        ordered = [d.label for d in tried if d.ordered]
+        which = f" ({'; '.join(ordered)})" if ordered else ""
+        said.append(
+            f"networks of another recipe (study {scores.study}: "
+            f"{counted(scores.recipe['epochs'], 'epoch')}), which settle nothing here, score "
+            f"{min(values):.2f} to {max(values):.2f}; of {counted(len(tried), 'definition')}, "
+            f"{len(ordered)} give the claimed order{which}"
+        )
+    return said
 
 
 MEASURES: dict[str, Callable[["Claim", "Book", "Evidence"], Found]] = {

@@ -31,6 +31,7 @@ from senet_lib.errors import UnknownNameError
 from senet_lib.models import create_model
 from senet_lib.recipe import Recipe, load_study
 from senet_lib.records import RunRecord
+from senet_lib.scores import read_scores
 
 ROOT = Path(__file__).parent.parent
 T_2 = 4.302653  # 97.5 % point of Student's t with 2 degrees of freedom, from a printed table
@@ -480,11 +481,68 @@ def test_every_verdict_is_reached(tmp_path):
     assert all(tally.values())
 
 
-def test_an_iou_waits_for_a_definition(without_runs):
-    for name in ("b-iou-res2net29", "b-iou-se_resnet110", "b-iou-se_res2net29"):
-        judgement = without_runs[name]
-        assert "does not define it" in judgement.remark
-        assert any(command.startswith("senet gradcam") for command in judgement.commands)
+CLAIMED_IOU = {"se_res2net29": 0.62, "res2net29": 0.48, "se_resnet110": 0.42}
+
+
+def map_scores(folder, recipe, values, trial="grid2", data=CIFAR10_FINGERPRINT):
+    """Scores beside a report: each network's IoU at the region's area, one file a seed."""
+    folder.mkdir(parents=True)
+    for seed in range(3):
+        rows = [
+            {"model": model, "trial": trial, "metric": "iou_at_area", "score": value + seed / 1000,
+             "chance": 0.14, "cases": 8, "zero": 0}
+            for model, value in values.items()
+        ]  # fmt: skip
+        content = {
+            "study": "s", "protocol": "p", "recipe": recipe.to_dict(), "recipe_id": recipe.id,
+            "data": "cifar10", "fingerprint": data, "seed": seed, "method": "gradcam",
+            "layer": "last", "right": 900, "rows": rows,
+        }  # fmt: skip
+        (folder / f"localisation-seed{seed}.json").write_text(json.dumps(content))
+    return [read_scores(folder)]
+
+
+def iou_verdicts(scores):
+    found = judge(load_claims("b-iou-*"), [], scores)
+    return {judgement.claim.models[0]: judgement for judgement in found}
+
+
+def test_an_iou_waits_for_maps_of_its_own_protocol(tmp_path):
+    short = map_scores(tmp_path / "a", Recipe(epochs=8), CLAIMED_IOU)
+    for found in (iou_verdicts([]), iou_verdicts(short)):
+        for model, judgement in found.items():
+            assert judgement.verdict == NOT_MEASURED
+            assert "senet train" in judgement.commands[0]
+            assert model in judgement.commands[0]
+            assert sum("senet notebook gradcam" in c for c in judgement.commands) == 3
+    # What the short networks score is said all the same, and that it settles nothing.
+    remark = found["res2net29"].remark
+    assert "settle nothing" in remark
+    assert "1 definition" in remark
+    assert "1 give the claimed order (IoU at the region's area, 2 × 2 grid)" in remark
+
+
+@pytest.mark.parametrize(
+    ("values", "verdicts"),
+    [
+        (CLAIMED_IOU, [REPRODUCED] * 3),
+        # The order holds, one value does not.
+        ({**CLAIMED_IOU, "se_res2net29": 0.9}, ["n", REPRODUCED, REPRODUCED]),
+        # Every value holds but that two networks have changed places.
+        ({**CLAIMED_IOU, "res2net29": 0.41}, [NOT_REPRODUCED] * 3),
+    ],
+)
+def test_an_iou_holds_where_a_definition_gives_value_and_order(tmp_path, values, verdicts):
+    found = iou_verdicts(map_scores(tmp_path / "a", load_protocol("paper").recipe, values))
+    expected = [NOT_REPRODUCED if v == "n" else v for v in verdicts]
+    assert [found[model].verdict for model in CLAIMED_IOU] == expected
+    assert not any(judgement.commands for judgement in found.values())
+
+
+def test_maps_of_other_images_settle_nothing(tmp_path):
+    recipe = load_protocol("paper").recipe
+    found = iou_verdicts(map_scores(tmp_path / "a", recipe, CLAIMED_IOU, data="ab" * 32))
+    assert {judgement.verdict for judgement in found.values()} == {NOT_MEASURED}
 
 
 def test_judging_leaves_the_random_state_alone_and_is_quick(without_runs):

@@ -60,6 +60,16 @@ def test_finished_runs_are_copied_in_half_precision(study):
     torch.testing.assert_close(model(x), origin_model(x), rtol=0.05, atol=0.05)
 
 
+def test_weights_and_notebook_of_chosen_runs_alone_are_kept(study):
+    publish_study("mini", study / "runs", study / "published")
+    copies = publish_study("mini", study / "runs", study / "published", ["resnet18/*", "*/seed1"])
+    small = copies[1]  # published whole before
+    assert {path.name for path in small.iterdir()} == {
+        "record.json", "history.csv", "test_logits.npz",
+    }  # fmt: skip
+    assert (copies[0] / "train.ipynb").is_file()
+
+
 def test_publishing_again_replaces_what_was_there(study):
     (copy, _) = publish_study("mini", study / "runs", study / "published")
     (copy / "record.json").write_text("{", encoding="utf-8")

@@ -1,0 +1,266 @@
+"""Trials and scores: the same for every network, right where the answer is known, kept whole."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fake_runs import RECIPE, make_run, settings
+
+from senet_lib import cam_views, scores, trials
+from senet_lib.cam_study import open_study
+from senet_lib.checkpoint import WEIGHTS, NetSpec, save_weights
+from senet_lib.collect import collect
+from senet_lib.data import load_data
+from senet_lib.errors import DataError, RecordError
+from senet_lib.evaluation import predict
+from senet_lib.models import create_model
+from senet_lib.records import save_logits
+
+MODELS = ("resnet20", "se_resnet20")
+T_1 = 12.7062  # 97.5 % point of Student's t with 1 degree of freedom, from a printed table
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    return load_data("shapes")
+
+
+@pytest.fixture(scope="module")
+def runs_root(tmp_path_factory, shapes):
+    """Runs of two networks with random weights, two seeds, whose logits are nearly always right."""
+    root = tmp_path_factory.mktemp("runs")
+    for model in MODELS:
+        for seed in (0, 1):
+            fields = {
+                "classes": list(shapes.classes), "mean": shapes.mean, "std": shapes.std,
+                "data_fingerprint": shapes.fingerprint, "num_params": 1000,
+            }  # fmt: skip
+            run = make_run(root, model, seed, 0.1, **fields)
+            torch.manual_seed(seed)
+            network = create_model(model)
+            spec = NetSpec(
+                model=model, overrides={}, classes=shapes.classes, mean=shapes.mean, std=shapes.std
+            )
+            save_weights(run.path / WEIGHTS, network, spec)
+            logits = 3 * np.eye(10, dtype=np.float32)[shapes.y_test]
+            wrong = slice(10 * seed, 10 * seed + 10)  # each seed is wrong about ten other images
+            logits[wrong] = np.roll(logits[wrong], 1, axis=1)
+            save_logits(run.path, logits, shapes.y_test)
+    return root
+
+
+@pytest.fixture(scope="module")
+def compared(runs_root):
+    return trials.compare("demo", MODELS, str(runs_root))
+
+
+def oracle(trial):
+    """Maps that are the regions themselves."""
+    return lambda explain: trial.masks.astype(np.float32)
+
+
+def test_only_images_that_every_run_gets_right_are_kept(compared, shapes):
+    assert [(r.model, r.seed) for r in compared.runs] == [(m, s) for m in MODELS for s in (0, 1)]
+    assert compared.kept.tolist() == list(range(20, len(shapes.y_test)))
+    assert [r.model for r in compared.of_seed(1)] == list(MODELS)
+
+
+def test_where_hardly_any_image_is_right_in_all_any_is_used(tmp_path, shapes):
+    fields = {
+        "classes": list(shapes.classes), "mean": shapes.mean, "std": shapes.std,
+        "data_fingerprint": shapes.fingerprint,
+    }  # fmt: skip
+    for seed in (0, 1):  # the first is right about half of the images, the second about the others
+        run = make_run(tmp_path, "resnet20", seed, 0.5, **fields)
+        said = np.where(np.arange(1000) % 2 == seed, shapes.y_test, (shapes.y_test + 1) % 10)
+        save_logits(run.path, np.eye(10, dtype=np.float32)[said], shapes.y_test)
+    found = trials.compare("demo", ["resnet20"], str(tmp_path))
+    assert (found.right, found.keep.sum()) == (0, 1000)
+    assert len(trials.make_trials(found, 2, 5)) == 6
+
+
+def test_trials_are_the_same_wherever_they_are_made(compared):
+    first, second = (trials.make_trials(compared, 3, 15) for _ in range(2))
+    names = ["grid2", "grid2-alone", "grid3", "grid3-alone", "mosaic", "objects"]
+    assert [t.name for t in first] == names
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a.masks, b.masks)
+        if a.grids:
+            np.testing.assert_array_equal(a.grids.tiles, b.grids.tiles)
+            assert compared.keep[a.grids.tiles].all()
+    assert [len(t.masks) for t in first] == [12, 12, 27, 27, 10, 15]
+    assert trials.make_trials(compared, 3, 0)[-1].name == "mosaic"
+
+
+def test_a_perfect_map_scores_one_and_a_uniform_one_chance(compared):
+    made = trials.make_trials(compared, 3, 15)
+    for trial in made:
+        perfect = trials.Trial(
+            name=trial.name, label=trial.label, masks=trial.masks, ask=oracle(trial)
+        )
+        found = trials.measure(None, [perfect])
+        np.testing.assert_allclose(found["score"], 1)
+        assert found["cases"].eq(len(trial.masks)).all()
+
+    def flat(images, targets):
+        return np.ones((len(images), *images.shape[-2:]), np.float32)
+
+    found = trials.measure(flat, made)
+    np.testing.assert_allclose(found["score"], found["chance"], atol=1e-9)
+    chance = found.set_index(["trial", "metric"])["chance"]
+    assert chance["grid2", "energy"] == 0.25
+    assert chance["grid3", "iou_at_area"] == pytest.approx(1 / 17)  # (1/9) / (2 - 1/9)
+    assert chance["mosaic", "energy"] == 0.5
+
+
+def test_zero_maps_are_counted_and_score_nothing(compared):
+    made = trials.make_trials(compared, 2, 5)
+
+    def blank(images, targets):
+        return np.zeros((len(images), *images.shape[-2:]), np.float32)
+
+    found = trials.measure(blank, made)
+    assert (found["zero"] == found["cases"]).all()
+    assert set(found[found["metric"] != "auc"]["score"]) == {0.0}
+    assert set(found[found["metric"] == "auc"]["score"]) == {0.5}
+
+
+def test_faithfulness_of_a_uniform_map_is_chance(compared, shapes):
+    network = create_model("resnet20").eval()
+
+    def flat(images, targets):
+        return np.ones((len(images), *images.shape[-2:]), np.float32)
+
+    images, targets = compared.images(compared.kept[:4]), torch.zeros(4, dtype=torch.long)
+    found = trials.measure_faithfulness(network, flat, images, targets)
+    assert found["metric"].tolist() == ["deletion", "insertion", "road"]
+    np.testing.assert_allclose(found["score"], found["chance"])
+
+
+def test_what_cannot_be_compared_is_refused(runs_root, tmp_path, shapes):
+    with pytest.raises(RecordError, match=r"no finished run of resnet56; `make study"):
+        trials.compare("demo", ["resnet56"], str(runs_root))
+    make_run(tmp_path, "resnet20", 0, 0.1)  # logits of 200 images that are not those of shapes
+    with pytest.raises(DataError, match="are not those of shapes"):
+        trials.compare("demo", ["resnet20"], str(tmp_path))
+    make_run(tmp_path, "resnet20", 1, 0.1, data_fingerprint="cd" * 32)
+    with pytest.raises(RecordError, match="differ in data or recipe"):
+        trials.compare("demo", ["resnet20"], str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def pages(runs_root, tmp_path_factory):
+    """The folder of a report with the scores of both seeds."""
+    folder = tmp_path_factory.mktemp("reports") / "demo"
+    for seed in (0, 1):
+        view = open_study(
+            "demo", MODELS, seed, runs_root=str(runs_root), grids=2, page_folder=str(folder)
+        )
+        view.measure()
+    return folder
+
+
+def test_scores_are_kept_and_read_back_over_seeds(pages, runs_root, shapes):
+    found = scores.read_scores(pages)
+    assert (found.study, found.protocol, found.method, found.layer) == (
+        "demo", "test", "gradcam", "last",
+    )  # fmt: skip
+    assert found.recipe_id == RECIPE.id
+    assert found.models == list(MODELS)
+    assert found.right == {0: len(shapes.y_test) - 20, 1: len(shapes.y_test) - 20}
+    values = found.per_seed("resnet20", "grid2", "energy")
+    assert sorted(values) == [0, 1]
+    # Seed 1 by hand: its network, the same grids, the same maps.
+    view = open_study("demo", MODELS, 1, runs_root=str(runs_root), grids=2, page_folder=str(pages))
+    grids = view.trials[0].grids
+    maps = trials.explainer(view.networks["resnet20"])(
+        grids.images(grids.grid_of), torch.from_numpy(grids.targets)
+    )
+    inside = [
+        m[k].sum() / m.sum() if m.any() else 0 for m, k in zip(maps, grids.masks(), strict=True)
+    ]
+    assert values[1] == pytest.approx(np.mean(inside), abs=1e-5)
+    summary = found.summary("resnet20", "grid2", "energy")
+    half = T_1 * abs(values[0] - values[1]) / 2  # SD / sqrt(2) of two values
+    assert summary.mean == pytest.approx((values[0] + values[1]) / 2)
+    assert summary.interval.high - summary.mean == pytest.approx(half, rel=1e-4)
+
+
+def test_the_networks_agree_with_their_logits_elsewhere(runs_root, shapes):
+    view = open_study("demo", MODELS, 0, runs_root=str(runs_root), grids=1)
+    examples = view.examples(2, 2)
+    own = predict(
+        view.networks["se_resnet20"], shapes.x_test[examples.index], shapes.mean, shapes.std
+    )
+    np.testing.assert_allclose(examples.logits["se_resnet20"], own.numpy(), atol=1e-4)
+    shown = view.grid_examples(1)
+    tile = view.trials[0].grids.tiles[0, 0]
+    np.testing.assert_array_equal(shown.images[0, :32, :32], shapes.x_test[tile])
+
+
+def test_a_seed_without_a_run_is_named(runs_root):
+    with pytest.raises(RecordError, match=r"no finished run of seed 7; there are: 0, 1"):
+        open_study("demo", MODELS, 7, runs_root=str(runs_root))
+
+
+def test_scores_of_different_kinds_are_not_mixed(pages, tmp_path):
+    assert scores.read_scores(tmp_path) is None
+    for seed, method in ((0, "gradcam"), (1, "layercam")):
+        content = json.loads((pages / f"localisation-seed{seed}.json").read_text())
+        text = json.dumps({**content, "method": method})
+        (tmp_path / f"localisation-seed{seed}.json").write_text(text)
+    with pytest.raises(RecordError, match="different recipes or methods"):
+        scores.read_scores(tmp_path)
+    (tmp_path / "localisation-seed1.json").write_text("{}")
+    with pytest.raises(RecordError, match="it lacks study"):
+        scores.read_scores(tmp_path)
+    (tmp_path / "localisation-seed1.json").write_text("{")
+    with pytest.raises(RecordError, match="not readable JSON"):
+        scores.read_scores(tmp_path)
+
+
+def made_up(values):
+    """Scores of three seeds: {model: (value of each seed)} for one trial and metric."""
+    rows = [
+        {"model": m, "seed": s, "trial": "grid2", "metric": "iou_at_half", "score": v,
+         "chance": 0.25, "cases": 4, "zero": 1}
+        for m, seeds in values.items() for s, v in enumerate(seeds)
+    ]  # fmt: skip
+    return scores.StudyScores(
+        study="demo", protocol="test", recipe={"epochs": 2}, recipe_id="x", data="shapes",
+        fingerprint="ab", method="gradcam", layer="last", right={0: 500}, frame=pd.DataFrame(rows),
+        paths=[Path("a")],
+    )  # fmt: skip
+
+
+def test_a_definition_gives_the_order_or_does_not():
+    claimed = {"b": 0.6, "a": 0.5}
+    (found,) = scores.definitions(made_up({"a": (0.4, 0.5, 0.6), "b": (0.7, 0.8, 0.5)}), ["b", "a"])
+    assert (found.ordered, found.seeds_ordered, found.seeds) == (True, 2, 3)
+    said = cam_views.order_words([found], claimed)
+    assert "1 gives this order of the means" in said
+    assert "in 2 of 3 seeds" in said
+    # Means 0.667 and 0.5, SD 0.153 and 0.1, t 4.303: [0.29, 1.05] and [0.25, 0.75] hold both.
+    assert cam_views.meets(found, claimed)
+    assert not cam_views.meets(found, {"b": 0.6, "a": 0.2})
+    (other,) = scores.definitions(made_up({"a": (0.4, 0.5, 0.6), "b": (0.3, 0.4, 0.5)}), ["b", "a"])
+    assert "none gives this order" in cam_views.order_words([other], claimed)
+    assert scores.definitions(made_up({"a": (0.4, 0.5)}), ["b", "a"]) == []
+    assert "no maps of b" in cam_views.order_text(made_up({"a": (0.4, 0.5)}), claimed).markdown
+
+
+def test_the_report_shows_the_scores_with_intervals_and_chance(pages, runs_root, capsys):
+    study = collect("demo", json.dumps(settings()), str(runs_root), str(pages))
+    cam_views.show_all(study)
+    text = capsys.readouterr().out
+    assert text.count("a uniform map") == 7  # one row a trial, and faithfulness
+    value = scores.read_scores(pages).summary("se_resnet20", "grid2", "energy")
+    ends = f"{value.interval.low:.3f} to {value.interval.high:.3f}"
+    assert f"{value.mean:.3f} ({ends})".replace("-", "−") in text
+    assert "cannot be asked: no maps of se_res2net29" in text
+    empty = collect("demo", json.dumps(settings()), str(runs_root), str(pages / "none"))
+    cam_views.show_all(empty)
+    assert "No map of this study was measured" in capsys.readouterr().out
