@@ -8,9 +8,10 @@ import numpy as np
 
 from senet_lib.cam import scale_for_display
 from senet_lib.gallery import overlay
-from senet_lib.localisation import THRESHOLDS
+from senet_lib.localisation import THRESHOLDS, Summary
 from senet_lib.plots import BLUE, FURTHER, INK, MUTED, VERMILION, WIDTH, styled, variant
-from senet_lib.scores import Definition
+from senet_lib.scores import Definition, StudyScores
+from senet_lib.trials import TRIAL_LABELS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 TILE = 1.35  # inches of one picture
 COLORS = (BLUE, VERMILION, *FURTHER)
 CLAIM_LOOKS = ((VERMILION, "o"), (BLUE, "s"), (MUTED, "^"))
+NETWORK_LOOKS = tuple(zip(COLORS, ("o", "s", "^", "D", "v", "P", "X"), strict=True))
 OUTLINE = "#00e5ff"  # of the region on a map; not among the map's colours
 
 
@@ -148,6 +150,53 @@ def iou_curves(figure: "Figure", curves: Mapping[str, np.ndarray], chance: float
 
 
 @styled
+def pointing(figure: "Figure", scores: StudyScores) -> str:
+    """How much of each network's maps lies where it should, on every trial.
+
+    Args:
+        scores: of one study.
+    """
+    trials = [t for t in scores.trials if t in TRIAL_LABELS]
+    names = scores.models
+    figure.set_size_inches(WIDTH, 1.3 + (0.25 + 0.11 * len(names)) * len(trials))
+    axes = figure.subplots()
+    said = []
+    for row, trial in enumerate(trials):
+        shifts = np.linspace(-0.32, 0.32, len(names)) if len(names) > 1 else [0.0]
+        values = []
+        for shift, name, look in zip(shifts, names, cycle(NETWORK_LOOKS), strict=False):
+            found = scores.summary(name, trial, "energy")
+            if found.mean is None:
+                continue
+            _estimate(axes, row + shift, found, look, name if row == 0 else None)
+            values.append(f"{name} {found.mean:.2f}")
+        chance = scores.chance(trial, "energy")
+        axes.plot([chance] * 2, [row - 0.42, row + 0.42], color=INK, lw=1.3, ls=":")
+        said.append(f"{TRIAL_LABELS[trial]}: {', '.join(values)}, a uniform map {chance:.2f}")
+    axes.set_yticks(range(len(trials)), [TRIAL_LABELS[t] for t in trials], fontsize=9)
+    axes.set_ylim(len(trials) - 0.45, -0.55)
+    axes.set_xlim(0, 1)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(
+        "share of the map's mass in the region\nbars: 95 % interval over the seeds; dotted: a "
+        "uniform map"
+    )
+    figure.legend(loc="outside lower center", ncols=min(len(names), 5), fontsize=9)
+    return f"Share of the mass of the maps in the region. {'; '.join(said)}."
+
+
+def _estimate(
+    axes: "Axes", row: float, found: Summary, look: tuple[str, str], name: str | None
+) -> None:
+    """A mean with its interval, as far as it lies between 0 and 1."""
+    color, marker = look
+    if found.interval:
+        ends = np.clip([found.interval.low, found.interval.high], 0, 1)
+        axes.plot(ends, [row] * 2, color=color, lw=1.5, alpha=0.6)
+    axes.plot(found.mean, row, marker, color=color, ms=6, label=name)
+
+
+@styled
 def definitions(figure: "Figure", found: Sequence[Definition], claimed: Mapping[str, float]) -> str:
     """What each network scores by each meaning of "IoU", and what was claimed of it.
 
@@ -162,13 +211,8 @@ def definitions(figure: "Figure", found: Sequence[Definition], claimed: Mapping[
     said = []
     for row, one in enumerate(found):
         for shift, name in zip((-0.2, 0.0, 0.2), names, strict=False):
-            color, marker = styles[name]
-            summary = one.summaries[name]
-            if summary.interval:
-                ends = np.clip([summary.interval.low, summary.interval.high], 0, 1)
-                axes.plot(ends, [row + shift] * 2, color=color, lw=1.5, alpha=0.6)
-            axes.plot(summary.mean, row + shift, marker, color=color, ms=6,
-                      label=name if row == 0 else None)  # fmt: skip
+            label = name if row == 0 else None
+            _estimate(axes, row + shift, one.summaries[name], styles[name], label)
         values = ", ".join(f"{name} {one.summaries[name].mean:.2f}" for name in names)
         said.append(f"{one.label}: {values}")
     for name, value in claimed.items():
@@ -179,7 +223,7 @@ def definitions(figure: "Figure", found: Sequence[Definition], claimed: Mapping[
     axes.set_ylim(len(found) - 0.4, -0.75)
     axes.set_xlim(0, 1)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("IoU; filled: measured, bars: 95 % interval over the seeds; dashed: claimed")
+    axes.set_xlabel("IoU; filled: measured\nbars: 95 % interval over the seeds; dashed: claimed")
     figure.legend(loc="outside lower center", ncols=len(names), fontsize=9.5)
     claims = ", ".join(f"{name} {value:.2f}" for name, value in claimed.items())
     return f"IoU by definition, claimed {claims}. Measured: {'; '.join(said)}."

@@ -204,7 +204,7 @@ def trial_table(scores: StudyScores, trial: str) -> Table:
         {
             "network": CHANCE,
             "n": "",
-            **{metric_label(trial, m): number(scores.chance(trial, m)) for m in metrics},
+            **{metric_label(trial, m): hundredths(scores.chance(trial, m)) for m in metrics},
             "zero maps": "",
         }
     ]
@@ -226,8 +226,13 @@ def trial_table(scores: StudyScores, trial: str) -> Table:
 
 def _estimate(found: Summary) -> str:
     """The mean with its interval, if it has one."""
-    ends = span(found.interval, number)
-    return number(found.mean) + (f" ({ends})" if ends else "")
+    ends = span(found.interval, hundredths)
+    return hundredths(found.mean) + (f" ({ends})" if ends else "")
+
+
+def hundredths(value: float) -> str:
+    """A mean over seeds, whose interval is wider than its third decimal."""
+    return f"{value:.2f}".replace("-", "−")
 
 
 def _caption(scores: StudyScores, trial: str) -> str:
@@ -316,6 +321,7 @@ def show_all(study: StudyRuns) -> None:
         display(UNMEASURED, _elsewhere(study))
         return
     display(setting(own))
+    show(cam_plots.pointing(own))
     for trial in own.trials:
         display(trial_table(own, trial))
     claimed = claimed_ious()
@@ -326,11 +332,9 @@ def show_all(study: StudyRuns) -> None:
 
 
 def sources(study: StudyRuns) -> Text:
-    """The notebooks behind the tables, and the galleries, as links."""
+    """The notebooks behind the tables, which link the galleries."""
     pages = sorted(study.page_folder.glob(NOTEBOOK))
     links = [f"[{page.stem}]({page.name})" for page in pages]
-    galleries = sorted(study.page_folder.glob("gallery-*/index.html"))
-    links += [f"[{path.parent.name}]({path.parent.name}/index.html)" for path in galleries]
     return Text(
         f"Maps to look at, and how these numbers were made: {', '.join(links)}." * bool(links)
     )

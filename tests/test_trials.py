@@ -258,8 +258,8 @@ def test_the_report_shows_the_scores_with_intervals_and_chance(pages, runs_root,
     text = capsys.readouterr().out
     assert text.count("a uniform map") == 7  # one row a trial, and faithfulness
     value = scores.read_scores(pages).summary("se_resnet20", "grid2", "energy")
-    ends = f"{value.interval.low:.3f} to {value.interval.high:.3f}"
-    assert f"{value.mean:.3f} ({ends})".replace("-", "−") in text
+    ends = f"{value.interval.low:.2f} to {value.interval.high:.2f}"
+    assert f"{value.mean:.2f} ({ends})".replace("-", "−") in text
     assert "cannot be asked: no maps of se_res2net29" in text
     empty = collect("demo", json.dumps(settings()), str(runs_root), str(pages / "none"))
     cam_views.show_all(empty)
