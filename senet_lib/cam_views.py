@@ -341,9 +341,9 @@ def sources(study: StudyRuns) -> Text:
 
 
 def _elsewhere(study: StudyRuns) -> Text:
-    """Studies whose maps were measured as well, with links to their reports."""
+    """Studies beside this one whose maps were measured as well, with links to their reports."""
     found = []
-    for scores in all_scores():
+    for scores in all_scores(study.page_folder.parent):
         folder = scores.paths[0].parent
         page = folder / "index.html"
         if folder.resolve() == study.page_folder.resolve() or scores.study == study.study:
