@@ -33,12 +33,7 @@ def side_by_side(figure: "Figure", found: "Examples") -> str:
     Args:
         found: of `CamStudy.examples`.
     """
-    names = list(found.maps)
-    _wide(figure, len(found.index), 1 + len(names), caption=0.32)
-    panels = figure.subplots(len(found.index), 1 + len(names), squeeze=False)
-    scaled = {name: scale_for_display(maps) for name, maps in found.maps.items()}
-    for axes, name in zip(panels[0], ["image", *names], strict=True):
-        axes.set_title(_broken(name), loc="center", fontsize=9.5)
+    names, panels, scaled = _panels(figure, found.maps, "image", caption=0.32)
     blank = 0
     for row, (image, label) in enumerate(zip(found.images, found.labels, strict=True)):
         _picture(panels[row, 0], image, found.classes[label], "bold")
@@ -64,12 +59,7 @@ def grid_maps(figure: "Figure", found: "GridExamples") -> str:
     Args:
         found: of `CamStudy.grid_examples`.
     """
-    names = list(found.maps)
-    _wide(figure, len(found.images), 1 + len(names), caption=0.25)
-    panels = figure.subplots(len(found.images), 1 + len(names), squeeze=False)
-    scaled = {name: scale_for_display(maps) for name, maps in found.maps.items()}
-    for axes, name in zip(panels[0], ["grid", *names], strict=True):
-        axes.set_title(_broken(name), loc="center", fontsize=9.5)
+    names, panels, scaled = _panels(figure, found.maps, "grid", caption=0.25)
     for row, (image, mask) in enumerate(zip(found.images, found.masks, strict=True)):
         _picture(panels[row, 0], image, f"find: {found.classes[found.targets[row]]}", "bold")
         _outline(panels[row, 0], mask)
@@ -84,11 +74,19 @@ def grid_maps(figure: "Figure", found: "GridExamples") -> str:
     )
 
 
-def _wide(figure: "Figure", rows: int, columns: int, caption: float) -> None:
-    """A size at which the pictures are square and their captions, in inches, have room."""
+def _panels(
+    figure: "Figure", maps: Mapping[str, np.ndarray], first: str, caption: float
+) -> tuple[list[str], np.ndarray, dict[str, np.ndarray]]:
+    """A row of square panels a case, headed `first` and the networks, with room for captions in
+    inches. Returns the networks' names, the panels (cases, 1 + networks) and the scaled maps."""
+    names = list(maps)
+    rows, columns = len(maps[names[0]]), 1 + len(names)
     width = min(WIDTH, 0.2 + TILE * columns)
-    side = (width - 0.2) / columns
-    figure.set_size_inches(width, 0.4 + rows * (side + caption))
+    figure.set_size_inches(width, 0.4 + rows * ((width - 0.2) / columns + caption))
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes, name in zip(panels[0], [first, *names], strict=True):
+        axes.set_title(_broken(name), loc="center", fontsize=9.5)
+    return names, panels, {name: scale_for_display(maps[name]) for name in names}
 
 
 def _broken(name: str) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from senet_lib.cam import compute_maps
 from senet_lib.engine import keep_freed_memory
-from senet_lib.errors import RecordError
+from senet_lib.errors import DataError, RecordError
 from senet_lib.localisation import THRESHOLDS, iou_curve
 from senet_lib.records import DEFAULT_ROOT, RunRecord, anchored
 from senet_lib.scores import write_scores
@@ -137,10 +137,10 @@ class CamStudy:
         )
 
     def grid_examples(self, count: int = 3) -> "GridExamples":
-        """The first cases of as many 2 x 2 grids, with every network's map of the whole grid."""
+        """A case of each of the first 2 x 2 grids, with every network's map of the whole grid."""
         trial = self.trials[0]
         cases = trial.grids
-        chosen = np.arange(count) * cases.n**2
+        chosen = np.unique(cases.grid_of, return_index=True)[1][:count]
         images = cases.images(cases.grid_of[chosen])
         targets = torch.from_numpy(cases.targets[chosen])
         return GridExamples(
@@ -227,6 +227,7 @@ def open_study(
         page_folder: where page and scores go; empty: outputs/reports/<study>.
     Raises:
         RecordError: no run of the seed has finished, or what `trials.compare` raises.
+        DataError: the data has too few classes for grids and mosaics.
     """
     keep_freed_memory()  # or each batch would have its memory mapped and cleared anew
     compared = compare(study, models, runs_root)
@@ -234,12 +235,15 @@ def open_study(
     if not runs:
         seeds = ", ".join(map(str, sorted({run.seed for run in compared.runs})))
         raise RecordError(f"study {study} has no finished run of seed {seed}; there are: {seeds}")
+    trials = make_trials(compared, grids, OBJECTS_A_GRID * grids)
+    if not trials or trials[0].grids is None:
+        raise DataError(f"grids need at least three classes; {compared.dataset.name} has too few")
     return CamStudy(
         compared=compared,
         seed=seed,
         runs=runs,
         networks={run.model: run.load_model() for run in runs},
-        trials=make_trials(compared, grids, OBJECTS_A_GRID * grids),
+        trials=trials,
         few=make_trials(compared, max(grids // FEW, 1), 0),
         method=method,
         layer=layer,
