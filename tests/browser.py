@@ -1,0 +1,181 @@
+"""What tests that drive a browser share: Chromium, servers of their own, and a tiny study.
+
+Imported by name (`from browser import chromium`); nothing here needs playwright until it is used.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 90
+PATIENCE_MS = 120_000  # for the first answer of a kernel, on a machine with other work to do
+
+
+@pytest.fixture(scope="module")  # playwright bears no second one of its kind beside it
+def chromium() -> Iterator[Any]:
+    """Chromium, driven by playwright; skips where either is missing."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not path:
+        pytest.skip("Chromium is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def jupyter_server(folder: Path) -> Iterator[str]:
+    """A JupyterLab on the folder, with settings of its own; gives its address."""
+    port = _free_port()
+    settings = folder / ".settings" / "config"
+    quiet = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
+    _write(settings / "labconfig" / "page_config.json", quiet)
+    command = [
+        *(sys.executable, "-m", "jupyterlab", "--no-browser"),
+        *(f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
+        *("--IdentityProvider.token=", f"--ServerApp.root_dir={folder}"),
+        *_as_root(),
+    ]
+    with _served(command, folder, f"http://127.0.0.1:{port}", "/api") as address:
+        yield address
+
+
+@contextmanager
+def voila_server(notebook: Path, *options: str) -> Iterator[str]:
+    """The notebook as an app, with settings of its own; gives its address."""
+    port = _free_port()
+    command = [
+        *(sys.executable, "-m", "voila", str(notebook), "--no-browser"),
+        *(f"--port={port}", *options),
+    ]
+    with _served(command, notebook.parent, f"http://127.0.0.1:{port}", "/voila/") as address:
+        yield address
+
+
+def run_all(page: Any, address: str, notebook: str) -> None:
+    """Open a notebook of `jupyter_server` and start all its cells, as a user would."""
+    page.goto(f"{address}/lab/tree/{notebook}")
+    page.get_by_text("| Idle").wait_for()  # without a kernel JupyterLab runs nothing, silently
+    page.locator("#jp-MainMenu").get_by_text("Run", exact=True).click()
+    page.locator('[data-command="runmenu:run-all"]').click()
+
+
+def copy_notebook(name: str, folder: Path, **parameters: Any) -> Path:
+    """A copy of one of the repository's notebooks, with other values of its parameters."""
+    content = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
+    for cell in content["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            cell["source"] += [f"\n{key} = {value!r}" for key, value in parameters.items()]
+    return _write(folder / f"{name}.ipynb", content)
+
+
+@contextmanager
+def _served(command: list[str], folder: Path, address: str, ready: str) -> Iterator[str]:
+    """Run a server until the block ends; it and its kernels keep their files in the folder."""
+    own = folder / ".settings"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JUPYTER_CONFIG_DIR": str(own / "config"),
+        "JUPYTER_DATA_DIR": str(own / "data"),
+        "JUPYTER_RUNTIME_DIR": str(own / "runtime"),
+        "IPYTHONDIR": str(own / "ipython"),
+    }
+    own.mkdir(parents=True, exist_ok=True)
+    log = own / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            _wait(process, address + ready, log)
+            yield address
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait(process: subprocess.Popen, url: str, log: Path) -> None:
+    """Until the server answers, whatever it answers."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text(errors="replace")[-2000:]
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    raise AssertionError(f"no answer: {log.read_text(errors='replace')[-2000:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _as_root() -> list[str]:
+    """Jupyter's servers want to be told that it is meant."""
+    return ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+
+
+def _write(path: Path, content: dict) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+# A tiny study
+
+TINY_RUNS = (("se_resnet20", 0), ("se_resnet20", 1), ("resnet20", 0))
+TINY_TEST_IMAGES = 60
+
+
+def tiny_study(folder: Path) -> Path:
+    """Train three small networks for a few steps on a few images of `shapes`; gives the runs' root.
+
+    The images lie beside the runs, so nothing is read from the machine's data folder.
+    """
+    from senet_lib.data import make_shapes
+    from senet_lib.recipe import Recipe
+    from senet_lib.sources import KEYS, Arrays, write_npz
+    from senet_lib.train import fit
+
+    data = make_shapes(num_train=80, num_test=TINY_TEST_IMAGES, seed=1)
+    arrays = {key: getattr(data, key) for key in KEYS}
+    write_npz(folder / "tiny.npz", Arrays(**arrays, classes=data.classes))
+    for model, seed in TINY_RUNS:
+        fit(
+            model=model,
+            recipe=Recipe(epochs=1, batch_size=16, lr=0.05, schedule=()),
+            seed=seed,
+            data=str(folder / "tiny.npz"),
+            study="tiny",
+            out=folder / "runs" / "tiny" / model / f"seed{seed}",
+            device="cpu",
+            precision="fp32",
+            compile="off",
+            progress="none",
+        )
+    return folder / "runs"
