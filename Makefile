@@ -5,12 +5,14 @@ PYTHON ?= python3
 STUDY ?= smoke
 CORES ?= all
 WORKERS ?= 2
-EXTRAS ?= dev,export
+EXTRAS ?= app,dev,export
 
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 STAMP := $(VENV)/.installed
 REPORT := outputs/reports/$(STUDY)/index.html
+# So that one's own pictures, of up to 10 MB, get through to the explorer.
+PICTURES := tornado_settings="{'websocket_max_message_size':20_000_000}"
 
 # The commands of the workflow and the notebooks' kernels come from the environment.
 export PATH := $(BIN):$(PATH)
@@ -24,7 +26,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env study test lab check clean clean-runs distclean
+.PHONY: help env study test lab app check clean clean-runs distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,8 +44,11 @@ study: $(STAMP) ## train the networks of a study and report on them; only what i
 test: $(STAMP) ## run the tests
 	@"$(BIN)/python" -m pytest -q -n $(WORKERS) --dist worksteal
 
-lab: $(STAMP) ## open JupyterLab on the notebooks
-	@"$(BIN)/jupyter" lab --LabApp.default_url=/lab/tree/notebooks/train.ipynb
+lab: $(STAMP) ## open JupyterLab on the notebooks; the index lists them and the runs
+	@"$(BIN)/jupyter" lab --LabApp.default_url=/lab/tree/notebooks/index.ipynb $(PICTURES:%=--ServerApp.%)
+
+app: $(STAMP) ## open the explorer as a page of its own, without code
+	@"$(BIN)/voila" notebooks/explore.ipynb $(PICTURES:%=--Voila.%)
 
 check: $(STAMP) ## ruff, formatting, notebooks without outputs
 	@"$(BIN)/ruff" check .

@@ -1,7 +1,8 @@
 """A study of channel attention (Squeeze-and-Excitation) on CIFAR-10.
 
 `create_model` builds a network, `fit` trains it, `load_run` and `list_runs` read what was left on
-disk. The command line is `senet`.
+disk, `load_pretrained` gives a trained network that comes with the repository. The command line is
+`senet`.
 """
 
 __version__ = "0.1.0"
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from senet_lib.models import create_model, list_models
+    from senet_lib.pretrained import list_pretrained, load_pretrained
     from senet_lib.records import RunRecord, list_runs, load_run
     from senet_lib.train import fit
 
 _HOMES = {
     "create_model": "senet_lib.models",
     "list_models": "senet_lib.models",
+    "list_pretrained": "senet_lib.pretrained",
+    "load_pretrained": "senet_lib.pretrained",
     "RunRecord": "senet_lib.records",
     "list_runs": "senet_lib.records",
     "load_run": "senet_lib.records",
@@ -28,7 +32,9 @@ __all__ = [
     "create_model",
     "fit",
     "list_models",
+    "list_pretrained",
     "list_runs",
+    "load_pretrained",
     "load_run",
 ]
 

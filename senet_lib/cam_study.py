@@ -112,14 +112,15 @@ class CamStudy:
 
     def examples(self, num_right: int = 4, num_split: int = 4) -> "Examples":
         """Images for all networks side by side: some that all get right, then some on which they
-        disagree; drawn at random, the same for every seed of networks where these allow it."""
+        disagree; drawn at random, and any images where there are none of either kind."""
         labels = self.compared.dataset.y_test
         said = np.stack([run.test_logits()[0].argmax(1) for run in self.runs])  # (networks, N)
         agreed = (said == said[0]).all(0)
         rng = np.random.default_rng(DRAW)
         right = rng.permutation(np.flatnonzero(agreed & (said[0] == labels)))[:num_right]
         split = rng.permutation(np.flatnonzero(~agreed & (said == labels).any(0)))[:num_split]
-        return self._explained(np.concatenate([right, split]))
+        chosen = np.concatenate([right, split])
+        return self._explained(chosen if len(chosen) else np.arange(min(num_right, len(labels))))
 
     def _explained(self, index: np.ndarray) -> "Examples":
         images = self.compared.images(index)

@@ -299,15 +299,48 @@ def _network_and_data(
 def _add_models(commands: Any) -> None:
     parser = _command(commands, "models", _models, "List the networks.")
     parser.add_argument("pattern", nargs="?", default="*", help="such as 'se_*'")
+    parser.add_argument("--pretrained", action="store_true",
+        help="the published weights instead: how they were trained, and their error")  # fmt: skip
 
 
 def _models(arguments: argparse.Namespace) -> None:
     from senet_lib.models import describe, list_models
 
+    if arguments.pretrained:
+        _pretrained(arguments.pattern)
+        return
     names = list_models(arguments.pattern)
     if not names:
         raise SenetError(f"no model matches {arguments.pattern!r}; `senet models` lists all")
     _print_table(["model", "what it is"], [[name, describe(name)] for name in names])
+
+
+def _pretrained(pattern: str) -> None:
+    from senet_lib.pretrained import NOT_KEPT, list_pretrained
+
+    table = list_pretrained(pattern)
+    if table.empty:
+        raise SenetError(
+            f"no published network matches {pattern!r}; `senet models --pretrained` lists those "
+            "that lie in outputs/published"
+        )
+    missing = table["num_bytes"].isna()
+    rows = [
+        [
+            run["model"], run["study"], run["seed"], run["protocol"],
+            f"{100 * run['test_error']:.2f}", f"{run['num_params']:,}",
+            "not kept" if lost else f"{run['num_bytes'] / 1e6:.2f} MB", run["licence"],
+        ]
+        for run, lost in zip(table.to_dict("records"), missing, strict=True)
+    ]  # fmt: skip
+    head = ["network", "study", "seed", "trained for", "error %", "parameters", "file", "licence"]
+    _print_table(head, rows, right=(2, 4, 5, 6))
+    print(
+        "Error on the test images after the last epoch. Weights are in half precision; in Python:\n"
+        "senet_lib.load_pretrained(network, seed, study)."
+    )
+    if missing.any():
+        print(f"Not kept: {NOT_KEPT}; record, logits and history are there.")
 
 
 def _add_profile(commands: Any) -> None:
@@ -440,13 +473,15 @@ def _add_publish(commands: Any) -> None:
     add("--config", default="", metavar="YAML", help="its settings, to name what is missing")
     add("--root", default="outputs/runs", metavar="DIR", help="default: outputs/runs")
     add("--target", default="outputs/published", metavar="DIR", help="default: outputs/published")
+    words = "runs whose weights and notebook are kept too, such as 'se_*/seed0'; default: all"
+    add("--keep", nargs="*", default=["*"], metavar="RUN", help=words)
 
 
 def _publish(arguments: argparse.Namespace) -> int:
     from senet_lib.notebook import NotebookFailedError
     from senet_lib.publish import publish_report, publish_study
 
-    for copy in publish_study(arguments.study, arguments.root, arguments.target):
+    for copy in publish_study(arguments.study, arguments.root, arguments.target, arguments.keep):
         print(copy)
     try:
         print(publish_report(arguments.study, arguments.config, arguments.target))
@@ -470,9 +505,12 @@ def _claims(arguments: argparse.Namespace) -> None:
     import json
 
     from senet_lib.claims import claim_runs, counts, judge, load_claims
+    from senet_lib.scores import all_scores
 
     claims = load_claims(arguments.pattern)
-    judgements = judge(claims, claim_runs(*filter(None, [arguments.runs])))
+    roots = [arguments.runs] if arguments.runs else []
+    scores = all_scores(*(Path(root).parent / "reports" for root in roots))
+    judgements = judge(claims, claim_runs(*roots), scores)
     if arguments.json:
         fields = [judgement.to_dict() for judgement in judgements]
         print(json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False))

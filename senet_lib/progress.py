@@ -1,25 +1,48 @@
-"""How a run tells what it is doing: a bar where someone watches, plain lines where no one does."""
+"""How a run tells what it is doing: a bar where someone watches, plain lines where no one does.
+
+In a notebook run by hand the bar has the curves of loss and error below it (`senet_lib.live`).
+"""
 
 import math
 import os
 import sys
 import time
+from collections.abc import Mapping, Sequence
 
 from senet_lib.errors import unknown
 
-MODES = ("auto", "bar", "log", "none")
+MODES = ("auto", "live", "bar", "log", "none")
 SECONDS_BETWEEN_LINES = 60.0
 
 
 def choose_mode(mode: str) -> str:
-    """Resolve "auto": $SENET_PROGRESS, else a bar on a terminal and in a notebook, else lines."""
+    """Resolve "auto": $SENET_PROGRESS, else live in a notebook, a bar on a terminal, else lines."""
     if mode not in MODES:
         raise unknown("progress mode", mode, MODES)
-    if mode != "auto":
-        return mode
-    if (wanted := os.environ.get("SENET_PROGRESS")) in MODES[1:]:
-        return wanted
-    return "bar" if sys.stderr.isatty() or _in_notebook() else "log"
+    wanted = os.environ.get("SENET_PROGRESS")
+    if mode == "auto" and wanted in MODES:
+        mode = wanted
+    if mode == "auto":
+        mode = "live" if _in_notebook() else "bar" if sys.stderr.isatty() else "log"
+    return "bar" if mode == "live" and not _in_notebook() else mode
+
+
+def watch(mode: str, *, epochs: int, steps: int, batch_size: int, split: str) -> "Progress":
+    """What tells of a run's progress.
+
+    Args:
+        mode: auto, live (bar and curves in a notebook), bar, log (lines) or none.
+        epochs: epochs of the run.
+        steps: steps of an epoch.
+        batch_size: images of a step.
+        split: what is evaluated, "test" or "val".
+    """
+    mode = choose_mode(mode)
+    if mode == "live":
+        from senet_lib.live import LiveProgress as Kind
+    else:
+        Kind = Progress
+    return Kind(mode, epochs=epochs, steps=steps, batch_size=batch_size, split=split)
 
 
 class Progress:
@@ -29,12 +52,14 @@ class Progress:
     "log", an epoch that takes long also says once a minute how far it is.
     """
 
-    def __init__(
-        self, mode: str, *, epochs: int, steps: int, batch_size: int, split: str = "test"
-    ) -> None:
-        self.mode, self.epochs, self.steps = choose_mode(mode), epochs, steps
-        self.batch_size, self.split = batch_size, split.capitalize()
+    def __init__(self, mode: str, *, epochs: int, steps: int, batch_size: int, split: str) -> None:
+        self.mode, self.epochs, self.steps = mode, epochs, steps
+        self.batch_size, self.split = batch_size, split
         self._bar = None
+
+    def start(self, line: str, history: Sequence[Mapping[str, float]]) -> None:
+        """The run begins, or goes on after the epochs of the history; `line` says which it is."""
+        self.say(line)
 
     def start_epoch(self, epoch: int, step: int) -> None:
         """An epoch (counted from 1) begins at `step`, which is not 0 when a run is resumed."""
@@ -68,12 +93,18 @@ class Progress:
                     flush=True,
                 )
 
-    def end_epoch(self, epoch: int, train_loss: float, test_error: float) -> None:
-        """Print the epoch's line; test_error is not a number where nothing was evaluated."""
+    def start_measuring(self) -> None:
+        """The epoch's steps are done and its error is being measured, which may take a while."""
+
+    def end_epoch(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Print the line of the history's last epoch; a test_error that is not a number was not
+        measured."""
         self.close()
-        known = not math.isnan(test_error)
-        accuracy = f" | {self.split} Acc: {100 * (1 - test_error):.1f}%" if known else ""
-        self.say(f"Epoch {epoch} - Loss: {train_loss:.2f}{accuracy}")
+        last = history[-1]
+        known = not math.isnan(last["test_error"])
+        accuracy = 100 * (1 - last["test_error"])
+        measured = f" | {self.split.capitalize()} Acc: {accuracy:.1f}%" if known else ""
+        self.say(f"Epoch {last['epoch']} - Loss: {last['train_loss']:.2f}{measured}")
 
     def say(self, line: str) -> None:
         """Print a line, unless the mode is "none"."""

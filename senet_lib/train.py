@@ -9,7 +9,8 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +34,7 @@ from senet_lib.evaluation import error_and_loss, predict
 from senet_lib.guards import locked, stop_signals
 from senet_lib.models import input_size
 from senet_lib.profiling import profile_model
-from senet_lib.progress import Progress
+from senet_lib.progress import watch
 from senet_lib.recipe import Recipe
 from senet_lib.records import (
     DEFAULT_ROOT,
@@ -58,14 +59,36 @@ class RunStopped(Exception):  # noqa: N818  (a stop is not an error)
 
     def __init__(self, *, reason: str, path: Path, epoch: int, epochs: int, step: int) -> None:
         self.reason, self.path = reason, path
+        self.where = f"in epoch {epoch} of {epochs} after step {step}"
         super().__init__(
-            f"stopped ({reason}) in epoch {epoch} of {epochs} after step {step}; "
+            f"stopped ({reason}) {self.where}; "
             f"the checkpoint is in {path}: run the same again to go on"
         )
 
     def _render_traceback_(self) -> list[str]:
         """One line instead of a traceback, in notebooks."""
-        return [str(self)]
+        why = "Interrupted" if self.reason == "SIGINT" else f"Stopped ({self.reason})"
+        return [
+            f"{why} {self.where}. Run this cell again to go on; its checkpoint is in {self.path}"
+        ]
+
+
+class Interrupted(KeyboardInterrupt):
+    """An interrupt at a moment when no checkpoint can be written, such as a second one."""
+
+    def _render_traceback_(self) -> list[str]:
+        """One line instead of a traceback, in notebooks."""
+        return [
+            "Interrupted at once. Run this cell again to go on from the last checkpoint, if any"
+        ]
+
+
+@contextmanager
+def _plainly_interrupted() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +130,7 @@ class Position:
     started: str = ""
 
 
+@_plainly_interrupted()
 def fit(
     *,
     model: str,
@@ -148,7 +172,7 @@ def fit(
         test_every: epochs between two evaluations, at least 1; the last epoch is always evaluated.
         max_minutes: stop at a checkpoint after so long.
         checkpoint_minutes: longest time between two checkpoints.
-        progress: auto, bar, log or none.
+        progress: auto, live (bar and curves in a notebook), bar, log or none.
         on_epoch: called after each epoch with the history so far and the epoch's result.
     Returns:
         The record. Its error is that of the last epoch; nothing is selected on test images.
@@ -213,7 +237,7 @@ class _Session:
         self.deadline = began + 60 * max_minutes if max_minutes else float("inf")
         self.seconds_between = 60 * checkpoint_minutes
         self.saved_at = time.perf_counter()
-        self.progress = Progress(
+        self.progress = watch(
             progress,
             epochs=job.recipe.epochs,
             steps=engine.steps_per_epoch,
@@ -223,7 +247,7 @@ class _Session:
 
     def run(self) -> None:
         job, position = self.job, self.position
-        self.progress.say(_announcement(job, self.engine.setup, position))
+        self.progress.start(_announcement(job, self.engine.setup, position), position.history)
         try:
             for epoch in range(position.epoch, job.recipe.epochs):
                 self.progress.start_epoch(epoch + 1, position.step)
@@ -231,7 +255,7 @@ class _Session:
                 row = self._measure(epoch, result)
                 position.history.append(row)
                 position.epoch, position.step = epoch + 1, 0
-                self.progress.end_epoch(epoch + 1, row["train_loss"], row["test_error"])
+                self.progress.end_epoch(position.history)
                 if self.on_epoch:
                     self.on_epoch(position.history, result)
                 if position.epoch < job.recipe.epochs:
@@ -245,6 +269,7 @@ class _Session:
         engine, epochs = self.engine, self.job.recipe.epochs
         test_error, test_loss = float("nan"), float("nan")
         if (epoch + 1) % self.test_every == 0 or epoch + 1 == epochs:
+            self.progress.start_measuring()
             test_error, test_loss = self._evaluate(last=epoch + 1 == epochs)
         speed = engine.images_per_second
         return {
@@ -464,7 +489,7 @@ def _finish(
 
 
 def _announcement(job: Job, setup: Setup, position: Position) -> str:
-    where = f"{wording.device(setup)}, {setup.threads} threads"
+    where = f"{wording.device(setup)}, {wording.counted(setup.threads, 'thread')}"
     at = f"; going on in epoch {position.epoch + 1}, step {position.step}" if position.started and (
         position.epoch or position.step
     ) else ""  # fmt: skip

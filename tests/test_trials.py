@@ -10,7 +10,7 @@ import pytest
 import torch
 from fake_runs import RECIPE, make_run, settings
 
-from senet_lib import cam_views, scores, trials
+from senet_lib import cam_study, cam_views, scores, trials
 from senet_lib.cam_study import open_study
 from senet_lib.checkpoint import WEIGHTS, NetSpec, save_weights
 from senet_lib.collect import collect
@@ -156,11 +156,14 @@ def test_what_cannot_be_compared_is_refused(runs_root, tmp_path, shapes):
 def pages(runs_root, tmp_path_factory):
     """The folder of a report with the scores of both seeds."""
     folder = tmp_path_factory.mktemp("reports") / "demo"
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr(cam_study, "LEAST_REMOVALS", 1)  # the removals take most of the time
     for seed in (0, 1):
         view = open_study(
             "demo", MODELS, seed, runs_root=str(runs_root), grids=2, page_folder=str(folder)
         )
         view.measure()
+    monkeypatch.undo()
     return folder
 
 

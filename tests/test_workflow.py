@@ -27,6 +27,9 @@ TINY = {
     "data": "tiny.npz",
     "models": ["resnet20", "se_resnet20"],
     "seeds": [0],
+    "gradcam": ["resnet20", "se_resnet20"],
+    "excitation": ["se_resnet20"],
+    "grids": 1,
     "threads": 1,
     "device": "cpu",
     "precision": "fp32",
@@ -199,6 +202,9 @@ def test_a_study_from_a_failing_run_to_its_repair(checkout):
     assert "Epoch 1" not in (checkout / "outputs/logs/tiny/resnet20-seed0.log").read_text()
     assert "outputs/reports/tiny/index.html" in done.stdout
     assert "2 of 2 runs have finished" in page.read_text(encoding="utf-8")
+    assert "Where the networks look" in page.read_text(encoding="utf-8")
+    beside = ("gradcam-seed0.html", "localisation-seed0.json", "excitation-se_resnet20.html")
+    assert all(page.with_name(name).is_file() for name in (*beside, "gates-se_resnet20.json"))
     redone = {path.name for path, then in before.items() if path.stat().st_mtime_ns != then}
     assert redone == {"train.ipynb", "train.html"}
     assert not page.with_name("incomplete.ipynb").exists()

@@ -1,0 +1,155 @@
+"""Published weights: which are offered, which are taken, and that they are what the record says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_runs import make_run
+
+import senet_lib
+from senet_lib.checkpoint import WEIGHTS
+from senet_lib.cli import main
+from senet_lib.errors import CheckpointError, RecordError, UnknownNameError
+from senet_lib.evaluation import predict
+from senet_lib.pretrained import (
+    LICENCE,
+    find_pretrained,
+    list_pretrained,
+    load_pretrained,
+    training_in_words,
+)
+from senet_lib.recipe import Recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+NUM_IMAGES = 200
+KEPT = [
+    (run["model"], int(run["seed"]), run["study"])
+    for run in list_pretrained(root=ROOT / "outputs" / "published").to_dict("records")
+    if run["num_bytes"] == run["num_bytes"]
+]
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Four studies with one network; the weights of the longest are not kept."""
+    for study, data, recipe, kept in (
+        ("few", "cifar10", Recipe(epochs=50, train_images=1000), True),
+        ("many", "cifar10", Recipe(epochs=2, train_images=40_000), True),
+        ("drawn", "shapes", Recipe(epochs=3), True),  # 2,000 images: all there are
+        ("all", "cifar10", Recipe(epochs=300), False),
+    ):
+        run = make_run(
+            tmp_path / "runs", "resnet20", 0, 0.25, study=study, recipe=recipe, data=data
+        )
+        if kept:
+            (run.path / WEIGHTS).write_bytes(b"weights")
+    return tmp_path
+
+
+# Which are there, and which is taken
+
+
+def test_the_table_says_what_each_file_is(root):
+    table = list_pretrained(root=root)
+    assert list(table["study"]) == ["all", "many", "drawn", "few"]
+    assert list(table["num_images"]) == [50_000, 40_000, 2_000, 1_000]
+    assert list(table["num_bytes"].isna()) == [True, False, False, False]
+    assert list(table["num_bytes"][1:]) == [7, 7, 7]
+    assert set(table["licence"]) == {LICENCE}
+    assert (table["test_error"] == 0.25).all()
+    assert table["protocol"][1] == "2 epochs over 40,000 images of cifar10, constant rate"
+    assert table["protocol"][0].endswith("50,000 images of cifar10, rate falling at 150 and 225")
+    assert list_pretrained("se_*", root).empty
+
+
+def test_the_one_trained_on_the_most_images_is_taken(root):
+    assert find_pretrained("resnet20", root=root).study == "many"
+    assert find_pretrained("resnet20", study="few", root=root).study == "few"
+
+
+def test_of_equally_many_images_the_most_epochs_win(root):
+    recipe = Recipe(epochs=9, train_images=40_000)
+    run = make_run(root / "runs", "resnet20", 0, 0.2, study="again", recipe=recipe, data="cifar10")
+    (run.path / WEIGHTS).write_bytes(b"weights")
+    assert find_pretrained("resnet20", root=root).study == "again"
+
+
+def test_what_is_not_there_is_said_in_one_line(root):
+    with pytest.raises(UnknownNameError, match="did you mean resnet20"):
+        find_pretrained("resnet21", root=root)
+    with pytest.raises(UnknownNameError, match="not published with seed 3; known: 0"):
+        find_pretrained("resnet20", 3, root=root)
+    with pytest.raises(UnknownNameError, match="known: all, drawn, few, many"):
+        find_pretrained("resnet20", study="x", root=root)
+    with pytest.raises(CheckpointError, match=r"no file above 4 MB.*says how to train"):
+        find_pretrained("resnet20", study="all", root=root)
+    with pytest.raises(RecordError, match="part of a clone"):
+        find_pretrained("resnet20", root=root / "elsewhere")
+
+
+def test_where_weights_are_missing_the_seeds_that_have_them_are_named(root):
+    for seed in (1, 2):
+        make_run(root / "runs", "resnet20", seed, 0.2, study="few", data="cifar10")
+    (root / "runs/few/resnet20/seed2" / WEIGHTS).write_bytes(b"weights")
+    with pytest.raises(CheckpointError, match=r"seed 1, are not.*; those of seed 0, 2 are"):
+        find_pretrained("resnet20", 1, root=root)
+    assert find_pretrained("resnet20", 2, root=root).seed == 2
+
+
+def test_a_network_with_changed_arguments_is_another_network(root):
+    changes = {"study": "changed", "data": "cifar10", "overrides": {"reduction": 4}}
+    make_run(root / "runs", "se_resnet20", 0, 0.1, **changes)
+    assert list(list_pretrained("se_*", root)["model"]) == ["se_resnet20+reduction=4"]
+
+
+def test_held_out_images_are_no_training_images():
+    run = {"recipe": Recipe(epochs=1).to_dict(), "data": "cifar100", "num_val": 5000}
+    assert training_in_words(run) == "1 epoch over 45,000 images of cifar100, constant rate"
+    run |= {"data": "mine.npz", "recipe": Recipe(epochs=1, lr_policy="one_cycle").to_dict()}
+    assert training_in_words(run) == "1 epoch over all images of mine.npz, one-cycle rate"
+
+
+def test_the_licence_is_that_of_the_repository():
+    assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith(f"{LICENCE} License")
+
+
+def test_the_command_lists_them(capsys, monkeypatch, root):
+    monkeypatch.setattr("senet_lib.pretrained.published_folder", lambda: root)
+    assert main(["models", "--pretrained", "res*"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["network", "study", "seed", "trained", "for", "error", "%",
+                            "parameters", "file", "licence"]  # fmt: skip
+    assert rows[0].startswith("resnet20  all")
+    assert "25.00   1,234,567  not kept  MIT" in rows[0]
+    assert "no file above 4 MB" in rows[-1]
+    assert main(["models", "--pretrained", "x*"]) == 2
+    assert "no published network matches 'x*'" in capsys.readouterr().err
+
+
+# The files themselves
+
+
+@pytest.mark.parametrize(("name", "seed", "study"), KEPT)
+def test_published_weights_give_the_published_logits(cifar10, name, seed, study):
+    """Rounding to half precision moves a weight by 2**-11 of its size at most; the logits, by
+    about a thousandth. A wrong normalisation or layer would move them by their own size."""
+    run = find_pretrained(name, seed, study)
+    network = load_pretrained(name, seed, study)
+    assert not network.training
+    logits = predict(network, cifar10.x_test[:NUM_IMAGES], run.mean, run.std).numpy()
+    labels = cifar10.y_test[:NUM_IMAGES]
+    recorded, recorded_labels = (array[:NUM_IMAGES] for array in run.test_logits())
+    assert (labels == recorded_labels).all()
+    assert np.linalg.norm(logits - recorded) < 0.01 * np.linalg.norm(recorded)
+    wrong = (logits.argmax(1) != labels).mean()
+    assert wrong == pytest.approx((recorded.argmax(1) != labels).mean(), abs=0.015)
+    chance = (run.test_error * (1 - run.test_error) / NUM_IMAGES) ** 0.5
+    assert abs(wrong - run.test_error) < 4 * chance
+
+
+def test_the_package_offers_them_at_its_top():
+    name, seed, study = KEPT[0]
+    network = senet_lib.load_pretrained(name, seed=seed, study=study)
+    assert sum(p.numel() for p in network.parameters()) == find_pretrained(name, seed).num_params
+    assert next(network.parameters()).dtype.is_floating_point
+    assert next(network.parameters()).dtype.itemsize == 4
