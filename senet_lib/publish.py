@@ -5,15 +5,19 @@ that are to be looked at have their weights too, in half precision and only wher
 small, and their executed notebook.
 """
 
+import re
 import shutil
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from html import unescape
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 
 from senet_lib.checkpoint import WEIGHTS, load_network, save_weights
 from senet_lib.errors import RecordError
+from senet_lib.files import write_atomically
 from senet_lib.recipe import load_study
 from senet_lib.records import (
     DEFAULT_ROOT,
@@ -30,7 +34,10 @@ PUBLISHED = Path("outputs/published")
 MAX_WEIGHTS_BYTES = 4_000_000
 NOTEBOOK = "train.ipynb"
 REPORTS = Path("outputs/reports")
-COPIED = ("profile.*", "gradcam-*.*", "excitation-*.*", "localisation-*.json", "gates-*.json")
+COPIED = (
+    "profile.*", "gradcam-*.html", "excitation-*.html", "localisation-*.json", "gates-*.json",
+    "gallery-*/index.html",
+)  # fmt: skip
 
 
 def publish_run(record: RunRecord, folder: Path, *, whole: bool = True) -> None:
@@ -111,9 +118,9 @@ def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED)
         "page_folder": str(folder),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    for pattern in COPIED:
-        for page in (anchored(REPORTS) / study).glob(pattern):
-            shutil.copyfile(page, folder / page.name)
+    made = anchored(REPORTS) / study
+    for path in sorted(path for pattern in COPIED for path in made.glob(pattern)):
+        _copy(path, folder / path.relative_to(made))
     for axis in load_study(config).axes if config else ():
         page = folder / f"ablation-{axis}"
         execute(
@@ -123,4 +130,23 @@ def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED)
             html=page.with_suffix(".html"),
         )
     execute("report", folder / "report.ipynb", parameters, html=folder / "index.html")
+    for page in folder.rglob("*.html"):
+        _drop_dead_links(page)
     return folder / "index.html"
+
+
+def _copy(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, target)
+
+
+def _drop_dead_links(page: Path) -> None:
+    """Make plain text of the links to files of a run that are not published, such as its page."""
+
+    def checked(link: re.Match[str]) -> str:
+        return link[0] if (page.parent / unquote(unescape(link[1]))).exists() else link[2]
+
+    text = page.read_text(encoding="utf-8")
+    mended = re.sub(r'<a href="([^"#:]+)">(.*?)</a>', checked, text, flags=re.DOTALL)
+    if mended != text:
+        write_atomically(page, lambda partial: partial.write_text(mended, encoding="utf-8"))

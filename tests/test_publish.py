@@ -8,6 +8,7 @@ import torch
 from fake_runs import make_run
 from test_records import FIELDS
 
+from senet_lib import publish
 from senet_lib.checkpoint import NetSpec, load_network, save_weights
 from senet_lib.errors import RecordError
 from senet_lib.models import create_model
@@ -82,7 +83,7 @@ def test_a_study_without_finished_runs_is_refused(study):
         publish_study("none", study / "runs", study / "published")
 
 
-def test_links_of_the_published_report_lead_to_the_published_runs(tmp_path):
+def test_links_of_the_published_report_lead_to_the_published_runs(tmp_path, monkeypatch):
     for name in ("resnet20", "se_resnet20"):
         run = make_run(tmp_path / "runs", name, 0, 0.4)
         spec = NetSpec(
@@ -91,8 +92,29 @@ def test_links_of_the_published_report_lead_to_the_published_runs(tmp_path):
         save_weights(run.path / "weights.safetensors", spec.build(), spec)
         (run.path / "train.ipynb").write_text("{}", encoding="utf-8")
     target = tmp_path / "published"
+    made = tmp_path / "made" / "demo"
+    (made / "gallery-a").mkdir(parents=True)
+    run_page, record = (
+        "../../runs/demo/resnet20/seed0/train.html",
+        "../../runs/demo/resnet20/seed0/record.json",
+    )
+    (made / "gradcam-seed0.html").write_text(
+        f'<p><a href="{run_page}">the page</a> and <a href="{record}">the record</a> and '
+        '<a href="gallery-a/index.html">open</a></p>'
+    )
+    (made / "gradcam-seed0.ipynb").write_text("{}")
+    (made / "localisation-seed0.partial.ipynb").write_text("{}")
+    (made / "gallery-a" / "index.html").write_text("<p>maps</p>")
+    monkeypatch.setattr(publish, "REPORTS", tmp_path / "made")
     publish_study("demo", tmp_path / "runs", target)
     page = publish_report("demo", target=target)
+    # What is copied is there, and its links to what is not published are no links any more.
+    copied = page.with_name("gradcam-seed0.html").read_text()
+    assert copied == (
+        f'<p>the page and <a href="{record}">the record</a> and '
+        '<a href="gallery-a/index.html">open</a></p>'
+    )
+    assert not page.with_name("gradcam-seed0.ipynb").exists()
     assert page == target / "reports" / "demo" / "index.html"
     links = re.findall(r'href="([^"#:]+)"', page.read_text(encoding="utf-8"))
     assert "../../runs/demo/se_resnet20/seed0/train.ipynb" in links
