@@ -35,9 +35,12 @@ MAX_WEIGHTS_BYTES = 4_000_000
 NOTEBOOK = "train.ipynb"
 REPORTS = Path("outputs/reports")
 COPIED = (
-    "profile.*", "gradcam-*.html", "excitation-*.html", "localisation-*.json", "gates-*.json",
-    "gallery-*/index.html",
-)  # fmt: skip
+    "profile.html",
+    "gradcam-seed0.html",
+    "localisation-*.json",
+    "excitation-*.html",
+    "gates-*.json",
+)
 
 
 def publish_run(record: RunRecord, folder: Path, *, whole: bool = True) -> None:
@@ -97,8 +100,9 @@ def publish_study(
 
 def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED) -> Path:
     """Write the report of the published runs to <target>/reports/<study>/index.html, and beside it
-    a page for each axis that the settings name. The workflow's pages of costs, maps and gates are
-    copied with their numbers, for they take long or were measured alone on the machine.
+    a page for each axis that the settings name. The workflow's pages of costs, maps (of seed 0) and
+    gates are copied with their numbers, for they take long or were measured alone on the machine,
+    and so is the gallery of every run of seed 0 whose weights are published.
 
     Args:
         study: its name.
@@ -120,7 +124,12 @@ def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED)
     folder.mkdir(parents=True, exist_ok=True)
     made = anchored(REPORTS) / study
     for path in sorted(path for pattern in COPIED for path in made.glob(pattern)):
-        _copy(path, folder / path.relative_to(made))
+        shutil.copyfile(path, folder / path.name)
+    for weights in (target / "runs" / study).glob(f"*/seed0/{WEIGHTS}"):
+        name = f"gallery-{weights.parent.parent.name}-seed0"
+        if (made / name / "index.html").is_file():
+            (folder / name).mkdir(exist_ok=True)
+            shutil.copyfile(made / name / "index.html", folder / name / "index.html")
     for axis in load_study(config).axes if config else ():
         page = folder / f"ablation-{axis}"
         execute(
@@ -133,11 +142,6 @@ def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED)
     for page in folder.rglob("*.html"):
         _drop_dead_links(page)
     return folder / "index.html"
-
-
-def _copy(path: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(path, target)
 
 
 def _drop_dead_links(page: Path) -> None:

@@ -93,18 +93,18 @@ def test_links_of_the_published_report_lead_to_the_published_runs(tmp_path, monk
         (run.path / "train.ipynb").write_text("{}", encoding="utf-8")
     target = tmp_path / "published"
     made = tmp_path / "made" / "demo"
-    (made / "gallery-a").mkdir(parents=True)
+    (made / "gallery-resnet20-seed0").mkdir(parents=True)
     run_page, record = (
         "../../runs/demo/resnet20/seed0/train.html",
         "../../runs/demo/resnet20/seed0/record.json",
     )
     (made / "gradcam-seed0.html").write_text(
         f'<p><a href="{run_page}">the page</a> and <a href="{record}">the record</a> and '
-        '<a href="gallery-a/index.html">open</a></p>'
+        '<a href="gallery-resnet20-seed0/index.html">open</a></p>'
     )
     (made / "gradcam-seed0.ipynb").write_text("{}")
     (made / "localisation-seed0.partial.ipynb").write_text("{}")
-    (made / "gallery-a" / "index.html").write_text("<p>maps</p>")
+    (made / "gallery-resnet20-seed0" / "index.html").write_text("<p>maps</p>")
     monkeypatch.setattr(publish, "REPORTS", tmp_path / "made")
     publish_study("demo", tmp_path / "runs", target)
     page = publish_report("demo", target=target)
@@ -112,7 +112,7 @@ def test_links_of_the_published_report_lead_to_the_published_runs(tmp_path, monk
     copied = page.with_name("gradcam-seed0.html").read_text()
     assert copied == (
         f'<p>the page and <a href="{record}">the record</a> and '
-        '<a href="gallery-a/index.html">open</a></p>'
+        '<a href="gallery-resnet20-seed0/index.html">open</a></p>'
     )
     assert not page.with_name("gradcam-seed0.ipynb").exists()
     assert page == target / "reports" / "demo" / "index.html"
