@@ -138,7 +138,8 @@ def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED)
             {**parameters, "axis": axis},
             html=page.with_suffix(".html"),
         )
-    execute("report", folder / "report.ipynb", parameters, html=folder / "index.html")
+    notebook = execute("report", folder / "report.ipynb", parameters, html=folder / "index.html")
+    notebook.unlink()  # large, and the page has all of it
     for page in folder.rglob("*.html"):
         _drop_dead_links(page)
     return folder / "index.html"
