@@ -31,7 +31,7 @@ from senet_lib.trials import (
 if TYPE_CHECKING:
     import pandas as pd
 
-OBJECTS_A_GRID, GRIDS_A_REMOVAL, LEAST_REMOVALS = 5, 4, 8
+OBJECTS_A_GRID, GRIDS_A_REMOVAL, LEAST_REMOVALS = 5, 4, 4
 FEW = 4  # the other methods and layers are tried on a quarter of the cases
 
 
