@@ -70,6 +70,10 @@ if not all(Path(f"{RUNS}/{m}/seed{s}/train.ipynb").exists() for m in STUDY.model
             check_name(model)
         except SenetError as error:
             raise WorkflowError(str(error)) from None
+try:
+    STUDY.check_explained()
+except SenetError as error:
+    raise WorkflowError(str(error)) from None
 
 # What decides a notebook's content, beside its parameters. Outputs saved in it do not count.
 TRAINING = "models augment data engine evaluation image_folder profiling recipe shapes sources train"

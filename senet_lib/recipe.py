@@ -207,6 +207,17 @@ class Study:
     excitation: tuple[str, ...] = ()
     grids: int = 100
 
+    def check_explained(self) -> None:
+        """Refuse a model to be explained that the study does not train.
+
+        Raises:
+            UnknownNameError: `gradcam` or `excitation` names it.
+        """
+        for key in ("gradcam", "excitation"):
+            for model in getattr(self, key):
+                if model not in self.models:
+                    raise unknown(f"model under {key}", model, self.models)
+
 
 def load_study(source: str | Path | Mapping[str, Any]) -> Study:
     """Read a study from a YAML file or a mapping of the same shape.
@@ -256,9 +267,6 @@ def load_study(source: str | Path | Mapping[str, Any]) -> Study:
         chosen = fields.get(key) or ()
         if not isinstance(chosen, (list, tuple)):
             raise RecipeError(f"{key} of {where} must be a list of its models")
-        for model in chosen:
-            if model not in fields["models"]:
-                raise unknown(f"model under {key}", str(model), list(fields["models"]))
         fields[key] = tuple(chosen)
     fields["models"], fields["seeds"] = tuple(fields["models"]), tuple(fields["seeds"])
     fields["axes"] = tuple(axes)

@@ -24,8 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 NUM_IMAGES = 200
 KEPT = [
     (run["model"], int(run["seed"]), run["study"])
-    for run in list_pretrained(root=ROOT / "outputs" / "published").to_dict("records")
-    if run["num_bytes"] == run["num_bytes"]
+    for run in list_pretrained(root=ROOT / "outputs" / "published")
+    .dropna(subset="num_bytes")
+    .to_dict("records")
 ]
 
 

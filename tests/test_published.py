@@ -20,7 +20,8 @@ def test_a_published_run_is_whole_and_its_logits_give_its_error(folder):
     assert (record.study, record.model, f"seed{record.seed}") == folder.parts[-3:]
     logits, labels = record.test_logits()
     wrong = (logits.argmax(1) != labels).mean()
-    assert wrong == pytest.approx(record.test_error, abs=5e-4)  # ties made by half precision
+    few = max(5e-4, 2.5 / len(labels))  # ties made by half precision
+    assert wrong == pytest.approx(record.test_error, abs=few)
     assert len(record.history) == record.recipe["epochs"]
     assert record.history.test_error.iloc[-1] == record.test_error
     if (folder / WEIGHTS).is_file():

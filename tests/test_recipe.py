@@ -136,3 +136,21 @@ def test_unreadable_study_files_are_named(tmp_path):
     broken.write_text("- a\n", encoding="utf-8")
     with pytest.raises(RecipeError, match="must hold a mapping"):
         load_study(broken)
+
+
+def test_only_models_of_the_study_can_be_explained():
+    content = {
+        "study": "s",
+        "protocol": "p",
+        "data": "shapes",
+        "models": ["resnet20"],
+        "seeds": [0],
+    }
+    load_study({**content, "gradcam": ["resnet20"]}).check_explained()
+    study = load_study({**content, "excitation": ["se_resnet20"]})
+    with pytest.raises(UnknownNameError, match="unknown model under excitation 'se_resnet20'"):
+        study.check_explained()
+    with pytest.raises(RecipeError, match="gradcam of the study must be a list of its models"):
+        load_study({**content, "gradcam": "resnet20"})
+    with pytest.raises(RecipeError, match="grids of the study must be a whole number, 1 or above"):
+        load_study({**content, "grids": 0})
