@@ -23,8 +23,9 @@ from senet_lib.cam import compute_maps, find_layer, scale_for_display
 from senet_lib.checkpoint import load_network
 from senet_lib.data import load_data
 from senet_lib.engine import keep_freed_memory
+from senet_lib.records import anchored
 
-WEIGHTS = Path(__file__).resolve().parents[1] / "outputs/published/runs/short/se_res2net29/seed0"
+WEIGHTS = "outputs/published/runs/short/se_res2net29/seed0"
 MIB = 2**20
 
 
@@ -50,7 +51,7 @@ def alone(model: torch.nn.Module, images: torch.Tensor) -> tuple[float, np.ndarr
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--checkpoint", default=str(WEIGHTS), help="default: the published se_res2net29")
+    add("--checkpoint", default=WEIGHTS, help="default: the published se_res2net29")
     add("--images", type=int, default=10_000)
     add("--alone", type=int, default=300, help="images that pytorch-grad-cam explains in each turn")
     add("--threads", type=int, default=0, help="0: all")
@@ -59,7 +60,7 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     keep_freed_memory()
-    model, spec = load_network(arguments.checkpoint)
+    model, spec = load_network(anchored(arguments.checkpoint))
     dataset = load_data(spec.data or "cifar10")
     images = normalise(torch.from_numpy(dataset.x_test[: arguments.images]), spec.mean, spec.std)
 
@@ -75,8 +76,8 @@ def main() -> None:
     ours = len(images) / seconds
     beside = statistics.mean([theirs, again])
     gap = np.abs(scale_for_display(found.maps[: arguments.alone]) - first).max()
-    half = len(memory) // 2
-    growth = max(memory[half:]) - max(memory[:half])
+    half = max(len(memory) // 2, 1)
+    growth = max(memory[half:], default=memory[0]) - max(memory[:half])
     print(f"ours: {len(images)} maps in {seconds:.1f} s, {ours:.0f} images/s")
     print(f"pytorch-grad-cam, image by image: {theirs:.1f} and {again:.1f} images/s")
     print(f"ratio: {ours / beside:.1f}; largest difference of the scaled maps: {gap:.1e}")

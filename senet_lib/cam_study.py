@@ -48,6 +48,7 @@ class CamStudy:
         few: the same, smaller, to compare methods and layers.
         method: of the maps.
         layer: of the maps.
+        num_removals: images whose pixels are removed and put back.
         page_folder: where the page and the scores go.
     """
 

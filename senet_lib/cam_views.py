@@ -8,15 +8,15 @@ from senet_lib.display import Link, Table, Text, escape
 from senet_lib.gallery import METHOD_NAMES
 from senet_lib.localisation import METRICS, Summary
 from senet_lib.scores import (
-    FAITHFULNESS_LABELS,
     Definition,
     StudyScores,
     all_scores,
+    claimed_order,
     definitions,
     metric_label,
     read_scores,
 )
-from senet_lib.trials import FEWEST_RIGHT, TRIAL_LABELS
+from senet_lib.trials import FAITHFULNESS_LABELS, FEWEST_RIGHT, TRIAL_LABELS
 from senet_lib.wording import counted, span
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ def claimed_ious() -> dict[str, float]:
     """The second source's Grad-CAM IoU of each network, the highest first."""
     from senet_lib.claims import load_claims
 
-    claimed = {c.models[0]: c.middle for c in load_claims() if c.measure == "localisation"}
-    return dict(sorted(claimed.items(), key=lambda pair: -pair[1]))
+    return claimed_order(load_claims())
 
 
 # One seed: the notebook
@@ -49,7 +48,6 @@ def subject_view(view: "CamStudy") -> Table:
 
     first = view.runs[0]
     right, total = view.compared.right, len(view.compared.keep)
-    layer = "the last layer before the pooling" if view.layer == "last" else view.layer
     rows = {
         "networks": [
             Link.to(run.path / "train.html", run.model, view.page_folder) or run.model
@@ -59,7 +57,7 @@ def subject_view(view: "CamStudy") -> Table:
         "images": f"{first.evaluated_on} images of {first.data}; all "
         f"{counted(len(view.compared.runs), 'run')} compared, of every seed, classify {right:,} of "
         f"{total:,} correctly, and {_used(right)}",
-        "maps": f"{METHOD_NAMES[view.method]} at {layer}, enlarged bilinearly, not scaled",
+        "maps": f"{_maps(view.method, view.layer)}, enlarged bilinearly, not scaled",
         "cases": ", ".join(f"{t.label}: {len(t.masks):,}" for t in view.trials),
     }
     frame = pd.DataFrame({"name": list(rows), "value": list(rows.values())})
@@ -183,6 +181,12 @@ def _ranked(frame: "pd.DataFrame", trial: str, where: str, metric: str) -> str:
     return f"{where}, {best}; a uniform map scores {high['chance']:.3f}."
 
 
+def _maps(method: str, layer: str) -> str:
+    """How maps are made and where they are taken, in words."""
+    place = "the last layer before the pooling" if layer == "last" else layer
+    return f"{METHOD_NAMES[method]} at {place}"
+
+
 def _used(right: int) -> str:
     """Which images are asked about, given how many all networks get right."""
     if right < FEWEST_RIGHT:
@@ -250,12 +254,11 @@ def setting(scores: StudyScores) -> Text:
     recipe = scores.recipe
     number = recipe.get("train_images") or 0
     images = f"{number:,} training images" if number else "all training images"
-    layer = "the last layer before the pooling" if scores.layer == "last" else scores.layer
     right = min(scores.right.values())
     return Text(
         f"Study {escape(scores.study)}, protocol {escape(scores.protocol)}: "
         f"{counted(recipe['epochs'], 'epoch')} over {images} of {escape(scores.data)}. "
-        f"{METHOD_NAMES[scores.method]} at {layer}. All networks are asked about the same images: "
+        f"{_maps(scores.method, scores.layer)}. All networks are asked about the same images: "
         f"{right:,} are classified correctly by every run of theirs, and {_used(right)}."
     )
 

@@ -18,10 +18,11 @@ from senet_lib.checkpoint import WEIGHTS
 from senet_lib.data import CIFAR_COUNTS, data_dir
 from senet_lib.errors import DataError, RecordError
 from senet_lib.excitation import Gates
+from senet_lib.publish import PUBLISHED
 from senet_lib.records import DEFAULT_ROOT, LOGITS, RECORD, RunRecord, anchored, find_runs, load_run
 from senet_lib.sources import SIZE, one_line, to_size
 
-PUBLISHED_ROOT = Path("outputs/published/runs")
+PUBLISHED_ROOT = PUBLISHED / "runs"
 OWN = ""  # the split of a picture that is from none
 VERDICTS = ("either", "right", "wrong")
 _BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)

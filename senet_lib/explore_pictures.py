@@ -14,7 +14,7 @@ import numpy as np
 
 from senet_lib.cam import CamMaps, scale_for_display
 from senet_lib.explore_numbers import Comparison, Picture, probabilities
-from senet_lib.gallery import GAP_PIXELS, PANEL_PIXELS, panels
+from senet_lib.gallery import GAP_PIXELS, PANEL_PIXELS, panels, probability_text
 from senet_lib.wording import counted
 
 STYLE = """<style>
@@ -103,11 +103,6 @@ def map_html(maps: CamMaps, picture: Picture, classes: Sequence[str], network: s
         f"<p>It says <strong>{escape(classes[first])}</strong>, {probability_text(share[first])}"
         f"{verdict}. The map is for {escape(target)}.</p>{_shares(share, classes)}"
     )
-
-
-def probability_text(probability: float) -> str:
-    """With a decimal, and never rounded up to certainty."""
-    return "over 99.9 %" if probability > 0.999 else f"{100 * probability:.1f} %"
 
 
 def _shares(share: np.ndarray, classes: Sequence[str]) -> str:

@@ -1,9 +1,13 @@
 """Files that are there whole or not at all."""
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from senet_lib.errors import RecordError
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -18,3 +22,24 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         with suppress(FileNotFoundError):
             partial.unlink()
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a mapping as JSON, whole or not at all."""
+    text = json.dumps(content, indent=1) + "\n"
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path, needed: Iterable[str]) -> dict[str, Any]:
+    """Read what `write_json` wrote.
+
+    Raises:
+        RecordError: the file is no readable JSON, or lacks a key.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise RecordError(f"{path} is not readable JSON") from None
+    if missing := [key for key in needed if key not in content]:
+        raise RecordError(f"{path} is incomplete: it lacks {', '.join(missing)}")
+    return content

@@ -295,7 +295,7 @@ def _page(
 def _figure(case: Case, png: bytes, blank: bool, classes: Sequence[str]) -> str:
     """One case with its caption."""
     label, predicted = classes[case.label], classes[case.predicted]
-    sure = _percent(case.probability)
+    sure = probability_text(case.probability)
     note = " The map is zero everywhere." if blank else ""
     alt = f"{label}, image {case.index}: the image, its map for {predicted}, and the map over it"
     return (
@@ -304,7 +304,7 @@ def _figure(case: Case, png: bytes, blank: bool, classes: Sequence[str]) -> str:
     )
 
 
-def _percent(probability: float) -> str:
+def probability_text(probability: float) -> str:
     """With a decimal, and never rounded up to certainty."""
     return "over 99.9 %" if probability > 0.999 else f"{100 * probability:.1f} %"
 

@@ -1,15 +1,13 @@
 """What the gates of a run do, in a few numbers, kept beside the report that shows them."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from senet_lib.collect import StudyRuns
 from senet_lib.display import Link, Table
-from senet_lib.errors import RecordError
 from senet_lib.excitation import Scores, Subject, stage_table
-from senet_lib.files import write_atomically
+from senet_lib.files import read_json, write_json
 from senet_lib.records import anchored
 from senet_lib.wording import percent, points
 
@@ -49,8 +47,7 @@ def write_summary(
     }
     folder = Path(page_folder or anchored("outputs/reports") / subject.run.study)
     path = folder / f"gates-{subject.run.model}.json"
-    text = json.dumps(content, indent=1) + "\n"
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_json(path, content)
     return path
 
 
@@ -64,7 +61,7 @@ def gate_table(study: StudyRuns) -> Table:
 
     rows = []
     for path in sorted(study.page_folder.glob(PATTERN)):
-        found = _read(path)
+        found = read_json(path, NEEDED)
         first, last = found["first"] or {}, found["last"] or {}
         page = study.page_folder / f"excitation-{found['model']}.html"
         rows.append({
@@ -97,13 +94,3 @@ def gate_table(study: StudyRuns) -> Table:
 def _both(first: Mapping[str, float], last: Mapping[str, float], name: str, write: Any) -> str:
     """The first and the last stage's value; a dash where the layers name no stages."""
     return f"{write(first[name])} to {write(last[name])}" if first and last else "–"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise RecordError(f"{path} is not readable JSON") from None
-    if missing := [name for name in NEEDED if name not in content]:
-        raise RecordError(f"{path} is incomplete: it lacks {', '.join(missing)}")
-    return content

@@ -6,25 +6,25 @@ ones.
 """
 
 import itertools
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from senet_lib.errors import RecordError
-from senet_lib.files import write_atomically
+from senet_lib.files import read_json, write_json
 from senet_lib.localisation import ENERGY_LABELS, METRICS, Summary, summarise
 from senet_lib.records import anchored
-from senet_lib.trials import TRIAL_LABELS, Comparison
+from senet_lib.trials import FAITHFULNESS_LABELS, TRIAL_LABELS, Comparison
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from senet_lib.claims import Claim
+
 REPORTS = (Path("outputs/reports"), Path("outputs/published/reports"))
 PATTERN = "localisation-seed*.json"
 IOU_METRICS = ("iou_at_area", "iou_at_half", "iou_best")
-FAITHFULNESS_LABELS = {"deletion": "deletion", "insertion": "insertion", "road": "ROAD"}
 KEYS = (
     "study",
     "protocol",
@@ -128,8 +128,7 @@ def write_scores(
         "right": compared.right,
         "rows": frame.to_dict("records"),
     }
-    text = json.dumps(content, indent=1) + "\n"
-    write_atomically(Path(path), lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_json(Path(path), content)
     return Path(path)
 
 
@@ -144,7 +143,7 @@ def read_scores(folder: str | Path) -> StudyScores | None:
     import pandas as pd
 
     paths = sorted(Path(folder).glob(PATTERN))
-    contents = [_read(path) for path in paths]
+    contents = [read_json(path, (*KEYS, "right", "rows")) for path in paths]
     if not contents:
         return None
     alike = {tuple(str(c[key]) for key in KEYS if key != "seed") for c in contents}
@@ -158,17 +157,6 @@ def read_scores(folder: str | Path) -> StudyScores | None:
         frame=pd.concat(frames, ignore_index=True),
         paths=paths,
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise RecordError(f"{path} is not readable JSON") from None
-    missing = [key for key in (*KEYS, "right", "rows") if key not in content]
-    if missing:
-        raise RecordError(f"{path} is incomplete: it lacks {', '.join(missing)}")
-    return content
 
 
 def all_scores(*roots: str | Path) -> list[StudyScores]:
@@ -197,6 +185,12 @@ def metric_label(trial: str, metric: str) -> str:
 
 
 # The claimed order
+
+
+def claimed_order(claims: Iterable["Claim"]) -> dict[str, float]:
+    """The claimed Grad-CAM IoU of each network, the highest first."""
+    claimed = {c.models[0]: c.middle for c in claims if c.measure == "localisation"}
+    return dict(sorted(claimed.items(), key=lambda pair: -pair[1]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

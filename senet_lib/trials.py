@@ -41,7 +41,7 @@ DRAW = 2020
 """Seed of the draw of tiles; the same for every network, seed and study."""
 FEWEST_RIGHT = 200
 """Images that all networks must get right, or any image is used."""
-FAITHFULNESS_METRICS = ("deletion", "insertion", "road")
+FAITHFULNESS_LABELS = {"deletion": "deletion", "insertion": "insertion", "road": "ROAD"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -262,7 +262,7 @@ def measure_faithfulness(
 
     found = explain(images, targets)
     rows = []
-    for name in FAITHFULNESS_METRICS:
+    for name in FAITHFULNESS_LABELS:
         values = [
             float(_faithful(name, model, images, maps, targets).mean())
             for maps in (found, np.ones_like(found))

@@ -255,10 +255,9 @@ def _localisation(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
     The claim holds if there is a definition by which the networks stand in the claimed order and
     this one's value lies in its interval. Scores of another recipe settle nothing.
     """
-    from senet_lib.scores import definitions
+    from senet_lib.scores import claimed_order, definitions
 
-    wanted = {c.models[0]: c.middle for c in book.values() if c.measure == "localisation"}
-    order = sorted(wanted, key=lambda model: -wanted[model])
+    order = list(claimed_order(book.values()))
     model = claim.models[0]
     remark = (
         "the source does not say what the maps were compared with, so every definition is tried"
