@@ -13,9 +13,19 @@ from senet_lib.models.attention import AttentionSpec, add_rescaled, build_attent
 SHORTCUTS = ("A", "B")
 
 
+class Conv3x3(nn.Conv2d):
+    """3x3 convolution without bias that keeps H and W at stride 1; by `fused` where that can."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(in_channels, channels, 3, stride, 1, groups=groups, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return fused.conv3x3(x, self.weight) if fused.applies(self, x) else super().forward(x)
+
+
 def conv3x3(in_channels: int, channels: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """3x3 convolution that keeps H and W at stride 1; no bias, a normalisation follows."""
-    return nn.Conv2d(in_channels, channels, 3, stride, 1, groups=groups, bias=False)
+    return Conv3x3(in_channels, channels, stride, groups)
 
 
 def conv1x1(in_channels: int, channels: int, stride: int = 1) -> nn.Conv2d:

@@ -1,50 +1,13 @@
 // Batch normalisation in training, with what stands around it, in one pass over memory each.
 //
-// A map is M rows (image, y, x) of C bfloat16 channels; consecutive rows are `ld` elements apart,
-// which is C for a whole map and more for a slice of its channels. Sums are kept in float32 over
-// CHUNK rows and in float64 beyond, always in the same order, so that the number of threads changes
-// no bit. Needs AVX-512 with BF16.
+// Sums are kept in float32 over CHUNK rows and in float64 beyond, always in the same order, so that
+// the number of threads changes no bit.
 
-#include <immintrin.h>
-
-#include <cstdint>
-#include <vector>
+#include "vectors.h"
 
 namespace {
 
-using bf16 = std::uint16_t;
-constexpr int LANES = 16;
 constexpr std::int64_t CHUNK = 64;  // rows of a partial sum
-
-struct Map {
-    bf16 *data;
-    std::int64_t ld;
-    bf16 *row(std::int64_t m) const { return data + m * ld; }
-    explicit operator bool() const { return data != nullptr; }
-};
-
-inline __mmask16 mask_of(std::int64_t left) {
-    return left >= LANES ? 0xFFFF : static_cast<__mmask16>((1u << left) - 1);
-}
-
-inline __m512 load(const bf16 *p, __mmask16 mask) {
-    const __m256i raw =
-        mask == 0xFFFF ? _mm256_loadu_si256(reinterpret_cast<const __m256i *>(p)) : _mm256_maskz_loadu_epi16(mask, p);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(raw), 16));
-}
-
-inline __m256i narrow(__m512 v) { return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)); }
-
-inline __m512 widen(__m256i v) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16));
-}
-
-inline void store(bf16 *p, __mmask16 mask, __m256i v) {
-    if (mask == 0xFFFF)
-        _mm256_storeu_si256(reinterpret_cast<__m256i *>(p), v);
-    else
-        _mm256_mask_storeu_epi16(p, mask, v);
-}
 
 // Rows of a whole map lie end to end: `fold` of them, as one longer row, fill the vector lanes.
 struct Shape {
@@ -109,16 +72,6 @@ void each_row(const Shape &shape, std::int64_t threads, const Body &body) {
 
 // Rows are `fold` times as long where they are folded.
 Map folded(const Map &map, const Shape &shape) { return {map.data, map.ld * shape.fold}; }
-
-// The gradient behind a rectifier with result y, if there is one: d + t where y > 0.
-inline __m512 behind_rectifier(const Map &d, const Map &t, const Map *y, std::int64_t m, std::int64_t c,
-                               __mmask16 mask) {
-    __m512 v = load(d.row(m) + c, mask);
-    if (t) v = _mm512_add_ps(v, load(t.row(m) + c, mask));
-    if (y == nullptr) return v;
-    const __mmask16 on = _mm512_cmp_ps_mask(load(y->row(m) + c, mask), _mm512_setzero_ps(), _CMP_GT_OQ);
-    return _mm512_maskz_mov_ps(on, v);
-}
 
 }  // namespace
 
@@ -219,83 +172,6 @@ void senet_gradient(bf16 *dy_, std::int64_t ldy, bf16 *dtotal_, std::int64_t ldt
         v = _mm512_fmadd_ps(v, _mm512_loadu_ps(&p[c]), _mm512_loadu_ps(&s[c]));
         store(o.row(m) + c, mask, narrow(_mm512_fmadd_ps(away, _mm512_loadu_ps(&q[c]), v)));
     });
-}
-
-// Mean over the rows of each image: (N, C), float32.
-void senet_squeeze(bf16 *x_, std::int64_t ldx, std::int64_t images, std::int64_t pixels,
-                   std::int64_t channels, std::int64_t threads, float *mean) {
-    const Map x{x_, ldx};
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (std::int64_t n = 0; n < images; ++n) {
-        float *out = mean + n * channels;
-        for (std::int64_t c = 0; c < channels; ++c) out[c] = 0.0f;
-        for (std::int64_t m = n * pixels; m < (n + 1) * pixels; ++m)
-            for (std::int64_t c = 0; c < channels; c += LANES) {
-                const __mmask16 mask = mask_of(channels - c);
-                const __m512 sum = _mm512_maskz_loadu_ps(mask, out + c);
-                _mm512_mask_storeu_ps(out + c, mask, _mm512_add_ps(sum, load(x.row(m) + c, mask)));
-            }
-        for (std::int64_t c = 0; c < channels; ++c) out[c] /= pixels;
-    }
-}
-
-// y = x gate, or, with a residual, y = max(x gate + residual, 0); gate is (N, C), float32.
-void senet_scale(bf16 *x_, std::int64_t ldx, bf16 *residual_, std::int64_t ldr, const float *gate,
-                 std::int64_t images, std::int64_t pixels, std::int64_t channels, std::int64_t threads,
-                 bf16 *y_) {
-    const Map x{x_, ldx}, r{residual_, ldr}, y{y_, channels};
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (std::int64_t n = 0; n < images; ++n)
-        for (std::int64_t m = n * pixels; m < (n + 1) * pixels; ++m)
-            for (std::int64_t c = 0; c < channels; c += LANES) {
-                const __mmask16 mask = mask_of(channels - c);
-                const __m512 g = _mm512_maskz_loadu_ps(mask, gate + n * channels + c);
-                __m512 v = _mm512_mul_ps(load(x.row(m) + c, mask), g);
-                if (r) v = _mm512_max_ps(_mm512_setzero_ps(), _mm512_add_ps(v, load(r.row(m) + c, mask)));
-                store(y.row(m) + c, mask, narrow(v));
-            }
-}
-
-// Backward of senet_scale: dx = g gate, dgate = sum of g x over an image, and g = dy where y > 0,
-// written out, if there was a residual (y is given then).
-void senet_scale_back(bf16 *dy_, std::int64_t ldy, bf16 *x_, std::int64_t ldx, bf16 *y_,
-                      const float *gate, std::int64_t images, std::int64_t pixels,
-                      std::int64_t channels, std::int64_t threads, bf16 *dx_, bf16 *g_, float *dgate) {
-    const Map d{dy_, ldy}, x{x_, ldx}, y{y_, channels}, o{dx_, channels}, g{g_, channels};
-    const std::int64_t padded = (channels + LANES - 1) / LANES * LANES;
-#pragma omp parallel num_threads(threads)
-    {
-        std::vector<float> sums(padded);
-#pragma omp for schedule(static)
-        for (std::int64_t n = 0; n < images; ++n) {
-            for (float &value : sums) value = 0.0f;
-            for (std::int64_t m = n * pixels; m < (n + 1) * pixels; ++m)
-                for (std::int64_t c = 0; c < channels; c += LANES) {
-                    const __mmask16 mask = mask_of(channels - c);
-                    __m512 v = behind_rectifier(d, Map{nullptr, 0}, y ? &y : nullptr, m, c, mask);
-                    if (y) store(g.row(m) + c, mask, narrow(v));
-                    const __m512 sum = _mm512_loadu_ps(&sums[c]);
-                    _mm512_storeu_ps(&sums[c], _mm512_fmadd_ps(v, load(x.row(m) + c, mask), sum));
-                    v = _mm512_mul_ps(v, _mm512_maskz_loadu_ps(mask, gate + n * channels + c));
-                    store(o.row(m) + c, mask, narrow(v));
-                }
-            for (std::int64_t c = 0; c < channels; ++c) dgate[n * channels + c] = sums[c];
-        }
-    }
-}
-
-// out = x + extra, the same extra (N, C), float32, for all pixels of an image.
-void senet_spread(bf16 *x_, std::int64_t ldx, const float *extra, std::int64_t images,
-                  std::int64_t pixels, std::int64_t channels, std::int64_t threads, bf16 *out_) {
-    const Map x{x_, ldx}, out{out_, channels};
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (std::int64_t n = 0; n < images; ++n)
-        for (std::int64_t m = n * pixels; m < (n + 1) * pixels; ++m)
-            for (std::int64_t c = 0; c < channels; c += LANES) {
-                const __mmask16 mask = mask_of(channels - c);
-                const __m512 e = _mm512_maskz_loadu_ps(mask, extra + n * channels + c);
-                store(out.row(m) + c, mask, narrow(_mm512_add_ps(load(x.row(m) + c, mask), e)));
-            }
 }
 
 }  // extern "C"

@@ -1,0 +1,74 @@
+"""3x3 convolution by Winograd's minimal filtering."""
+
+# Legend: N images, C and D channels in and out, H height, W width.
+
+import torch
+from torch import Tensor
+
+from senet_lib.fused.native import as_rows, call, library
+
+
+class _Conv3x3(torch.autograd.Function):
+    """y = x * weight; also the mean and biased variance of each channel of y."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        x, ldx = as_rows(x)
+        taps = weight.float().contiguous(memory_format=torch.channels_last)
+        n, c, h, w = x.shape
+        d, threads = len(weight), torch.get_num_threads()
+        kernels = _transformed("senet_winograd_kernel", taps, threads)
+        y = _empty_map(n, d, h, w)
+        mean, variance = torch.empty(d), torch.empty(d)
+        call("senet_winograd", (x, ldx, kernels, n, h, w, c, d, threads, y, d, mean, variance))
+        ctx.save_for_backward(x, taps)
+        ctx.mark_non_differentiable(mean, variance)
+        ctx.set_materialize_grads(False)
+        return y, mean, variance
+
+    @staticmethod
+    def backward(ctx, dy, *_):
+        x, taps = ctx.saved_tensors
+        x, ldx = as_rows(x)
+        dy, ldy = as_rows(dy)
+        n, c, h, w = x.shape
+        d, threads = len(taps), torch.get_num_threads()
+        dx = dweight = None
+        if ctx.needs_input_grad[0]:
+            kernels = _transformed("senet_winograd_kernel_back", taps, threads)
+            dx = _empty_map(n, c, h, w)
+            call("senet_winograd", (dy, ldy, kernels, n, h, w, d, c, threads, dx, c, None, None))
+        if ctx.needs_input_grad[1]:
+            dweight = torch.empty_like(taps)
+            call("senet_winograd_weight", (x, ldx, dy, ldy, n, h, w, c, d, threads, dweight))
+        return dx, dweight
+
+
+def _empty_map(n: int, c: int, h: int, w: int) -> Tensor:
+    return torch.empty((n, c, h, w), dtype=torch.bfloat16, memory_format=torch.channels_last)
+
+
+def _transformed(name: str, taps: Tensor, threads: int) -> Tensor:
+    d, c = taps.shape[:2]
+    made, summed = (d, c) if name == "senet_winograd_kernel" else (c, d)
+    size = library().senet_winograd_kernel_size(summed, made)
+    # Lines of the cache begin at multiples of 64 bytes, as the kernels want it.
+    kernels = torch.empty(size, dtype=torch.bfloat16)
+    call(name, (taps, c, d, threads, kernels))
+    return kernels
+
+
+def conv3x3(x: Tensor, weight: Tensor) -> Tensor:
+    """Convolve at stride 1 with zero padding 1.
+
+    Args:
+        x: (N, C, H, W), bfloat16, on the CPU; H and W even.
+        weight: (D, C, 3, 3), float32.
+    Returns:
+        (N, D, H, W), bfloat16. Its `moments`, the mean and biased variance of each channel, are
+        for the normalisation that follows.
+    Source: Lavin and Gray 2016 (arXiv:1509.09308), F(2x2, 3x3).
+    """
+    y, mean, variance = _Conv3x3.apply(x, weight)
+    y.moments = (y._version, mean, variance)
+    return y

@@ -1,0 +1,75 @@
+"""Squeeze and rescaling by the gates of the channels."""
+
+# Legend: N images, C channels, H height, W width.
+
+import torch
+from torch import Tensor
+
+from senet_lib.fused.native import as_rows, call
+
+
+class _Squeeze(torch.autograd.Function):
+    """x itself, and its mean over H and W; one pass backward for the gradients of both."""
+
+    @staticmethod
+    def forward(ctx, x):
+        x, ldx = as_rows(x)
+        n, c, h, w = x.shape
+        mean = torch.empty(n, c)
+        call("senet_squeeze", (x, ldx, n, h * w, c, torch.get_num_threads(), mean))
+        return x.view_as(x), mean
+
+    @staticmethod
+    def backward(ctx, dx, dmean):
+        dx, ldx = as_rows(dx)
+        n, c, h, w = dx.shape
+        extra = (dmean / (h * w)).contiguous()
+        total = torch.empty((n, c, h, w), dtype=dx.dtype, memory_format=torch.channels_last)
+        call("senet_spread", (dx, ldx, extra, n, h * w, c, torch.get_num_threads(), total))
+        return total
+
+
+class _Scale(torch.autograd.Function):
+    """x * gates, or relu(x * gates + residual)."""
+
+    @staticmethod
+    def forward(ctx, x, gates, residual):
+        x, ldx = as_rows(x)
+        residual, ldr = as_rows(residual)
+        n, c, h, w = x.shape
+        wide = gates.float().contiguous()
+        y = torch.empty((n, c, h, w), dtype=x.dtype, memory_format=torch.channels_last)
+        threads = torch.get_num_threads()
+        call("senet_scale", (x, ldx, residual, ldr, wide, n, h * w, c, threads, y))
+        ctx.save_for_backward(x, wide, None if residual is None else y)
+        ctx.gates = gates.shape, gates.dtype
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, gates, y = ctx.saved_tensors
+        x, ldx = as_rows(x)
+        dy, ldy = as_rows(dy)
+        n, c, h, w = x.shape
+        dx = torch.empty((n, c, h, w), dtype=x.dtype, memory_format=torch.channels_last)
+        gradient, dgates = None if y is None else torch.empty_like(dx), torch.empty(n, c)
+        threads = torch.get_num_threads()
+        call(
+            "senet_scale_back",
+            (dy, ldy, x, ldx, y, gates, n, h * w, c, threads, dx, gradient, dgates),
+        )
+        shape, dtype = ctx.gates
+        return dx, dgates.view(shape).to(dtype), gradient
+
+
+def squeeze(x: Tensor) -> tuple[Tensor, Tensor]:
+    """A map (N, C, H, W), bfloat16, and its spatial mean (N, C), float32.
+
+    What follows must use the map that is returned, so that both gradients are added in one pass.
+    """
+    return _Squeeze.apply(x)
+
+
+def scale(x: Tensor, gates: Tensor, residual: Tensor | None = None) -> Tensor:
+    """x * gates, or relu(x * gates + residual); x (N, C, H, W), bfloat16, gates (N, C, 1, 1)."""
+    return _Scale.apply(x, gates, residual)

@@ -1,0 +1,79 @@
+"""Builds the C++ kernels and calls them."""
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
+HEADERS = sorted(Path(__file__).parent.glob("*.h"))
+CACHE = Path("~/.cache/senet").expanduser()
+FLAGS = (
+    *("-std=c++17", "-O3", "-fPIC", "-shared", "-fopenmp"),
+    *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-mfma"),
+)
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels, or None where this machine cannot have them."""
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    if compiler is None or supported is None or not supported():
+        return None
+    text = b"".join(file.read_bytes() for file in (*SOURCES, *HEADERS))
+    text += repr((compiler, FLAGS)).encode()
+    path = CACHE / f"fused-{hashlib.sha256(text).hexdigest()[:16]}.so"
+    try:
+        if not path.is_file():
+            _compile(compiler, path)
+        return ctypes.CDLL(str(path))
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _compile(compiler: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        subprocess.run(
+            [compiler, *FLAGS, *map(str, SOURCES), "-o", str(made)], check=True, capture_output=True
+        )
+        os.replace(made, path)
+
+
+def as_rows(x: Tensor | None) -> tuple[Tensor | None, int]:
+    """A bfloat16 tensor whose rows are evenly spaced, and their distance in elements."""
+    if x is None:
+        return None, 0
+    x = x.to(torch.bfloat16)
+    c, h, w = x.shape[1:]
+    step = x.stride(3)
+    if x.stride() != (h * w * step, 1, w * step, step) or step < c:
+        x = x.contiguous(memory_format=torch.channels_last)
+        step = c
+    return x, step
+
+
+def call(name: str, arguments: Sequence[Tensor | int | None]) -> None:
+    """Call a kernel; tensors go as their address, numbers as 64-bit integers."""
+    function = getattr(library(), name)
+    function.restype = None
+    function(
+        *(
+            ctypes.c_void_p(a.data_ptr())
+            if isinstance(a, Tensor)
+            else ctypes.c_void_p(None)
+            if a is None
+            else ctypes.c_int64(a)
+            for a in arguments
+        )
+    )
