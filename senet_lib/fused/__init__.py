@@ -16,8 +16,20 @@ from senet_lib.fused.convolution import conv3x3
 from senet_lib.fused.gates import scale, squeeze
 from senet_lib.fused.native import library
 from senet_lib.fused.norm import norm_act
+from senet_lib.fused.streams import avg_pool2, join, split
 
-__all__ = ["applies", "conv3x3", "enable", "library", "norm_act", "scale", "squeeze"]
+__all__ = [
+    "applies",
+    "avg_pool2",
+    "conv3x3",
+    "enable",
+    "join",
+    "library",
+    "norm_act",
+    "scale",
+    "split",
+    "squeeze",
+]
 
 
 LEAST_CHANNELS = 8  # below it the transforms cost more than the products they save
@@ -42,6 +54,6 @@ def applies(module: nn.Module, x: Tensor) -> bool:
     """Whether the kernels are to do this module's work on this map."""
     if not (module.training and getattr(module, "uses_fused_kernels", False)):
         return False
-    if isinstance(module, nn.Conv2d) and (x.shape[-2] % 2 or x.shape[-1] % 2):
+    if isinstance(module, (nn.Conv2d, nn.AvgPool2d)) and (x.shape[-2] % 2 or x.shape[-1] % 2):
         return False
     return x.dtype == torch.bfloat16 and x.device.type == "cpu" and x.dim() == 4

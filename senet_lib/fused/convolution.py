@@ -5,7 +5,7 @@
 import torch
 from torch import Tensor
 
-from senet_lib.fused.native import as_rows, call, library
+from senet_lib.fused.native import as_rows, call, empty_map
 
 
 class _Conv3x3(torch.autograd.Function):
@@ -18,7 +18,7 @@ class _Conv3x3(torch.autograd.Function):
         n, c, h, w = x.shape
         d, threads = len(weight), torch.get_num_threads()
         kernels = _transformed("senet_winograd_kernel", taps, threads)
-        y = _empty_map(n, d, h, w)
+        y = empty_map(n, d, h, w)
         mean, variance = torch.empty(d), torch.empty(d)
         call("senet_winograd", (x, ldx, kernels, n, h, w, c, d, threads, y, d, mean, variance))
         ctx.save_for_backward(x, taps)
@@ -36,7 +36,7 @@ class _Conv3x3(torch.autograd.Function):
         dx = dweight = None
         if ctx.needs_input_grad[0]:
             kernels = _transformed("senet_winograd_kernel_back", taps, threads)
-            dx = _empty_map(n, c, h, w)
+            dx = empty_map(n, c, h, w)
             call("senet_winograd", (dy, ldy, kernels, n, h, w, d, c, threads, dx, c, None, None))
         if ctx.needs_input_grad[1]:
             dweight = torch.empty_like(taps)
@@ -44,14 +44,10 @@ class _Conv3x3(torch.autograd.Function):
         return dx, dweight
 
 
-def _empty_map(n: int, c: int, h: int, w: int) -> Tensor:
-    return torch.empty((n, c, h, w), dtype=torch.bfloat16, memory_format=torch.channels_last)
-
-
 def _transformed(name: str, taps: Tensor, threads: int) -> Tensor:
     d, c = taps.shape[:2]
     made, summed = (d, c) if name == "senet_winograd_kernel" else (c, d)
-    size = library().senet_winograd_kernel_size(summed, made)
+    size = call("senet_winograd_kernel_size", (summed, made))
     # Lines of the cache begin at multiples of 64 bytes, as the kernels want it.
     kernels = torch.empty(size, dtype=torch.bfloat16)
     call(name, (taps, c, d, threads, kernels))

@@ -8,7 +8,7 @@ extern "C" {
 void senet_squeeze(bf16 *x_, std::int64_t ldx, std::int64_t images, std::int64_t pixels,
                    std::int64_t channels, std::int64_t threads, float *mean) {
     const Map x{x_, ldx};
-#pragma omp parallel for num_threads(threads) schedule(static)
+#pragma omp parallel for num_threads(threads) schedule(static) firstprivate(x, mean)
     for (std::int64_t n = 0; n < images; ++n) {
         float *out = mean + n * channels;
         for (std::int64_t c = 0; c < channels; ++c) out[c] = 0.0f;
@@ -27,7 +27,7 @@ void senet_scale(bf16 *x_, std::int64_t ldx, bf16 *residual_, std::int64_t ldr, 
                  std::int64_t images, std::int64_t pixels, std::int64_t channels, std::int64_t threads,
                  bf16 *y_) {
     const Map x{x_, ldx}, r{residual_, ldr}, y{y_, channels};
-#pragma omp parallel for num_threads(threads) schedule(static)
+#pragma omp parallel for num_threads(threads) schedule(static) firstprivate(x, r, y, gate)
     for (std::int64_t n = 0; n < images; ++n)
         for (std::int64_t m = n * pixels; m < (n + 1) * pixels; ++m)
             for (std::int64_t c = 0; c < channels; c += LANES) {
@@ -46,7 +46,7 @@ void senet_scale_back(bf16 *dy_, std::int64_t ldy, bf16 *x_, std::int64_t ldx, b
                       std::int64_t channels, std::int64_t threads, bf16 *dx_, bf16 *g_, float *dgate) {
     const Map d{dy_, ldy}, x{x_, ldx}, y{y_, channels}, o{dx_, channels}, g{g_, channels};
     const std::int64_t padded = (channels + LANES - 1) / LANES * LANES;
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(threads) firstprivate(d, x, y, o, g, gate)
     {
         std::vector<float> sums(padded);
 #pragma omp for schedule(static)
@@ -55,7 +55,7 @@ void senet_scale_back(bf16 *dy_, std::int64_t ldy, bf16 *x_, std::int64_t ldx, b
             for (std::int64_t m = n * pixels; m < (n + 1) * pixels; ++m)
                 for (std::int64_t c = 0; c < channels; c += LANES) {
                     const __mmask16 mask = mask_of(channels - c);
-                    __m512 v = behind_rectifier(d, Map{nullptr, 0}, y ? &y : nullptr, m, c, mask);
+                    __m512 v = behind_rectifier(load(d.row(m) + c, mask), y, m, c, mask);
                     if (y) store(g.row(m) + c, mask, narrow(v));
                     const __m512 sum = _mm512_loadu_ps(&sums[c]);
                     _mm512_storeu_ps(&sums[c], _mm512_fmadd_ps(v, load(x.row(m) + c, mask), sum));
@@ -71,7 +71,7 @@ void senet_scale_back(bf16 *dy_, std::int64_t ldy, bf16 *x_, std::int64_t ldx, b
 void senet_spread(bf16 *x_, std::int64_t ldx, const float *extra, std::int64_t images,
                   std::int64_t pixels, std::int64_t channels, std::int64_t threads, bf16 *out_) {
     const Map x{x_, ldx}, out{out_, channels};
-#pragma omp parallel for num_threads(threads) schedule(static)
+#pragma omp parallel for num_threads(threads) schedule(static) firstprivate(x, out, extra)
     for (std::int64_t n = 0; n < images; ++n)
         for (std::int64_t m = n * pixels; m < (n + 1) * pixels; ++m)
             for (std::int64_t c = 0; c < channels; c += LANES) {

@@ -5,7 +5,7 @@
 import torch
 from torch import Tensor
 
-from senet_lib.fused.native import as_rows, call
+from senet_lib.fused.native import as_rows, call, empty_map
 
 
 class _Squeeze(torch.autograd.Function):
@@ -24,7 +24,7 @@ class _Squeeze(torch.autograd.Function):
         dx, ldx = as_rows(dx)
         n, c, h, w = dx.shape
         extra = (dmean / (h * w)).contiguous()
-        total = torch.empty((n, c, h, w), dtype=dx.dtype, memory_format=torch.channels_last)
+        total = empty_map(n, c, h, w)
         call("senet_spread", (dx, ldx, extra, n, h * w, c, torch.get_num_threads(), total))
         return total
 
@@ -38,7 +38,7 @@ class _Scale(torch.autograd.Function):
         residual, ldr = as_rows(residual)
         n, c, h, w = x.shape
         wide = gates.float().contiguous()
-        y = torch.empty((n, c, h, w), dtype=x.dtype, memory_format=torch.channels_last)
+        y = empty_map(n, c, h, w)
         threads = torch.get_num_threads()
         call("senet_scale", (x, ldx, residual, ldr, wide, n, h * w, c, threads, y))
         ctx.save_for_backward(x, wide, None if residual is None else y)
@@ -51,7 +51,7 @@ class _Scale(torch.autograd.Function):
         x, ldx = as_rows(x)
         dy, ldy = as_rows(dy)
         n, c, h, w = x.shape
-        dx = torch.empty((n, c, h, w), dtype=x.dtype, memory_format=torch.channels_last)
+        dx = empty_map(n, c, h, w)
         gradient, dgates = None if y is None else torch.empty_like(dx), torch.empty(n, c)
         threads = torch.get_num_threads()
         call(

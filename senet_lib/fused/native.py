@@ -63,17 +63,24 @@ def as_rows(x: Tensor | None) -> tuple[Tensor | None, int]:
     return x, step
 
 
-def call(name: str, arguments: Sequence[Tensor | int | None]) -> None:
-    """Call a kernel; tensors go as their address, numbers as 64-bit integers."""
+def empty_map(n: int, c: int, h: int, w: int) -> Tensor:
+    """An uninitialised map (N, C, H, W), bfloat16, channels last."""
+    return torch.empty((n, c, h, w), dtype=torch.bfloat16, memory_format=torch.channels_last)
+
+
+Argument = Tensor | Sequence[Tensor] | int | None
+
+
+def call(name: str, arguments: Sequence[Argument]) -> int:
+    """Call a kernel; tensors go as their address, several as an array of addresses."""
     function = getattr(library(), name)
-    function.restype = None
-    function(
-        *(
-            ctypes.c_void_p(a.data_ptr())
-            if isinstance(a, Tensor)
-            else ctypes.c_void_p(None)
-            if a is None
-            else ctypes.c_int64(a)
-            for a in arguments
-        )
-    )
+    function.restype = ctypes.c_int64
+    return function(*map(_passed, arguments))
+
+
+def _passed(argument: Argument) -> object:
+    if isinstance(argument, Tensor):
+        return ctypes.c_void_p(argument.data_ptr())
+    if isinstance(argument, Sequence):
+        return (ctypes.c_void_p * len(argument))(*(each.data_ptr() for each in argument))
+    return ctypes.c_void_p(None) if argument is None else ctypes.c_int64(argument)

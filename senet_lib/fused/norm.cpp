@@ -8,6 +8,7 @@
 namespace {
 
 constexpr std::int64_t CHUNK = 64;  // rows of a partial sum
+constexpr int COLUMNS = 8;          // vectors whose sums are kept in registers
 
 // Rows of a whole map lie end to end: `fold` of them, as one longer row, fill the vector lanes.
 struct Shape {
@@ -19,7 +20,7 @@ struct Shape {
 template <typename... Maps>
 Shape shape_of(std::int64_t rows, std::int64_t channels, const Maps &...maps) {
     std::int64_t fold = 1;
-    while ((channels * fold) % LANES && fold < LANES) fold *= 2;
+    while ((channels * fold) % LANES && 2 * channels * fold <= COLUMNS * LANES) fold *= 2;
     const bool whole = (... && (!maps || maps.ld == channels));
     return {rows, channels, whole && rows % fold == 0 ? fold : 1};
 }
@@ -27,51 +28,96 @@ Shape shape_of(std::int64_t rows, std::int64_t channels, const Maps &...maps) {
 // A vector of C coefficients, repeated for each of the folded rows and padded to whole vectors.
 std::vector<float> tile(const float *values, const Shape &shape) {
     std::vector<float> tiled(shape.width() + LANES, 0.0f);
+    if (values == nullptr) return tiled;
     for (std::int64_t k = 0; k < shape.width(); ++k) tiled[k] = values[k % shape.channels];
     return tiled;
 }
 
-// Two sums a channel over all rows. `term(m, c, mask)` gives the two terms of 16 channels from c on.
-template <typename Term>
-void sum_rows(const Shape &shape, std::int64_t threads, const Term &term, double *first, double *second) {
-    const std::int64_t width = shape.width(), tall = shape.tall();
-    const std::int64_t padded = (width + LANES - 1) / LANES * LANES;
-    const std::int64_t chunks = (tall + CHUNK - 1) / CHUNK;
-    std::vector<float> partial(chunks * 2 * padded);
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (std::int64_t k = 0; k < chunks; ++k) {
-        const std::int64_t begin = k * CHUNK, end = begin + CHUNK < tall ? begin + CHUNK : tall;
-        float *out = partial.data() + k * 2 * padded;
-        // Row by row, as memory lies; the sums stay in the first cache.
-        for (std::int64_t m = begin; m < end; ++m)
-            for (std::int64_t c = 0; c < width; c += LANES) {
-                const __mmask16 mask = mask_of(width - c);
-                __m512 a = _mm512_loadu_ps(out + c), b = _mm512_loadu_ps(out + padded + c);
-                term(m, c, mask, a, b);
-                _mm512_storeu_ps(out + c, a);
-                _mm512_storeu_ps(out + padded + c, b);
-            }
-    }
-    for (std::int64_t c = 0; c < shape.channels; ++c) first[c] = second[c] = 0.0;
-    for (std::int64_t k = 0; k < chunks; ++k) {
-        const float *in = partial.data() + k * 2 * padded;
-        for (std::int64_t c = 0; c < width; ++c) {
-            first[c % shape.channels] += in[c];
-            second[c % shape.channels] += in[padded + c];
-        }
+// body(m, c, lanes) for each vector of the rows `begin` to `end`, in the order of memory.
+template <typename Body>
+inline void each_vector(std::int64_t begin, std::int64_t end, std::int64_t width, const Body &body) {
+    const std::int64_t whole = width / LANES * LANES;
+    for (std::int64_t m = begin; m < end; ++m) {
+        for (std::int64_t c = 0; c < whole; c += LANES) body(m, c, All{});
+        if (whole < width) body(m, whole, mask_of(width - whole));
     }
 }
 
 template <typename Body>
 void each_row(const Shape &shape, std::int64_t threads, const Body &body) {
     const std::int64_t width = shape.width(), tall = shape.tall();
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (std::int64_t m = 0; m < tall; ++m)
-        for (std::int64_t c = 0; c < width; c += LANES) body(m, c, mask_of(width - c));
+#pragma omp parallel num_threads(threads)
+    {
+        const Body own = body;  // a copy that no store can change, so that it stays in registers
+#pragma omp for schedule(static)
+        for (std::int64_t m = 0; m < tall; ++m) each_vector(m, m + 1, width, own);
+    }
+}
+
+// The two sums of up to COUNT vectors of channels from c on, over some rows; kept in registers.
+template <int COUNT, typename Term>
+inline void sum_columns(std::int64_t begin, std::int64_t end, std::int64_t c, std::int64_t width, const Term &term,
+                        float *first, float *second) {
+    if constexpr (COUNT > 1)
+        if (c + (COUNT - 1) * LANES >= width) return sum_columns<COUNT - 1>(begin, end, c, width, term, first, second);
+    const __mmask16 rest = mask_of(width - c - (COUNT - 1) * LANES);
+    __m512 a[COUNT], b[COUNT];
+    for (int i = 0; i < COUNT; ++i) a[i] = b[i] = _mm512_setzero_ps();
+    for (std::int64_t m = begin; m < end; ++m) {
+        for (int i = 0; i < COUNT - 1; ++i) term(m, c + i * LANES, All{}, a[i], b[i]);
+        term(m, c + (COUNT - 1) * LANES, rest, a[COUNT - 1], b[COUNT - 1]);
+    }
+    for (int i = 0; i < COUNT; ++i) {
+        _mm512_storeu_ps(first + c + i * LANES, a[i]);
+        _mm512_storeu_ps(second + c + i * LANES, b[i]);
+    }
+}
+
+// Two sums a channel over all rows: term(m, c, lanes, first, second) adds those of 16 channels.
+template <typename Term>
+void sum_rows(const Shape &shape, std::int64_t threads, const Term &term, double *first, double *second) {
+    const std::int64_t width = shape.width(), tall = shape.tall();
+    const std::int64_t padded = (width + LANES - 1) / LANES * LANES;
+    const std::int64_t chunks = (tall + CHUNK - 1) / CHUNK;
+    std::vector<float> partial(chunks * 2 * padded);
+#pragma omp parallel num_threads(threads)
+    {
+        const Term own = term;
+#pragma omp for schedule(static)
+        for (std::int64_t k = 0; k < chunks; ++k) {
+            const std::int64_t begin = k * CHUNK, end = begin + CHUNK < tall ? begin + CHUNK : tall;
+            float *out = partial.data() + k * 2 * padded;
+            for (std::int64_t c = 0; c < width; c += COLUMNS * LANES)
+                sum_columns<COLUMNS>(begin, end, c, width, own, out, out + padded);
+        }
+    }
+    for (std::int64_t c = 0; c < shape.channels; ++c) first[c] = second[c] = 0.0;
+    for (std::int64_t k = 0; k < chunks; ++k)
+        for (std::int64_t f = 0; f < shape.fold; ++f) {
+            const float *in = partial.data() + k * 2 * padded + f * shape.channels;
+            for (std::int64_t c = 0; c < shape.channels; ++c) {
+                first[c] += in[c];
+                second[c] += in[padded + c];
+            }
+        }
 }
 
 // Rows are `fold` times as long where they are folded.
 Map folded(const Map &map, const Shape &shape) { return {map.data, map.ld * shape.fold}; }
+
+// What comes into a normalisation from behind, and how the gradient passes the rectifier.
+struct Incoming {
+    Map d, t, x, y;
+    const float *scale, *shift;
+    template <typename Lanes>
+    __m512 gradient(__m512 value, std::int64_t m, std::int64_t c, Lanes lanes) const {
+        __m512 v = load(d.row(m) + c, lanes);
+        if (t) v = _mm512_add_ps(v, load(t.row(m) + c, lanes));
+        if (scale == nullptr) return behind_rectifier(v, y, m, c, lanes);
+        const __m512 made = _mm512_fmadd_ps(value, _mm512_loadu_ps(scale + c), _mm512_loadu_ps(shift + c));
+        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(made, _mm512_setzero_ps(), _CMP_GT_OQ), v);
+    }
+};
 
 }  // namespace
 
@@ -89,12 +135,13 @@ void senet_moments(bf16 *x_, std::int64_t ldx, std::int64_t rows, std::int64_t c
         const std::uint32_t bits = static_cast<std::uint32_t>(x_[c]) << 16;
         __builtin_memcpy(&origin[c], &bits, 4);
     }
-    const std::vector<float> zero = tile(origin.data(), shape);
+    const std::vector<float> tiled = tile(origin.data(), shape);
+    const float *zero = tiled.data();
     std::vector<double> first(channels), second(channels);
     sum_rows(
         shape, threads,
-        [&](std::int64_t m, std::int64_t c, __mmask16 mask, __m512 &a, __m512 &b) {
-            const __m512 d = _mm512_sub_ps(load(x.row(m) + c, mask), _mm512_loadu_ps(&zero[c]));
+        [=](std::int64_t m, std::int64_t c, auto lanes, __m512 &a, __m512 &b) {
+            const __m512 d = _mm512_sub_ps(load(x.row(m) + c, lanes), _mm512_loadu_ps(zero + c));
             a = _mm512_add_ps(a, d);
             b = _mm512_fmadd_ps(d, d, b);
         },
@@ -114,39 +161,45 @@ void senet_apply(bf16 *x_, std::int64_t ldx, bf16 *residual_, std::int64_t ldr, 
     const Shape shape = shape_of(rows, channels, x0, r0, p0);
     const Map x = folded(x0, shape), r = folded(r0, shape), p = folded(p0, shape);
     const Map y = folded(y0, shape), t = folded(t0, shape);
-    const std::vector<float> a = tile(scale, shape), b = tile(shift, shape);
+    const std::vector<float> tiled_scale = tile(scale, shape), tiled_shift = tile(shift, shape);
+    const float *a = tiled_scale.data(), *b = tiled_shift.data();
     const __m512 floor = relu ? _mm512_setzero_ps() : _mm512_set1_ps(-__builtin_inff());
-    each_row(shape, threads, [&](std::int64_t m, std::int64_t c, __mmask16 mask) {
-        __m512 v = _mm512_fmadd_ps(load(x.row(m) + c, mask), _mm512_loadu_ps(&a[c]), _mm512_loadu_ps(&b[c]));
-        if (r) v = _mm512_add_ps(v, load(r.row(m) + c, mask));
+    each_row(shape, threads, [=](std::int64_t m, std::int64_t c, auto lanes) {
+        __m512 v = _mm512_fmadd_ps(load(x.row(m) + c, lanes), _mm512_loadu_ps(a + c), _mm512_loadu_ps(b + c));
+        if (r) v = _mm512_add_ps(v, load(r.row(m) + c, lanes));
         const __m256i out = narrow(_mm512_max_ps(floor, v));  // max returns v when v is not a number
-        store(y.row(m) + c, mask, out);
-        if (t) store(t.row(m) + c, mask, narrow(_mm512_add_ps(widen(out), load(p.row(m) + c, mask))));
+        store(y.row(m) + c, lanes, out);
+        if (t) store(t.row(m) + c, lanes, narrow(_mm512_add_ps(widen(out), load(p.row(m) + c, lanes))));
     });
 }
 
-// The gradient g behind the rectifier: (dy + dtotal) where y > 0. Written out if wanted, and summed:
-// first = sum of g, second = sum of g (x - mean), both (C), float32.
-void senet_reduce(bf16 *dy_, std::int64_t ldy, bf16 *dtotal_, std::int64_t ldt, bf16 *x_, std::int64_t ldx,
-                  bf16 *y_, const float *mean, std::int64_t rows, std::int64_t channels, std::int64_t relu,
-                  std::int64_t threads, bf16 *g_, float *first, float *second) {
-    const Map d0{dy_, ldy}, t0{dtotal_, ldt}, x0{x_, ldx}, y0{y_, channels}, g0{g_, channels};
-    const Shape shape = shape_of(rows, channels, d0, t0, x0);
-    const Map d = folded(d0, shape), t = folded(t0, shape), x = folded(x0, shape);
-    const Map y = folded(y0, shape), g = folded(g0, shape);
-    const std::vector<float> centre = tile(mean, shape);
+// The gradient g behind the rectifier: (dy + dtotal) where its result is above zero. That is y, if it
+// is given; else x scale + shift, if they are; else there was no rectifier. Written out if wanted, and
+// summed: first = sum of g, second = sum of g (x - mean), both (C), float32.
+void senet_reduce(bf16 *dy_, std::int64_t ldy, bf16 *dtotal_, std::int64_t ldt, bf16 *x_, std::int64_t ldx, bf16 *y_,
+                  const float *scale, const float *shift, const float *mean, std::int64_t rows,
+                  std::int64_t channels, std::int64_t threads, bf16 *g_, float *first, float *second) {
+    const Map d{dy_, ldy}, t{dtotal_, ldt}, x{x_, ldx}, y{y_, channels};
+    const Shape shape = shape_of(rows, channels, d, t, x);
+    const std::vector<float> scales = tile(scale, shape), shifts = tile(shift, shape);
+    const Incoming in{folded(d, shape), folded(t, shape), folded(x, shape), folded(y, shape),
+                      scale ? scales.data() : nullptr, shifts.data()};
+    const Map g = folded(Map{g_, channels}, shape);
+    const std::vector<float> means = tile(mean, shape);
+    const float *centre = means.data();
     std::vector<double> one(channels), two(channels);
     sum_rows(
         shape, threads,
-        [&](std::int64_t m, std::int64_t c, __mmask16 mask, __m512 &a, __m512 &b) {
-            __m512 v = behind_rectifier(d, t, relu ? &y : nullptr, m, c, mask);
+        [=](std::int64_t m, std::int64_t c, auto lanes, __m512 &a, __m512 &b) {
+            const __m512 value = load(in.x.row(m) + c, lanes);
+            __m512 v = in.gradient(value, m, c, lanes);
             if (g) {
                 const __m256i out = narrow(v);
-                store(g.row(m) + c, mask, out);
+                store(g.row(m) + c, lanes, out);
                 v = widen(out);
             }
             a = _mm512_add_ps(a, v);
-            b = _mm512_fmadd_ps(v, _mm512_sub_ps(load(x.row(m) + c, mask), _mm512_loadu_ps(&centre[c])), b);
+            b = _mm512_fmadd_ps(v, _mm512_sub_ps(value, _mm512_loadu_ps(centre + c)), b);
         },
         one.data(), two.data());
     for (std::int64_t c = 0; c < channels; ++c) {
@@ -156,21 +209,25 @@ void senet_reduce(bf16 *dy_, std::int64_t ldy, bf16 *dtotal_, std::int64_t ldt, 
 }
 
 // dx = g slope + (x - mean) tilt + level, with g as senet_reduce defines it.
-void senet_gradient(bf16 *dy_, std::int64_t ldy, bf16 *dtotal_, std::int64_t ldt, bf16 *x_,
-                    std::int64_t ldx, bf16 *y_, const float *mean, const float *slope,
+void senet_gradient(bf16 *dy_, std::int64_t ldy, bf16 *dtotal_, std::int64_t ldt, bf16 *x_, std::int64_t ldx,
+                    bf16 *y_, const float *scale, const float *shift, const float *mean, const float *slope,
                     const float *tilt, const float *level, std::int64_t rows, std::int64_t channels,
-                    std::int64_t relu, std::int64_t threads, bf16 *dx_) {
-    const Map d0{dy_, ldy}, t0{dtotal_, ldt}, x0{x_, ldx}, y0{y_, channels}, o0{dx_, channels};
-    const Shape shape = shape_of(rows, channels, d0, t0, x0);
-    const Map d = folded(d0, shape), t = folded(t0, shape), x = folded(x0, shape);
-    const Map y = folded(y0, shape), o = folded(o0, shape);
-    const std::vector<float> centre = tile(mean, shape), p = tile(slope, shape);
-    const std::vector<float> q = tile(tilt, shape), s = tile(level, shape);
-    each_row(shape, threads, [&](std::int64_t m, std::int64_t c, __mmask16 mask) {
-        __m512 v = behind_rectifier(d, t, relu ? &y : nullptr, m, c, mask);
-        const __m512 away = _mm512_sub_ps(load(x.row(m) + c, mask), _mm512_loadu_ps(&centre[c]));
-        v = _mm512_fmadd_ps(v, _mm512_loadu_ps(&p[c]), _mm512_loadu_ps(&s[c]));
-        store(o.row(m) + c, mask, narrow(_mm512_fmadd_ps(away, _mm512_loadu_ps(&q[c]), v)));
+                    std::int64_t threads, bf16 *dx_) {
+    const Map d{dy_, ldy}, t{dtotal_, ldt}, x{x_, ldx}, y{y_, channels};
+    const Shape shape = shape_of(rows, channels, d, t, x);
+    const std::vector<float> scales = tile(scale, shape), shifts = tile(shift, shape);
+    const Incoming in{folded(d, shape), folded(t, shape), folded(x, shape), folded(y, shape),
+                      scale ? scales.data() : nullptr, shifts.data()};
+    const Map o = folded(Map{dx_, channels}, shape);
+    const std::vector<float> means = tile(mean, shape), slopes = tile(slope, shape);
+    const std::vector<float> tilts = tile(tilt, shape), levels = tile(level, shape);
+    const float *centre = means.data(), *p = slopes.data(), *q = tilts.data(), *s = levels.data();
+    each_row(shape, threads, [=](std::int64_t m, std::int64_t c, auto lanes) {
+        const __m512 value = load(in.x.row(m) + c, lanes);
+        const __m512 away = _mm512_sub_ps(value, _mm512_loadu_ps(centre + c));
+        const __m512 v =
+            _mm512_fmadd_ps(in.gradient(value, m, c, lanes), _mm512_loadu_ps(p + c), _mm512_loadu_ps(s + c));
+        store(o.row(m) + c, lanes, narrow(_mm512_fmadd_ps(away, _mm512_loadu_ps(q + c), v)));
     });
 }
 

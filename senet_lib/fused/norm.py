@@ -5,7 +5,7 @@
 import torch
 from torch import Tensor, nn
 
-from senet_lib.fused.native import as_rows, call
+from senet_lib.fused.native import as_rows, call, empty_map
 
 
 class _NormAct(torch.autograd.Function):
@@ -25,7 +25,7 @@ class _NormAct(torch.autograd.Function):
         invstd = (variance + eps).rsqrt()
         scale = weight * invstd
         shift = bias - mean * scale
-        y = torch.empty((n, c, h, w), dtype=x.dtype, memory_format=torch.channels_last)
+        y = empty_map(n, c, h, w)
         total = None if plus is None else torch.empty_like(y)
         call(
             "senet_apply",
@@ -34,15 +34,19 @@ class _NormAct(torch.autograd.Function):
                 *(rows, c, int(relu), threads, y, total),
             ],
         )
-        ctx.save_for_backward(x, y if relu else None, mean, invstd, weight)
-        ctx.relu, ctx.has_residual = relu, residual is not None
+        # Where the rectifier let pass what came is told by y, or without a residual by x itself.
+        mask = (None, None, None)
+        if relu:
+            mask = (None, scale, shift) if residual is None else (y, None, None)
+        ctx.save_for_backward(x, *mask, mean, invstd, weight)
+        ctx.has_residual = residual is not None
         ctx.mark_non_differentiable(mean, variance)
         ctx.set_materialize_grads(False)
         return y, total, mean, variance
 
     @staticmethod
     def backward(ctx, dy, dtotal, *_):
-        x, y, mean, invstd, weight = ctx.saved_tensors
+        x, *mask, mean, invstd, weight = ctx.saved_tensors
         dplus = dtotal
         x, ldx = as_rows(x)
         dy, ldy = as_rows(dy)
@@ -50,29 +54,29 @@ class _NormAct(torch.autograd.Function):
         if dy is None:
             dy, ldy, dtotal, ldt = dtotal, ldt, None, 0
         n, c, h, w = x.shape
-        rows, threads, relu = n * h * w, torch.get_num_threads(), int(ctx.relu)
+        rows, threads = n * h * w, torch.get_num_threads()
         gradient = None
         if ctx.has_residual:
-            gradient = torch.empty((n, c, h, w), dtype=x.dtype, memory_format=torch.channels_last)
+            gradient = empty_map(n, c, h, w)
         dbias, moment = torch.empty(c), torch.empty(c)
         call(
             "senet_reduce",
             [
-                *(dy, ldy, dtotal, ldt, x, ldx, y, mean),
-                *(rows, c, relu, threads, gradient, dbias, moment),
+                *(dy, ldy, dtotal, ldt, x, ldx, *mask, mean),
+                *(rows, c, threads, gradient, dbias, moment),
             ],
         )
         if gradient is not None:  # rectified already
-            dy, ldy, dtotal, ldt, relu = gradient, c, None, 0, 0
+            dy, ldy, dtotal, ldt, mask = gradient, c, None, 0, (None, None, None)
         slope = weight * invstd
         tilt = -slope * invstd**2 * moment / rows
         level = -slope * dbias / rows
-        dx = torch.empty((n, c, h, w), dtype=x.dtype, memory_format=torch.channels_last)
+        dx = empty_map(n, c, h, w)
         call(
             "senet_gradient",
             [
-                *(dy, ldy, dtotal, ldt, x, ldx, y, mean, slope, tilt, level),
-                *(rows, c, relu, threads, dx),
+                *(dy, ldy, dtotal, ldt, x, ldx, *mask),
+                *(mean, slope, tilt, level, rows, c, threads, dx),
             ],
         )
         return dx, None, moment * invstd, dbias, gradient, dplus, None, None

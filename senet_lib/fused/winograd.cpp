@@ -295,13 +295,14 @@ struct Pairs {
           even(buffer<float>(P * channels_)) {}
     bf16 *at(i64 p, i64 pair, i64 channel) const { return data.get() + p * place + 2 * (pair * channels + channel); }
     auto put(i64 first, i64 channel) const {
-        return [this, first, channel](i64 tile, i64 p, __m512 value) {
+        return [first, waiting = even.get() + channel * P, to = at(0, 0, channel), step = place,
+                pair = 2 * channels](i64 tile, i64 p, __m512 value) {
             const i64 t = first + tile;
-            float *waiting = even.get() + channel * P + p * LANES;
             if (t % 2 == 0)
-                _mm512_store_ps(waiting, value);
+                _mm512_store_ps(waiting + p * LANES, value);
             else
-                _mm512_store_si512(at(p, t / 2, channel), interleave(_mm512_load_ps(waiting), value));
+                _mm512_store_si512(to + p * step + t / 2 * pair,
+                                   interleave(_mm512_load_ps(waiting + p * LANES), value));
         };
     }
     // An even tile that no odd one follows is paired with zeros.

@@ -3,6 +3,7 @@
 Shapes: N images, C channels, H x W pixels, K classes.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -50,6 +51,31 @@ def norm_act_plus(norm: nn.Module, x: Tensor, plus: Tensor) -> tuple[Tensor, Ten
         return fused.norm_act(x, norm, relu=True, plus=plus)
     y = F.relu(norm(x))
     return y, plus + y
+
+
+def split_add(module: nn.Module, x: Tensor, count: int) -> tuple[Tensor, ...]:
+    """The streams of a map, (N, C / count, H, W) each, the first added to the second."""
+    if fused.applies(module, x):
+        return fused.split(x, count, add=True)
+    first, second, *others = x.chunk(count, 1)
+    return first, second + first, *others
+
+
+def join(module: nn.Module, streams: list[Tensor]) -> Tensor:
+    """The streams of a module one behind the other: (N, C, H, W)."""
+    if fused.applies(module, streams[0]):
+        return fused.join(streams)
+    return torch.cat(streams, 1)
+
+
+class Pool2x2(nn.AvgPool2d):
+    """Mean of 2x2 pixels; by `fused` where that can."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return fused.avg_pool2(x) if fused.applies(self, x) else super().forward(x)
 
 
 class Stem(nn.Module):

@@ -11,12 +11,15 @@ from senet_lib.models.attention import NO_ATTENTION, AttentionSpec, build_attent
 from senet_lib.models.blocks import (
     Head,
     Network,
+    Pool2x2,
     ResidualBlock,
     Stem,
     conv1x1,
     conv3x3,
+    join,
     norm_act,
     norm_act_plus,
+    split_add,
 )
 
 GATE_PLACES = ("fused", "output", "last", "first2")
@@ -70,15 +73,15 @@ class Res2NetBlock(ResidualBlock):
             self.attention = build_attention(base_width * gated, attention)
         self.gate_at, self.scale = gate_at, scale
         self.conv1, self.norm1 = conv1x1(in_channels, channels), nn.BatchNorm2d(channels)
-        self.pool = nn.AvgPool2d(2) if stride == 2 else nn.Identity()
+        self.pool = Pool2x2() if stride == 2 else nn.Identity()
         self.convs = nn.ModuleList(conv3x3(base_width, base_width) for _ in range(scale - 1))
         self.norms = nn.ModuleList(nn.BatchNorm2d(base_width) for _ in range(scale - 1))
         self.conv3, self.norm3 = conv1x1(channels, channels), nn.BatchNorm2d(channels)
 
     def fuse(self, x: Tensor) -> Tensor:
         """split - cascade - concat - [attention]: X to the gated Z, both (N, C, H, W)."""
-        streams = x.chunk(self.scale, 1)  # s views of (N, w, H, W)
-        outputs, total = [streams[0]], streams[1] + streams[0]
+        streams = split_add(self, x, self.scale)  # s of (N, w, H, W)
+        outputs, total = [streams[0]], streams[1]
         for following, conv, norm in zip(streams[2:], self.convs, self.norms, strict=False):
             output, total = norm_act_plus(norm, conv(total), following)
             outputs.append(output)
@@ -86,8 +89,8 @@ class Res2NetBlock(ResidualBlock):
         if self.gate_at == "last":
             outputs[-1] = self.attention(outputs[-1])
         elif self.gate_at == "first2":
-            outputs[:2] = [self.attention(torch.cat(outputs[:2], 1))]
-        fused = torch.cat(outputs, 1)  # (N, C, H, W)
+            outputs[:2] = self.attention(torch.cat(outputs[:2], 1)).chunk(2, 1)
+        fused = join(self, outputs)  # (N, C, H, W)
         return self.attention(fused) if self.gate_at == "fused" else fused
 
     @property
