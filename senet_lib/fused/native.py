@@ -68,11 +68,12 @@ def empty_map(n: int, c: int, h: int, w: int) -> Tensor:
     return torch.empty((n, c, h, w), dtype=torch.bfloat16, memory_format=torch.channels_last)
 
 
-Argument = Tensor | Sequence[Tensor] | int | None
+Argument = Tensor | Sequence[Tensor] | int | float | None
 
 
 def call(name: str, arguments: Sequence[Argument]) -> int:
-    """Call a kernel; tensors go as their address, several as an array of addresses."""
+    """Call a kernel; tensors go as their address, several as an array of addresses, numbers as
+    64-bit integers or floating-point numbers."""
     function = getattr(library(), name)
     function.restype = ctypes.c_int64
     return function(*map(_passed, arguments))
@@ -83,4 +84,6 @@ def _passed(argument: Argument) -> object:
         return ctypes.c_void_p(argument.data_ptr())
     if isinstance(argument, Sequence):
         return (ctypes.c_void_p * len(argument))(*(each.data_ptr() for each in argument))
+    if isinstance(argument, float):
+        return ctypes.c_double(argument)
     return ctypes.c_void_p(None) if argument is None else ctypes.c_int64(argument)

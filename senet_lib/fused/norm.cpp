@@ -3,6 +3,9 @@
 // Sums are kept in float32 over CHUNK rows and in float64 beyond, always in the same order, so that
 // the number of threads changes no bit.
 
+#include <algorithm>
+#include <cmath>
+
 #include "vectors.h"
 
 namespace {
@@ -28,7 +31,6 @@ Shape shape_of(std::int64_t rows, std::int64_t channels, const Maps &...maps) {
 // A vector of C coefficients, repeated for each of the folded rows and padded to whole vectors.
 std::vector<float> tile(const float *values, const Shape &shape) {
     std::vector<float> tiled(shape.width() + LANES, 0.0f);
-    if (values == nullptr) return tiled;
     for (std::int64_t k = 0; k < shape.width(); ++k) tiled[k] = values[k % shape.channels];
     return tiled;
 }
@@ -119,20 +121,15 @@ struct Incoming {
     }
 };
 
-}  // namespace
-
-extern "C" {
-
 // Mean and biased variance of each channel; both (C).
-void senet_moments(bf16 *x_, std::int64_t ldx, std::int64_t rows, std::int64_t channels, std::int64_t threads,
-                   float *mean, float *variance) {
-    const Map whole{x_, ldx};
+void find_moments(const Map &whole, std::int64_t rows, std::int64_t channels, std::int64_t threads, float *mean,
+                  float *variance) {
     const Shape shape = shape_of(rows, channels, whole);
     const Map x = folded(whole, shape);
     // Differences from the first row: no digits are lost where the mean is far from zero.
     std::vector<float> origin(channels);
     for (std::int64_t c = 0; c < channels; ++c) {
-        const std::uint32_t bits = static_cast<std::uint32_t>(x_[c]) << 16;
+        const std::uint32_t bits = static_cast<std::uint32_t>(whole.data[c]) << 16;
         __builtin_memcpy(&origin[c], &bits, 4);
     }
     const std::vector<float> tiled = tile(origin.data(), shape);
@@ -153,16 +150,47 @@ void senet_moments(bf16 *x_, std::int64_t ldx, std::int64_t rows, std::int64_t c
     }
 }
 
-// y = x scale + shift [+ residual], rectified if asked; and total = y + plus, if wanted.
-void senet_apply(bf16 *x_, std::int64_t ldx, bf16 *residual_, std::int64_t ldr, bf16 *plus_,
-                 std::int64_t ldp, const float *scale, const float *shift, std::int64_t rows,
-                 std::int64_t channels, std::int64_t relu, std::int64_t threads, bf16 *y_, bf16 *total_) {
+// What a normalisation leaves for its gradient, (4, C): mean and 1 / deviation of the batch, and the
+// scale and shift made of them.
+struct State {
+    float *mean, *invstd, *scale, *shift;
+    State(float *data, std::int64_t channels)
+        : mean(data), invstd(data + channels), scale(data + 2 * channels), shift(data + 3 * channels) {}
+};
+
+}  // namespace
+
+extern "C" {
+
+// y = norm(x) [+ residual], rectified if asked; and total = y + plus, if wanted. The moments of x are
+// taken if they are not given; the running ones are moved towards them.
+void senet_norm(bf16 *x_, std::int64_t ldx, bf16 *residual_, std::int64_t ldr, bf16 *plus_, std::int64_t ldp,
+                const float *known_mean, const float *known_variance, const float *weight, const float *bias,
+                float *running_mean, float *running_variance, double eps, double momentum, std::int64_t rows,
+                std::int64_t channels, std::int64_t relu, std::int64_t threads, float *state_, bf16 *y_,
+                bf16 *total_) {
     const Map x0{x_, ldx}, r0{residual_, ldr}, p0{plus_, ldp}, y0{y_, channels}, t0{total_, channels};
+    const State state(state_, channels);
+    std::vector<float> variance(channels);
+    if (known_mean != nullptr) {
+        std::copy(known_mean, known_mean + channels, state.mean);
+        std::copy(known_variance, known_variance + channels, variance.begin());
+    } else {
+        find_moments(x0, rows, channels, threads, state.mean, variance.data());
+    }
+    const double unbiased = rows > 1 ? static_cast<double>(rows) / (rows - 1) : 1.0;
+    for (std::int64_t c = 0; c < channels; ++c) {
+        state.invstd[c] = static_cast<float>(1.0 / std::sqrt(variance[c] + eps));
+        state.scale[c] = weight[c] * state.invstd[c];
+        state.shift[c] = bias[c] - state.mean[c] * state.scale[c];
+        running_mean[c] += static_cast<float>(momentum * (state.mean[c] - running_mean[c]));
+        running_variance[c] += static_cast<float>(momentum * (variance[c] * unbiased - running_variance[c]));
+    }
     const Shape shape = shape_of(rows, channels, x0, r0, p0);
     const Map x = folded(x0, shape), r = folded(r0, shape), p = folded(p0, shape);
     const Map y = folded(y0, shape), t = folded(t0, shape);
-    const std::vector<float> tiled_scale = tile(scale, shape), tiled_shift = tile(shift, shape);
-    const float *a = tiled_scale.data(), *b = tiled_shift.data();
+    const std::vector<float> scales = tile(state.scale, shape), shifts = tile(state.shift, shape);
+    const float *a = scales.data(), *b = shifts.data();
     const __m512 floor = relu ? _mm512_setzero_ps() : _mm512_set1_ps(-__builtin_inff());
     each_row(shape, threads, [=](std::int64_t m, std::int64_t c, auto lanes) {
         __m512 v = _mm512_fmadd_ps(load(x.row(m) + c, lanes), _mm512_loadu_ps(a + c), _mm512_loadu_ps(b + c));
@@ -173,21 +201,21 @@ void senet_apply(bf16 *x_, std::int64_t ldx, bf16 *residual_, std::int64_t ldr, 
     });
 }
 
-// The gradient g behind the rectifier: (dy + dtotal) where its result is above zero. That is y, if it
-// is given; else x scale + shift, if they are; else there was no rectifier. Written out if wanted, and
-// summed: first = sum of g, second = sum of g (x - mean), both (C), float32.
-void senet_reduce(bf16 *dy_, std::int64_t ldy, bf16 *dtotal_, std::int64_t ldt, bf16 *x_, std::int64_t ldx, bf16 *y_,
-                  const float *scale, const float *shift, const float *mean, std::int64_t rows,
-                  std::int64_t channels, std::int64_t threads, bf16 *g_, float *first, float *second) {
+// The gradients of senet_norm from those of y and total. A rectifier lets pass where its result is above
+// zero: that is y, if it is given, else x scale + shift. With a residual, g is its gradient, written out.
+void senet_norm_back(bf16 *dy_, std::int64_t ldy, bf16 *dtotal_, std::int64_t ldt, bf16 *x_, std::int64_t ldx,
+                     bf16 *y_, float *state_, std::int64_t rows, std::int64_t channels,
+                     std::int64_t relu, std::int64_t threads, bf16 *g_, bf16 *dx_, float *dweight, float *dbias) {
+    const State state(state_, channels);
     const Map d{dy_, ldy}, t{dtotal_, ldt}, x{x_, ldx}, y{y_, channels};
     const Shape shape = shape_of(rows, channels, d, t, x);
-    const std::vector<float> scales = tile(scale, shape), shifts = tile(shift, shape);
-    const Incoming in{folded(d, shape), folded(t, shape), folded(x, shape), folded(y, shape),
-                      scale ? scales.data() : nullptr, shifts.data()};
-    const Map g = folded(Map{g_, channels}, shape);
-    const std::vector<float> means = tile(mean, shape);
+    const std::vector<float> scales = tile(state.scale, shape), shifts = tile(state.shift, shape);
+    const std::vector<float> means = tile(state.mean, shape);
     const float *centre = means.data();
-    std::vector<double> one(channels), two(channels);
+    Incoming in{folded(d, shape), folded(t, shape), folded(x, shape), folded(relu ? y : Map{}, shape),
+                relu && !y ? scales.data() : nullptr, shifts.data()};
+    const Map g = folded(Map{g_, channels}, shape), o = folded(Map{dx_, channels}, shape);
+    std::vector<double> level_sum(channels), tilt_sum(channels);  // of g, and of g (x - mean)
     sum_rows(
         shape, threads,
         [=](std::int64_t m, std::int64_t c, auto lanes, __m512 &a, __m512 &b) {
@@ -201,27 +229,21 @@ void senet_reduce(bf16 *dy_, std::int64_t ldy, bf16 *dtotal_, std::int64_t ldt, 
             a = _mm512_add_ps(a, v);
             b = _mm512_fmadd_ps(v, _mm512_sub_ps(value, _mm512_loadu_ps(centre + c)), b);
         },
-        one.data(), two.data());
+        level_sum.data(), tilt_sum.data());
+    if (g) in = {g, Map{}, in.x, Map{}, nullptr, nullptr};  // rectified already
+    // dx = g slope + (x - mean) tilt + level
+    std::vector<float> slope(channels), tilt(channels), level(channels);
     for (std::int64_t c = 0; c < channels; ++c) {
-        first[c] = static_cast<float>(one[c]);
-        second[c] = static_cast<float>(two[c]);
+        const double invstd = state.invstd[c];
+        dbias[c] = static_cast<float>(level_sum[c]);
+        dweight[c] = static_cast<float>(tilt_sum[c] * invstd);
+        slope[c] = state.scale[c];
+        tilt[c] = static_cast<float>(-state.scale[c] * invstd * invstd * tilt_sum[c] / rows);
+        level[c] = static_cast<float>(-state.scale[c] * level_sum[c] / rows);
     }
-}
-
-// dx = g slope + (x - mean) tilt + level, with g as senet_reduce defines it.
-void senet_gradient(bf16 *dy_, std::int64_t ldy, bf16 *dtotal_, std::int64_t ldt, bf16 *x_, std::int64_t ldx,
-                    bf16 *y_, const float *scale, const float *shift, const float *mean, const float *slope,
-                    const float *tilt, const float *level, std::int64_t rows, std::int64_t channels,
-                    std::int64_t threads, bf16 *dx_) {
-    const Map d{dy_, ldy}, t{dtotal_, ldt}, x{x_, ldx}, y{y_, channels};
-    const Shape shape = shape_of(rows, channels, d, t, x);
-    const std::vector<float> scales = tile(scale, shape), shifts = tile(shift, shape);
-    const Incoming in{folded(d, shape), folded(t, shape), folded(x, shape), folded(y, shape),
-                      scale ? scales.data() : nullptr, shifts.data()};
-    const Map o = folded(Map{dx_, channels}, shape);
-    const std::vector<float> means = tile(mean, shape), slopes = tile(slope, shape);
-    const std::vector<float> tilts = tile(tilt, shape), levels = tile(level, shape);
-    const float *centre = means.data(), *p = slopes.data(), *q = tilts.data(), *s = levels.data();
+    const std::vector<float> slopes = tile(slope.data(), shape), tilts = tile(tilt.data(), shape);
+    const std::vector<float> levels = tile(level.data(), shape);
+    const float *p = slopes.data(), *q = tilts.data(), *s = levels.data();
     each_row(shape, threads, [=](std::int64_t m, std::int64_t c, auto lanes) {
         const __m512 value = load(in.x.row(m) + c, lanes);
         const __m512 away = _mm512_sub_ps(value, _mm512_loadu_ps(centre + c));

@@ -408,19 +408,24 @@ void senet_winograd(bf16 *x_, i64 ldx, const bf16 *u, i64 images, i64 height, i6
         }
     }
     if (mean == nullptr) return;
-    for (i64 c = 0; c < out; ++c) {
-        // Chan's formula joins the blocks, in their order: the number of threads changes no bit.
-        double rows = 0.0, centre = 0.0, spread = 0.0;
+    // Chan's formula joins the blocks, in their order: the number of threads changes no bit.
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (i64 c = 0; c < N; c += LANES) {
+        double centre[LANES] = {}, spread[LANES] = {}, rows = 0.0;
         for (i64 b = 0; b < blocks; ++b) {
             const float *of_block = sums.get() + b * 3 * N + c;
-            const double more = 4.0 * std::min(BLOCK, tiles - b * BLOCK), shift = of_block[N] / more;
-            const double away = of_block[0] + shift - centre;
-            spread += of_block[2 * N] - shift * of_block[N] + away * away * rows * more / (rows + more);
-            centre += away * more / (rows + more);
+            const double more = 4.0 * std::min(BLOCK, tiles - b * BLOCK), share = more / (rows + more);
+            for (i64 k = 0; k < LANES; ++k) {
+                const double shift = of_block[N + k] / more, away = of_block[k] + shift - centre[k];
+                spread[k] += of_block[2 * N + k] - shift * of_block[N + k] + away * away * rows * share;
+                centre[k] += away * share;
+            }
             rows += more;
         }
-        mean[c] = static_cast<float>(centre);
-        variance[c] = static_cast<float>(spread > 0 ? spread / rows : 0);
+        for (i64 k = 0; k < std::min<i64>(LANES, out - c); ++k) {
+            mean[c + k] = static_cast<float>(centre[k]);
+            variance[c + k] = static_cast<float>(spread[k] > 0 ? spread[k] / rows : 0);
+        }
     }
 }
 
