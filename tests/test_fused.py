@@ -135,6 +135,42 @@ def test_conv3x3_is_the_convolution(shape: tuple[int, int, int, int], out: int) 
 
 
 @needs_kernels
+@pytest.mark.parametrize(("width", "count"), [(13, 4), (52, 4), (3, 2), (20, 3)])
+def test_split_and_join_are_chunk_and_cat(width: int, count: int) -> None:
+    torch.manual_seed(0)
+    x, exact_x = leaf(maps((3, width * count, 5, 4)))
+    streams = fused.split(x, count, add=True)
+    first, second, *others = exact_x.chunk(count, 1)
+    exact = (first, second + first, *others)
+    for ours, theirs in zip(streams, exact, strict=True):
+        assert ours.is_contiguous(memory_format=torch.channels_last)
+        assert_close(ours, theirs)
+    plain = fused.split(x, count)
+    assert torch.equal(fused.join(plain), x)
+
+    gradients = [maps((3, width, 5, 4)) for _ in range(count)]
+    torch.autograd.backward(streams, gradients)
+    torch.autograd.backward(exact, [g.double() for g in gradients])
+    assert_close(x.grad, exact_x.grad)
+    x.grad = None
+    whole = maps(tuple(x.shape))
+    fused.join(plain).backward(whole)
+    assert torch.equal(x.grad, whole)
+
+
+@needs_kernels
+def test_avg_pool2_is_the_mean_of_four_pixels() -> None:
+    torch.manual_seed(0)
+    x, exact_x = leaf(maps((3, 21, 6, 4)))
+    gradient = maps((3, 21, 3, 2))
+    y, exact = fused.avg_pool2(x), F.avg_pool2d(exact_x, 2)
+    assert_close(y, exact)
+    y.backward(gradient)
+    exact.backward(gradient.double())
+    assert_close(x.grad, exact_x.grad)
+
+
+@needs_kernels
 def test_conv3x3_takes_the_border_for_zeros() -> None:
     """Exact where all numbers are small integers and no rounding is possible."""
     x = torch.arange(16.0).view(1, 1, 4, 4).expand(1, 16, 4, 4).bfloat16()

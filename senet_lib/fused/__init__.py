@@ -45,8 +45,8 @@ def _is_usual(module: nn.Module) -> bool:
     if isinstance(module, nn.BatchNorm2d):
         return module.affine and module.track_running_stats and module.momentum is not None
     if isinstance(module, nn.Conv2d):
-        channels = min(module.in_channels, module.out_channels)
-        return module.stride == (1, 1) and module.groups == 1 and channels >= LEAST_CHANNELS
+        plain = module.stride == (1, 1) and module.groups == 1
+        return plain and min(module.in_channels, module.out_channels) >= LEAST_CHANNELS
     return True
 
 

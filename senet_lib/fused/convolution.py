@@ -14,43 +14,41 @@ class _Conv3x3(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight):
         x, ldx = as_rows(x)
-        taps = weight.float().contiguous(memory_format=torch.channels_last)
+        weight = weight.float().contiguous(memory_format=torch.channels_last)
         n, c, h, w = x.shape
         d, threads = len(weight), torch.get_num_threads()
-        kernels = _transformed("senet_winograd_kernel", taps, threads)
-        y = empty_map(n, d, h, w)
-        mean, variance = torch.empty(d), torch.empty(d)
+        kernels = _kernels("senet_winograd_kernel", weight, summed=c, made=d)
+        y, mean, variance = empty_map(n, d, h, w), torch.empty(d), torch.empty(d)
         call("senet_winograd", (x, ldx, kernels, n, h, w, c, d, threads, y, d, mean, variance))
-        ctx.save_for_backward(x, taps)
+        ctx.save_for_backward(x, weight)
         ctx.mark_non_differentiable(mean, variance)
         ctx.set_materialize_grads(False)
         return y, mean, variance
 
     @staticmethod
     def backward(ctx, dy, *_):
-        x, taps = ctx.saved_tensors
+        x, weight = ctx.saved_tensors
         x, ldx = as_rows(x)
         dy, ldy = as_rows(dy)
         n, c, h, w = x.shape
-        d, threads = len(taps), torch.get_num_threads()
+        d, threads = len(weight), torch.get_num_threads()
         dx = dweight = None
         if ctx.needs_input_grad[0]:
-            kernels = _transformed("senet_winograd_kernel_back", taps, threads)
+            kernels = _kernels("senet_winograd_kernel_back", weight, summed=d, made=c)
             dx = empty_map(n, c, h, w)
             call("senet_winograd", (dy, ldy, kernels, n, h, w, d, c, threads, dx, c, None, None))
         if ctx.needs_input_grad[1]:
-            dweight = torch.empty_like(taps)
+            dweight = torch.empty_like(weight)
             call("senet_winograd_weight", (x, ldx, dy, ldy, n, h, w, c, d, threads, dweight))
         return dx, dweight
 
 
-def _transformed(name: str, taps: Tensor, threads: int) -> Tensor:
-    d, c = taps.shape[:2]
-    made, summed = (d, c) if name == "senet_winograd_kernel" else (c, d)
+def _kernels(name: str, weight: Tensor, *, summed: int, made: int) -> Tensor:
+    """The transformed weight."""
     size = call("senet_winograd_kernel_size", (summed, made))
-    # Lines of the cache begin at multiples of 64 bytes, as the kernels want it.
     kernels = torch.empty(size, dtype=torch.bfloat16)
-    call(name, (taps, c, d, threads, kernels))
+    d, c = weight.shape[:2]
+    call(name, (weight, c, d, torch.get_num_threads(), kernels))
     return kernels
 
 

@@ -10,46 +10,11 @@
 // float32, as PyTorch's channels_last format lays it out. P = 16 places; K channels are summed over,
 // N made.
 
-#include <algorithm>
-#include <cstdlib>
-#include <memory>
-
-#include "vectors.h"
+#include "products.h"
 
 namespace {
 
-using i64 = std::int64_t;
 constexpr i64 P = 16, TAPS = 9;
-constexpr i64 LINE = 32;  // bfloat16 numbers in a cache line
-
-constexpr i64 round_up(i64 value, i64 step) { return (value + step - 1) / step * step; }
-
-struct Free {
-    void operator()(void *p) const { std::free(p); }
-};
-template <typename T>
-using Buffer = std::unique_ptr<T[], Free>;
-template <typename T>
-Buffer<T> buffer(i64 count) {
-    return Buffer<T>(static_cast<T *>(std::aligned_alloc(64, round_up(count * sizeof(T), 64))));
-}
-
-// sum + pair . (even, odd) of each lane: `pair` holds two bfloat16 numbers, `row` two a lane.
-inline __m512 dot(__m512 sum, const bf16 *pair, __m512i row) {
-    std::int32_t both;
-    __builtin_memcpy(&both, pair, 4);
-    return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(_mm512_set1_epi32(both)),
-                            reinterpret_cast<__m512bh>(row));
-}
-
-// (even_0, odd_0, even_1, odd_1, ...) as bfloat16.
-inline __m512i interleave(__m512 even, __m512 odd) {
-    const __m512i low = _mm512_cvtepu16_epi32(narrow(even)), high = _mm512_cvtepu16_epi32(narrow(odd));
-    return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
-}
-
-// Channels made are taken up to 64 at a time, as NV vectors of 16.
-inline i64 vectors_from(i64 n, i64 channels) { return std::min<i64>(4, (channels - n + LANES - 1) / LANES); }
 
 struct Plane {
     i64 images, height, width;
@@ -206,11 +171,6 @@ inline void product(const bf16 *v, const bf16 *u, i64 pairs, float *c) {
         for (int i = 0; i < NV; ++i) _mm512_store_ps(c + t * TILE + i * LANES, sum[t][i]);
 }
 
-// Sums for the mean and variance of a channel within a block, relative to `origin`.
-struct Moments {
-    float *origin, *first, *second;  // (N) each
-};
-
 // A^T m A of one tile and 16 channels, written to y; m has `place` floats from one place to the next.
 template <i64 place>
 inline void output_tile(const float *m, bf16 *y, i64 ld, i64 width, __mmask16 mask, bool begins,
@@ -231,19 +191,7 @@ inline void output_tile(const float *m, bf16 *y, i64 ld, i64 width, __mmask16 ma
     store(y + ld, mask, narrow(made[1]));
     store(y + width * ld, mask, narrow(made[2]));
     store(y + (width + 1) * ld, mask, narrow(made[3]));
-    if (moments.first == nullptr) return;
-    const __m512 zero = _mm512_setzero_ps();
-    const __m512 origin = begins ? made[0] : _mm512_load_ps(moments.origin + n);
-    __m512 first = begins ? zero : _mm512_load_ps(moments.first + n);
-    __m512 second = begins ? zero : _mm512_load_ps(moments.second + n);
-    for (const __m512 value : made) {
-        const __m512 away = _mm512_sub_ps(value, origin);
-        first = _mm512_add_ps(first, away);
-        second = _mm512_fmadd_ps(away, away, second);
-    }
-    if (begins) _mm512_store_ps(moments.origin + n, origin);
-    _mm512_store_ps(moments.first + n, first);
-    _mm512_store_ps(moments.second + n, second);
+    moments.add(made, n, begins);
 }
 
 // The results of a block's tiles in channels n to n + 16 NV.
@@ -264,54 +212,6 @@ void make_channels(const Sizes &s, const bf16 *v, const bf16 *u, i64 n, i64 firs
                                         n + e * LANES);
     });
 }
-
-// ---- the products of a weight's gradient
-
-// c[k][n] += sum over tiles of D[tile][k] V[tile][n], KB by 16 NV of them, or = where they are the
-// first. D and V have tiles in pairs: [pair][channel][2], so many apart.
-template <int KB, int NV>
-inline void outer(const bf16 *d, i64 pair_d, const bf16 *v, i64 pair_v, i64 pairs, bool begins, float *c, i64 ldc) {
-    __m512 sum[KB][NV];
-    for (int k = 0; k < KB; ++k)
-        for (int i = 0; i < NV; ++i)
-            sum[k][i] = begins ? _mm512_setzero_ps() : _mm512_load_ps(c + k * ldc + i * LANES);
-    for (i64 t = 0; t < pairs; ++t, d += pair_d, v += pair_v) {
-        __m512i row[NV];
-        for (int i = 0; i < NV; ++i) row[i] = _mm512_load_si512(v + i * 2 * LANES);
-        for (int k = 0; k < KB; ++k)
-            for (int i = 0; i < NV; ++i) sum[k][i] = dot(sum[k][i], d + 2 * k, row[i]);
-    }
-    for (int k = 0; k < KB; ++k)
-        for (int i = 0; i < NV; ++i) _mm512_store_ps(c + k * ldc + i * LANES, sum[k][i]);
-}
-
-// Transformed tiles in pairs, for the products above.
-struct Pairs {
-    i64 channels, place;
-    Buffer<bf16> data;
-    Buffer<float> even;  // of each channel and place: the even tile, until the odd one comes
-    Pairs(i64 channels_, i64 block)
-        : channels(channels_), place(block * channels_ + LINE), data(buffer<bf16>(P * place)),
-          even(buffer<float>(P * channels_)) {}
-    bf16 *at(i64 p, i64 pair, i64 channel) const { return data.get() + p * place + 2 * (pair * channels + channel); }
-    auto put(i64 first, i64 channel) const {
-        return [first, waiting = even.get() + channel * P, to = at(0, 0, channel), step = place,
-                pair = 2 * channels](i64 tile, i64 p, __m512 value) {
-            const i64 t = first + tile;
-            if (t % 2 == 0)
-                _mm512_store_ps(waiting + p * LANES, value);
-            else
-                _mm512_store_si512(to + p * step + t / 2 * pair,
-                                   interleave(_mm512_load_ps(waiting + p * LANES), value));
-        };
-    }
-    // An even tile that no odd one follows is paired with zeros.
-    void finish(i64 count) const {
-        if (count % 2 == 0) return;
-        for (i64 channel = 0; channel < channels; channel += LANES)
-            for (i64 p = 0; p < P; ++p) put(count, channel)(0, p, _mm512_setzero_ps());
-    }
-};
 
 }  // namespace
 
@@ -364,9 +264,9 @@ void senet_winograd_kernel_back(const float *w, i64 in, i64 out, i64 threads, bf
         }
 }
 
-// How many bfloat16 numbers U holds.
-i64 senet_winograd_kernel_size(i64 in, i64 out) {
-    const Sizes s{{}, in, out};
+// How many bfloat16 numbers U holds where `made` channels are made from `summed`.
+i64 senet_winograd_kernel_size(i64 summed, i64 made) {
+    const Sizes s{{}, summed, made};
     return s.kernel_at(P, 0);
 }
 
@@ -385,8 +285,7 @@ void senet_winograd(bf16 *x_, i64 ldx, const bf16 *u, i64 images, i64 height, i6
 #pragma omp for schedule(static)
         for (i64 b = 0; b < blocks; ++b) {
             const i64 first = b * BLOCK, count = std::min(BLOCK, tiles - first);
-            float *of_block = sums.get() + b * 3 * N;
-            const Moments moments = mean ? Moments{of_block, of_block + N, of_block + 2 * N} : Moments{};
+            const Moments moments = mean ? Moments(sums.get() + b * 3 * N, N) : Moments();
             strips(s.plane, first, count, [&](i64 t, i64 image, i64 i, i64 j, i64 n) {
                 for (i64 g = 0; g < s.groups(); ++g) {
                     bf16 *to = v.get() + g * GROUP + t * LANES;
@@ -407,26 +306,7 @@ void senet_winograd(bf16 *x_, i64 ldx, const bf16 *u, i64 images, i64 height, i6
             }
         }
     }
-    if (mean == nullptr) return;
-    // Chan's formula joins the blocks, in their order: the number of threads changes no bit.
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (i64 c = 0; c < N; c += LANES) {
-        double centre[LANES] = {}, spread[LANES] = {}, rows = 0.0;
-        for (i64 b = 0; b < blocks; ++b) {
-            const float *of_block = sums.get() + b * 3 * N + c;
-            const double more = 4.0 * std::min(BLOCK, tiles - b * BLOCK), share = more / (rows + more);
-            for (i64 k = 0; k < LANES; ++k) {
-                const double shift = of_block[N + k] / more, away = of_block[k] + shift - centre[k];
-                spread[k] += of_block[2 * N + k] - shift * of_block[N + k] + away * away * rows * share;
-                centre[k] += away * share;
-            }
-            rows += more;
-        }
-        for (i64 k = 0; k < std::min<i64>(LANES, out - c); ++k) {
-            mean[c + k] = static_cast<float>(centre[k]);
-            variance[c + k] = static_cast<float>(spread[k] > 0 ? spread[k] / rows : 0);
-        }
-    }
+    if (mean != nullptr) join_moments(sums.get(), 4 * tiles, 4 * BLOCK, out, threads, mean, variance);
 }
 
 // The gradient of the weight: dw (out, 9, in), float32. The threads share the tiles; or, where the
@@ -444,7 +324,7 @@ void senet_winograd_weight(bf16 *x_, i64 ldx, bf16 *dy_, i64 ldy, i64 images, i6
     for (i64 task = 0; task < slabs * parts; ++task) {
         const i64 slab = task / parts, part = task % parts;
         const i64 begin = round_up(N * part / parts, 4 * LANES), end = std::min(N, round_up(N * (part + 1) / parts, 4 * LANES));
-        const Pairs d(K, block), v(end - begin, block);
+        const Pairs d(K, block, P), v(end - begin, block, P);
         float *sum = sums.get() + slab * P * K * N;
         const i64 from = blocks * slab / slabs, to = blocks * (slab + 1) / slabs;
         for (i64 b = from; b < to; ++b) {
@@ -458,19 +338,7 @@ void senet_winograd_weight(bf16 *x_, i64 ldx, bf16 *dy_, i64 ldy, i64 images, i6
             d.finish(count);
             v.finish(count);
             for (i64 p = 0; p < P; ++p)
-                for (i64 n = begin; n < end; n += 4 * LANES)
-                    for (i64 k = 0; k < K; k += 4) {
-                        const auto call = [&](auto add) {
-                            add(d.at(p, 0, k), 2 * K, v.at(p, 0, n - begin), 2 * v.channels, pairs, b == from,
-                                sum + (p * K + k) * N + n, N);
-                        };
-                        switch (vectors_from(n, end)) {
-                            case 1: call(outer<4, 1>); break;
-                            case 2: call(outer<4, 2>); break;
-                            case 3: call(outer<4, 3>); break;
-                            default: call(outer<4, 4>);
-                        }
-                    }
+                add_products(d, v, p, pairs, b == from, begin, end, N, sum + p * K * N);
         }
     }
 #pragma omp parallel for num_threads(threads) schedule(static)
