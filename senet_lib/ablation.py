@@ -17,13 +17,12 @@ from senet_lib.errors import SenetError, unknown
 from senet_lib.models import all_settings
 from senet_lib.recipe import AXES as AXIS_KEYS
 from senet_lib.records import RunRecord
-from senet_lib.wording import counted, p_value, percent, points, span
+from senet_lib.wording import FEWEST_SEEDS, counted, p_value, percent, points, span
 
 if TYPE_CHECKING:
     from senet_lib.stats import Comparison
 
 PAPER = "Hu et al. 2018 (arXiv:1709.01507), section 6, SE-ResNet-50, ImageNet top-1 error"
-FEWEST_SEEDS = 3
 RUNS_SECTION = "every-run"
 NOTHING = (
     "The finished runs do not have two values of this axis and the network without attention, so "

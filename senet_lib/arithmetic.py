@@ -25,7 +25,6 @@ CHANNELS, SCALE, REDUCTION = 64, 4, 16  # of the source's block table, r of all 
 MAP_SIZES = (32, 16, 8)  # sides of the feature maps of the three stages, 32x32 images
 RES2NET_STAGES = ((52, 32), (104, 16), (208, 8))  # channels, map side; three blocks each
 SEEDS = 3  # behind every mean of the second source
-FEWEST_SEEDS = 3
 LEVEL = 0.95
 WIDEST = 1.0  # percentage points to either side of a mean
 SMALL_COST = 1.0  # percent more MACs

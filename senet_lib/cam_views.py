@@ -17,14 +17,13 @@ from senet_lib.scores import (
     read_scores,
 )
 from senet_lib.trials import FAITHFULNESS_LABELS, FEWEST_RIGHT, TRIAL_LABELS
-from senet_lib.wording import counted, span
+from senet_lib.wording import FEWEST_SEEDS, counted, span
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from senet_lib.cam_study import CamStudy
 
-FEWEST_SEEDS = 3
 CHANCE = "a uniform map"
 NOTEBOOK = "gradcam-seed*.html"
 UNMEASURED = Text(

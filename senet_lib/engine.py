@@ -41,7 +41,7 @@ class Setup:
         precision: "fp32", or "bf16" for bf16 autocast with fp32 weights.
         compile: whether the forward and backward pass go through torch.compile.
         threads: CPU threads.
-        fused: whether the kernels of `senet_lib.fused` do the normalisations.
+        fused: whether the kernels of `senet_lib.fused` do convolutions, normalisations and gates.
     """
 
     device: str

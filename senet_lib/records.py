@@ -89,8 +89,8 @@ class RunRecord:
         hardware: processor, cores, system, and GPU.
         started: time of the first start, ISO 8601, UTC.
         finished: time of the record, likewise.
-        fused: whether the kernels of `senet_lib.fused` did the normalisations; records older than
-            the kernels lack it.
+        fused: whether the kernels of `senet_lib.fused` did what they can; records older than the
+            kernels lack it.
     """
 
     path: Path = field(compare=False)

@@ -14,7 +14,18 @@ from senet_lib.collect import Problem, StudyRuns, collect, read_failure
 from senet_lib.display import Link, Table, Text, escape, facts
 from senet_lib.plots import by_model, family, label, variant
 from senet_lib.records import RECORD, RunRecord
-from senet_lib.wording import commit, counted, device, each, machine, percent, points, setting, span
+from senet_lib.wording import (
+    FEWEST_SEEDS,
+    commit,
+    counted,
+    device,
+    each,
+    machine,
+    percent,
+    points,
+    setting,
+    span,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +36,6 @@ __all__ = [
     "run_table", "summary",
 ]  # fmt: skip
 
-FEWEST_SEEDS = 3
 MOST_PAIRS_IN_WORDS = 4
 PROBLEMS_SECTION = "missing-and-failed-runs"
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from senet_lib.arithmetic import (
-    FEWEST_SEEDS,
     LEVEL,
     LIKE_SIZE,
     MAP_SIZES,
@@ -24,7 +23,7 @@ from senet_lib.arithmetic import (
     thop_total,
 )
 from senet_lib.published import PUBLISHED
-from senet_lib.wording import counted
+from senet_lib.wording import FEWEST_SEEDS, counted
 
 if TYPE_CHECKING:
     from senet_lib.claims import Claim, Evidence

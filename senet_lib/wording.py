@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from senet_lib.engine import Setup
     from senet_lib.stats import Interval
 
+FEWEST_SEEDS = 3  # with fewer nothing is said to be established
+
 
 def percent(fraction: float) -> str:
     """A fraction in percent, with two decimals; a dash where there is none."""

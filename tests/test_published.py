@@ -1,5 +1,6 @@
 """What is published says what it is: records, logits, weights and the README's table agree."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,14 @@ def test_the_readmes_table_is_that_of_the_published_runs():
 
 def test_the_published_report_stands_beside_its_runs():
     assert (PUBLISHED / "reports" / "short" / "index.html").is_file()
+
+
+def test_the_readmes_speeds_are_those_last_measured():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    newest = max((ROOT / "benchmarks" / "results").glob("train_speed-*-cpu.json"))
+    results = json.loads(newest.read_text(encoding="utf-8"))["results"]
+    ratios = {result["model"]: f"{result['ratio']:.1f}" for result in results}
+    text = " ".join(readme.split())
+    assert f"{ratios['se_res2net29']} times as fast for `se_res2net29`" in text
+    assert f"{ratios['se_resnet18']} for `se_resnet18`" in text
+    assert f"{ratios['resnet56']} for `resnet56`" in text

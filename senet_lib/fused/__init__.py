@@ -43,7 +43,8 @@ def enable(model: nn.Module, wanted: bool = True) -> None:
 
 def _is_usual(module: nn.Module) -> bool:
     if isinstance(module, nn.BatchNorm2d):
-        return module.affine and module.track_running_stats and module.momentum is not None
+        complete = module.affine and module.track_running_stats and module.momentum is not None
+        return complete and module.weight.dtype == torch.float32
     if isinstance(module, nn.Conv2d):
         plain = module.stride == (1, 1) and module.groups == 1
         return plain and min(module.in_channels, module.out_channels) >= LEAST_CHANNELS

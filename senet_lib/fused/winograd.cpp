@@ -323,7 +323,8 @@ void senet_winograd_weight(bf16 *x_, i64 ldx, bf16 *dy_, i64 ldy, i64 images, i6
 #pragma omp parallel for num_threads(slabs * parts) schedule(static, 1)
     for (i64 task = 0; task < slabs * parts; ++task) {
         const i64 slab = task / parts, part = task % parts;
-        const i64 begin = round_up(N * part / parts, 4 * LANES), end = std::min(N, round_up(N * (part + 1) / parts, 4 * LANES));
+        const i64 begin = round_up(N * part / parts, 4 * LANES);
+        const i64 end = std::min(N, round_up(N * (part + 1) / parts, 4 * LANES));
         const Pairs d(K, block, P), v(end - begin, block, P);
         float *sum = sums.get() + slab * P * K * N;
         const i64 from = blocks * slab / slabs, to = blocks * (slab + 1) / slabs;
