@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -41,13 +42,23 @@ def library() -> ctypes.CDLL | None:
 
 
 def _compile(compiler: str, path: Path) -> None:
+    """Compile the sources side by side and link them; the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder) / path.name
-        subprocess.run(
-            [compiler, *FLAGS, *map(str, SOURCES), "-o", str(made)], check=True, capture_output=True
-        )
-        os.replace(made, path)
+        objects = [str(Path(folder) / f"{source.stem}.o") for source in SOURCES]
+        commands = [
+            [compiler, *FLAGS, "-c", str(source), "-o", made]
+            for source, made in zip(SOURCES, objects, strict=True)
+        ]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(_run, commands))
+        linked = Path(folder) / path.name
+        _run([compiler, *FLAGS, *objects, "-o", str(linked)])
+        os.replace(linked, path)
+
+
+def _run(command: Sequence[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def as_rows(x: Tensor | None) -> tuple[Tensor | None, int]:
