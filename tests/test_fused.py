@@ -1,7 +1,9 @@
 """The fused kernels against PyTorch's own operations."""
 
 import copy
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -328,6 +330,16 @@ def test_winograd_is_taken_where_it_pays() -> None:
     assert not taken(groups=2)
     assert not taken(in_channels=3)
     assert not taken(size=5)
+
+
+@pytest.mark.skipif(
+    not (shutil.which("g++") and torch.cpu._is_avx512_bf16_supported()),
+    reason="needs g++ and a processor with AVX-512 BF16",
+)
+def test_the_kernels_compile(tmp_path: Path) -> None:
+    """Where they do not, training falls back to PyTorch and the tests above are skipped."""
+    native._compile("g++", tmp_path / "kernels.so")
+    assert [file.name for file in tmp_path.iterdir()] == ["kernels.so"]
 
 
 def test_without_a_compiler_there_are_no_kernels(
