@@ -149,6 +149,7 @@ def test_split_and_join_are_chunk_and_cat(width: int, count: int) -> None:
         assert_close(ours, theirs)
     plain = fused.split(x, count)
     assert torch.equal(fused.join(plain), x)
+    assert torch.equal(fused.join([plain[0].float(), *plain[1:]]), x)  # as an attention may give it
 
     gradients = [maps((3, width, 5, 4)) for _ in range(count)]
     torch.autograd.backward(streams, gradients)

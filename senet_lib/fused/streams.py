@@ -45,7 +45,10 @@ def _split(x: Tensor, ldx: int, count: int, add: bool) -> tuple[Tensor, ...]:
 
 
 def _join(streams: tuple[Tensor, ...], add: bool) -> Tensor:
-    streams = tuple(stream.contiguous(memory_format=torch.channels_last) for stream in streams)
+    streams = tuple(
+        stream.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
+        for stream in streams
+    )
     n, width, h, w = streams[0].shape
     count, rows = len(streams), n * h * w
     x = empty_map(n, count * width, h, w)
