@@ -45,10 +45,9 @@ void senet_scale_back(bf16 *dy_, std::int64_t ldy, bf16 *x_, std::int64_t ldx, b
                       const float *gate, std::int64_t images, std::int64_t pixels,
                       std::int64_t channels, std::int64_t threads, bf16 *dx_, bf16 *g_, float *dgate) {
     const Map d{dy_, ldy}, x{x_, ldx}, y{y_, channels}, o{dx_, channels}, g{g_, channels};
-    const std::int64_t padded = (channels + LANES - 1) / LANES * LANES;
 #pragma omp parallel num_threads(threads) firstprivate(d, x, y, o, g, gate)
     {
-        std::vector<float> sums(padded);
+        std::vector<float> sums(round_up(channels, LANES));
 #pragma omp for schedule(static)
         for (std::int64_t n = 0; n < images; ++n) {
             for (float &value : sums) value = 0.0f;

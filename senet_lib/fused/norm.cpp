@@ -79,16 +79,16 @@ inline void sum_columns(std::int64_t begin, std::int64_t end, std::int64_t c, st
 template <typename Term>
 void sum_rows(const Shape &shape, std::int64_t threads, const Term &term, double *first, double *second) {
     const std::int64_t width = shape.width(), tall = shape.tall();
-    const std::int64_t padded = (width + LANES - 1) / LANES * LANES;
+    const std::int64_t padded = round_up(width, LANES);
     const std::int64_t chunks = (tall + CHUNK - 1) / CHUNK;
-    std::vector<float> partial(chunks * 2 * padded);
+    const Buffer<float> partial = buffer<float>(chunks * 2 * padded);
 #pragma omp parallel num_threads(threads)
     {
         const Term own = term;
 #pragma omp for schedule(static)
         for (std::int64_t k = 0; k < chunks; ++k) {
             const std::int64_t begin = k * CHUNK, end = begin + CHUNK < tall ? begin + CHUNK : tall;
-            float *out = partial.data() + k * 2 * padded;
+            float *out = partial.get() + k * 2 * padded;
             for (std::int64_t c = 0; c < width; c += COLUMNS * LANES)
                 sum_columns<COLUMNS>(begin, end, c, width, own, out, out + padded);
         }
@@ -96,7 +96,7 @@ void sum_rows(const Shape &shape, std::int64_t threads, const Term &term, double
     for (std::int64_t c = 0; c < shape.channels; ++c) first[c] = second[c] = 0.0;
     for (std::int64_t k = 0; k < chunks; ++k)
         for (std::int64_t f = 0; f < shape.fold; ++f) {
-            const float *in = partial.data() + k * 2 * padded + f * shape.channels;
+            const float *in = partial.get() + k * 2 * padded + f * shape.channels;
             for (std::int64_t c = 0; c < shape.channels; ++c) {
                 first[c] += in[c];
                 second[c] += in[padded + c];

@@ -1,29 +1,14 @@
-// Matrix products in bfloat16 with float32 sums, and what convolutions share around them.
+// Matrix products in bfloat16 with float32 sums, and moments of what they make.
 
 #pragma once
 
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
 
 #include "vectors.h"
 
 namespace {
 
-using i64 = std::int64_t;
 constexpr i64 LINE = 32;  // bfloat16 numbers in a cache line
-
-constexpr i64 round_up(i64 value, i64 step) { return (value + step - 1) / step * step; }
-
-struct Free {
-    void operator()(void *p) const { std::free(p); }
-};
-template <typename T>
-using Buffer = std::unique_ptr<T[], Free>;
-template <typename T>
-Buffer<T> buffer(i64 count) {
-    return Buffer<T>(static_cast<T *>(std::aligned_alloc(64, round_up(count * sizeof(T), 64))));
-}
 
 // sum + pair . (even, odd) of each lane: `pair` holds two bfloat16 numbers, `row` two a lane.
 inline __m512 dot(__m512 sum, const bf16 *pair, __m512i row) {

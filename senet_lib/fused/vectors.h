@@ -8,12 +8,28 @@
 #include <immintrin.h>
 
 #include <cstdint>
+#include <cstdlib>
+#include <memory>
 #include <vector>
 
 namespace {
 
 using bf16 = std::uint16_t;
+using i64 = std::int64_t;
 constexpr int LANES = 16;
+
+constexpr i64 round_up(i64 value, i64 step) { return (value + step - 1) / step * step; }
+
+struct Free {
+    void operator()(void *p) const { std::free(p); }
+};
+template <typename T>
+using Buffer = std::unique_ptr<T[], Free>;
+// So many numbers, not initialised, at the beginning of a cache line.
+template <typename T>
+Buffer<T> buffer(i64 count) {
+    return Buffer<T>(static_cast<T *>(std::aligned_alloc(64, round_up(count * sizeof(T), 64))));
+}
 
 struct Map {
     bf16 *data;

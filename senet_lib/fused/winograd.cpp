@@ -224,7 +224,7 @@ void senet_winograd_kernel(const float *w, i64 in, i64 out, i64 threads, bf16 *u
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (i64 k = 0; k < s.groups() * LANES; k += LANES) {
         const __mmask16 mask = mask_of(in - k);
-        const __mmask8 there = mask_of((std::min(in - k, (i64)LANES) + 1) / 2) & 0xFF;  // pairs
+        const __mmask8 there = mask_of((std::min<i64>(in - k, LANES) + 1) / 2) & 0xFF;  // pairs
         for (i64 n = 0; n < s.padded_out(); ++n) {
             __m512 taps[TAPS], made[P];
             for (i64 tap = 0; tap < TAPS; ++tap)
