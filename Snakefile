@@ -24,7 +24,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
 from senet_lib.errors import SenetError
-from senet_lib.notebook import code_hash
+from senet_lib.report.batch import code_hash
 from senet_lib.recipe import load_study
 
 # A config given on the command line replaces the default one; merging the two would mix recipes.
@@ -75,43 +75,22 @@ try:
 except SenetError as error:
     raise WorkflowError(str(error)) from None
 
-# What decides a notebook's content, beside its parameters. Outputs saved in it do not count.
-TRAINING = "models augment data engine evaluation image_folder profiling recipe shapes sources train"
-TRAIN_HASH = code_hash(
-    ROOT / "notebooks" / "train.ipynb",
-    [path for name in TRAINING.split() for path in LIBRARY.glob(f"{name}*") if path.name[0] != "_"],
-)
-REPORT_HASH = code_hash(
-    ROOT / "notebooks" / "report.ipynb",
-    [
-        LIBRARY / f"{name}.py"
-        for name in "ablation ablation_plots arithmetic cam_plots cam_views claims collect comparison cost_plots"
-        " display gate_summary localisation page plots published report scores stats verdicts wording".split()
-    ]
-    + [LIBRARY / "claims.yaml"]
-    + sorted((LIBRARY / "templates" / "senet").iterdir()),
-)
-PROFILE_HASH = code_hash(
-    ROOT / "notebooks" / "profile.ipynb",
-    [LIBRARY / f"{name}.py" for name in ("costs", "counters", "cost_plots", "published", "speed")]
-    + sorted((LIBRARY / "models").glob("*.py")),
-)
-ABLATION_HASH = code_hash(
-    ROOT / "notebooks" / "ablation.ipynb",
-    [LIBRARY / f"{name}.py" for name in ("ablation", "ablation_plots", "collect", "display", "stats")],
-)
-CAM_HASH = code_hash(
-    ROOT / "notebooks" / "gradcam.ipynb",
-    [
-        LIBRARY / f"{name}.py"
-        for name in "cam cam_plots cam_study cam_views faithfulness gallery grids localisation scores"
-        " trials".split()
-    ],
-)
-GATES_HASH = code_hash(
-    ROOT / "notebooks" / "excitation.ipynb",
-    [LIBRARY / f"{name}.py" for name in ("excitation", "excitation_plots", "gate_summary")],
-)
+# What decides a notebook's content, beside its parameters: the folders of the library that it builds
+# on. Outputs saved in it do not count.
+def hashed(notebook, *folders):
+    """A hash of a notebook's code and of the library's files and folders behind it."""
+    paths = [LIBRARY / name for name in folders]
+    files = [file for path in paths for file in sorted(path.rglob("*") if path.is_dir() else [path])]
+    kept = [file for file in files if file.is_file() and file.suffix not in (".pyc", ".so")]
+    return code_hash(ROOT / "notebooks" / notebook, kept)
+
+
+TRAIN_HASH = hashed("train.ipynb", "models", "data", "training", "recipe.py", "device.py", "evaluation.py")
+PROFILE_HASH = hashed("profile.ipynb", "models", "analysis", "figures", "report")
+ABLATION_HASH = hashed("ablation.ipynb", "analysis", "figures", "report")
+CAM_HASH = hashed("gradcam.ipynb", "analysis", "figures", "report")
+GATES_HASH = hashed("excitation.ipynb", "analysis", "figures", "report")
+REPORT_HASH = hashed("report.ipynb", "analysis", "claims", "figures", "report")
 
 
 def parameters(**values):

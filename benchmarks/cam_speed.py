@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from keep import keep
 
-from senet_lib.augment import normalise
-from senet_lib.cam import compute_maps, find_layer, scale_for_display
-from senet_lib.checkpoint import load_network
-from senet_lib.data import load_data
-from senet_lib.engine import keep_freed_memory
-from senet_lib.records import anchored
+from senet_lib.analysis.cam import compute_maps, find_layer, scale_for_display
+from senet_lib.data.augment import normalise
+from senet_lib.data.datasets import load_data
+from senet_lib.device import keep_freed_memory
+from senet_lib.runs.records import anchored
+from senet_lib.runs.weights import load_network
 
 WEIGHTS = "outputs/published/runs/short/se_res2net29/seed0"
 MIB = 2**20

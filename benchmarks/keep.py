@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from senet_lib import provenance
+from senet_lib.runs import provenance
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

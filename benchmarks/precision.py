@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from keep import keep
 
-from senet_lib import stats
+from senet_lib.analysis import statistics as stats
 from senet_lib.recipe import Recipe
-from senet_lib.train import fit
+from senet_lib.training.fit import fit
 
 
 def main() -> None:

@@ -18,11 +18,12 @@ def measure(model: str, size: int, images: int, threads: int) -> dict[str, float
     """Train on `size` images for about `images`; to be called in a fresh process."""
     import torch
 
-    from senet_lib import provenance
-    from senet_lib.data import load_data, take
-    from senet_lib.engine import Engine, Setup
+    from senet_lib.data.datasets import load_data, take
+    from senet_lib.device import Setup
     from senet_lib.models import create_model
     from senet_lib.recipe import Recipe
+    from senet_lib.runs import provenance
+    from senet_lib.training.engine import Engine
 
     setup = Setup.choose(device="auto", precision="auto", compile="auto", threads=threads)
     recipe = Recipe(epochs=1000)

@@ -22,12 +22,13 @@ from keep import keep
 from torch import nn
 from torchvision import transforms
 
-from senet_lib.augment import normalise
-from senet_lib.data import Dataset, load_data
-from senet_lib.engine import Engine, Setup
+from senet_lib.data.augment import normalise
+from senet_lib.data.datasets import Dataset, load_data
+from senet_lib.device import Setup
 from senet_lib.models import create_model
 from senet_lib.profiling import profile_model
 from senet_lib.recipe import Recipe
+from senet_lib.training.engine import Engine
 
 WARM_UP_STEPS = 4
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from senet_lib.plots import seed_points
-from senet_lib.records import find_runs, load_run
-from senet_lib.report import leaderboard_markdown
+from senet_lib.figures.errors import seed_points
+from senet_lib.report.summary import leaderboard_markdown
+from senet_lib.runs.records import find_runs, load_run
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parent / "outputs" / "published" / "runs" / "short"

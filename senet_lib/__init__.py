@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from senet_lib.models import create_model, list_models
-    from senet_lib.pretrained import list_pretrained, load_pretrained
-    from senet_lib.records import RunRecord, list_runs, load_run
-    from senet_lib.train import fit
+    from senet_lib.runs.published import list_pretrained, load_pretrained
+    from senet_lib.runs.records import RunRecord, list_runs, load_run
+    from senet_lib.training.fit import fit
 
 _HOMES = {
     "create_model": "senet_lib.models",
     "list_models": "senet_lib.models",
-    "list_pretrained": "senet_lib.pretrained",
-    "load_pretrained": "senet_lib.pretrained",
-    "RunRecord": "senet_lib.records",
-    "list_runs": "senet_lib.records",
-    "load_run": "senet_lib.records",
-    "fit": "senet_lib.train",
+    "list_pretrained": "senet_lib.runs.published",
+    "load_pretrained": "senet_lib.runs.published",
+    "RunRecord": "senet_lib.runs.records",
+    "list_runs": "senet_lib.runs.records",
+    "load_run": "senet_lib.runs.records",
+    "fit": "senet_lib.training.fit",
 }
 
 __all__ = [

@@ -18,9 +18,9 @@ from senet_lib.recipe import COMPILE_MODES, DEVICES, LR_POLICIES, PRECISIONS, Re
 if TYPE_CHECKING:
     from torch import nn
 
-    from senet_lib.checkpoint import NetSpec
-    from senet_lib.data import Dataset
-    from senet_lib.records import RunRecord
+    from senet_lib.data.datasets import Dataset
+    from senet_lib.runs.records import RunRecord
+    from senet_lib.runs.weights import NetSpec
 
 SIGNAL_CODES = {"SIGINT": 130, "SIGTERM": 143}
 
@@ -91,7 +91,7 @@ def _add_data(commands: Any) -> None:
 
 
 def _data(arguments: argparse.Namespace) -> None:
-    from senet_lib.data import load_data, prepare
+    from senet_lib.data.datasets import load_data, prepare
 
     path = prepare(arguments.name)
     dataset = load_data(arguments.name)
@@ -158,7 +158,7 @@ def _train(arguments: argparse.Namespace) -> int:
     settings = _train_settings(arguments)
     if arguments.seeds:
         from senet_lib.models import check_name
-        from senet_lib.seeds import train_seeds
+        from senet_lib.training.seeds import train_seeds
 
         if arguments.out:
             raise SenetError("--out names one run's folder; leave it out with --seeds")
@@ -166,7 +166,7 @@ def _train(arguments: argparse.Namespace) -> int:
         words = _without(arguments.words[1:], ("--seeds", "--at-once", "--progress"))
         device = settings.get("device", "auto")
         return train_seeds(words, arguments.seeds, arguments.at_once, device)
-    from senet_lib.train import RunStopped, fit
+    from senet_lib.training.fit import RunStopped, fit
 
     try:
         record = fit(
@@ -238,7 +238,7 @@ def _add_evaluate(commands: Any) -> None:
 def _evaluate(arguments: argparse.Namespace) -> int:
     import torch
 
-    from senet_lib.engine import Setup
+    from senet_lib.device import Setup
     from senet_lib.evaluation import error_and_loss, predict
 
     if arguments.batch_size < 1:
@@ -273,9 +273,9 @@ def _network_and_data(
     checkpoint: str, data: str | None
 ) -> tuple["nn.Module", "NetSpec", "RunRecord | None", "Dataset"]:
     """A saved network, its record if there is one, and the named data or those of its training."""
-    from senet_lib.checkpoint import load_network
-    from senet_lib.data import hold_out, load_data
-    from senet_lib.records import RECORD, load_run
+    from senet_lib.data.datasets import hold_out, load_data
+    from senet_lib.runs.records import RECORD, load_run
+    from senet_lib.runs.weights import load_network
 
     path = Path(checkpoint)
     model, spec = load_network(path)
@@ -316,7 +316,7 @@ def _models(arguments: argparse.Namespace) -> None:
 
 
 def _pretrained(pattern: str) -> None:
-    from senet_lib.pretrained import NOT_KEPT, list_pretrained
+    from senet_lib.runs.published import NOT_KEPT, list_pretrained
 
     table = list_pretrained(pattern)
     if table.empty:
@@ -378,7 +378,7 @@ def _add_runs(commands: Any) -> None:
 
 
 def _runs(arguments: argparse.Namespace) -> None:
-    from senet_lib.records import list_runs
+    from senet_lib.runs.records import list_runs
 
     table = list_runs(arguments.root, **_pairs(arguments.where))
     if table.empty:
@@ -409,9 +409,9 @@ def _add_export(commands: Any) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from senet_lib.checkpoint import load_network
     from senet_lib.export import export_model
     from senet_lib.models import input_size
+    from senet_lib.runs.weights import load_network
 
     source = Path(arguments.checkpoint)
     model, spec = load_network(source)
@@ -437,7 +437,7 @@ def _add_notebook(commands: Any) -> None:
 
 
 def _notebook(arguments: argparse.Namespace) -> int:
-    from senet_lib.notebook import (
+    from senet_lib.report.batch import (
         NotebookFailedError,
         describe_parameters,
         execute,
@@ -478,8 +478,8 @@ def _add_publish(commands: Any) -> None:
 
 
 def _publish(arguments: argparse.Namespace) -> int:
-    from senet_lib.notebook import NotebookFailedError
-    from senet_lib.publish import publish_report, publish_study
+    from senet_lib.report.batch import NotebookFailedError
+    from senet_lib.report.publish import publish_report, publish_study
 
     for copy in publish_study(arguments.study, arguments.root, arguments.target, arguments.keep):
         print(copy)
@@ -504,8 +504,10 @@ def _add_claims(commands: Any) -> None:
 def _claims(arguments: argparse.Namespace) -> None:
     import json
 
-    from senet_lib.claims import claim_runs, counts, judge, load_claims
-    from senet_lib.scores import all_scores
+    from senet_lib.analysis.scores import all_scores
+    from senet_lib.claims.claim import load_claims
+    from senet_lib.claims.evidence import claim_runs
+    from senet_lib.claims.judge import counts, judge
 
     claims = load_claims(arguments.pattern)
     roots = [arguments.runs] if arguments.runs else []
@@ -552,8 +554,8 @@ def _add_gradcam(commands: Any) -> None:
 def _gradcam(arguments: argparse.Namespace) -> None:
     import torch
 
-    from senet_lib.engine import Setup
-    from senet_lib.gallery import write_gallery
+    from senet_lib.device import Setup
+    from senet_lib.report.gallery import write_gallery
 
     if arguments.per_class < 1:
         raise SenetError(f"--per-class is {arguments.per_class}; it must be at least 1")

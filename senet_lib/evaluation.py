@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from senet_lib.augment import normalise
+from senet_lib.data.augment import normalise
 
 
 @torch.inference_mode()

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from senet_lib.records import RunRecord
+from senet_lib.runs.records import RunRecord
 
 if TYPE_CHECKING:
-    from senet_lib.engine import Setup
-    from senet_lib.stats import Interval
-
-FEWEST_SEEDS = 3  # with fewer nothing is said to be established
+    from senet_lib.analysis.statistics import Interval
+    from senet_lib.device import Setup
 
 
 def percent(fraction: float) -> str:

@@ -157,10 +157,10 @@ def tiny_study(folder: Path) -> Path:
 
     The images lie beside the runs, so nothing is read from the machine's data folder.
     """
-    from senet_lib.data import make_shapes
+    from senet_lib.data.datasets import make_shapes
+    from senet_lib.data.sources import KEYS, Arrays, write_npz
     from senet_lib.recipe import Recipe
-    from senet_lib.sources import KEYS, Arrays, write_npz
-    from senet_lib.train import fit
+    from senet_lib.training.fit import fit
 
     data = make_shapes(num_train=80, num_test=TINY_TEST_IMAGES, seed=1)
     arrays = {key: getattr(data, key) for key in KEYS}

@@ -34,7 +34,7 @@ def _steady() -> None:
 @pytest.fixture(scope="session")
 def shapes():
     """The embedded data set."""
-    from senet_lib.data import load_data
+    from senet_lib.data.datasets import load_data
 
     return load_data("shapes")
 
@@ -42,7 +42,7 @@ def shapes():
 @pytest.fixture(scope="session")
 def cifar10():
     """The real CIFAR-10. Never downloads: skips where no cifar10.npz lies in the data folder."""
-    from senet_lib.data import load_data
+    from senet_lib.data.datasets import load_data
 
     folder = Path(os.environ.get("SENET_DATA") or Path.home() / ".cache" / "senet")
     if not (folder / "cifar10.npz").is_file():

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from senet_lib.recipe import Recipe
-from senet_lib.records import RunRecord, save_history, save_logits, save_record
+from senet_lib.runs.records import RunRecord, save_history, save_logits, save_record
 
 RECIPE = Recipe(epochs=2, batch_size=32, lr=0.05)
 NUM_IMAGES = 200

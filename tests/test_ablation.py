@@ -5,11 +5,12 @@ import pytest
 from fake_runs import make_run
 from scipy.stats import kendalltau, ttest_rel
 
-from senet_lib import ablation, ablation_plots
-from senet_lib.collect import collect
+from senet_lib.analysis import ablation
 from senet_lib.errors import UnknownNameError
+from senet_lib.figures import ablation as ablation_plots
 from senet_lib.recipe import AXES
-from senet_lib.records import load_run
+from senet_lib.runs.records import load_run
+from senet_lib.runs.study import collect
 
 ERRORS = {
     "resnet20": (0.30, 0.32, 0.31),

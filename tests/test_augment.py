@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional
 
-from senet_lib.augment import crop_flip, cut_out, draw_epoch, normalise, pad_images
+from senet_lib.data.augment import crop_flip, cut_out, draw_epoch, normalise, pad_images
 from senet_lib.errors import DataError
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)

@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from senet_lib.cam import METHODS, LayerError, compute_maps, find_layer, scale_for_display
-from senet_lib.checkpoint import NetSpec, save_weights
+from senet_lib.analysis.cam import METHODS, LayerError, compute_maps, find_layer, scale_for_display
 from senet_lib.cli import main
-from senet_lib.data import make_shapes
+from senet_lib.data.datasets import make_shapes
 from senet_lib.errors import DataError, SenetError, UnknownNameError
-from senet_lib.gallery import Case, choose_cases, panels, write_gallery
 from senet_lib.models import create_model
+from senet_lib.report.gallery import Case, choose_cases, panels, write_gallery
+from senet_lib.runs.weights import NetSpec, save_weights
 
 
 class Linear(nn.Module):
@@ -118,7 +118,7 @@ def test_the_split_into_batches_changes_nothing(model, images, method):
 
 def test_scorecam_in_small_pieces_is_scorecam(model, images, monkeypatch, capsys):
     whole = compute_maps(model, images, method="scorecam").maps
-    monkeypatch.setattr("senet_lib.cam.SCORECAM_NUMBERS", 2 * 64 * images[0].numel())
+    monkeypatch.setattr("senet_lib.analysis.cam.SCORECAM_NUMBERS", 2 * 64 * images[0].numel())
     pieces = compute_maps(model, images, method="scorecam").maps
     np.testing.assert_allclose(whole, pieces, atol=1e-6 * whole.max())
     assert capsys.readouterr() == ("", "")
@@ -544,7 +544,7 @@ def test_a_failure_while_writing_leaves_the_old_page(few, classifier, tmp_path, 
             raise OSError(28, "No space left on device", str(path))
         real(path, write)
 
-    monkeypatch.setattr("senet_lib.gallery.write_atomically", full)
+    monkeypatch.setattr("senet_lib.report.gallery.write_atomically", full)
     with pytest.raises(OSError, match="No space left"):
         write_gallery(classifier, few, tmp_path, per_class=2)
     assert page.read_bytes() == before

@@ -11,27 +11,27 @@ import pytest
 import yaml
 from fake_runs import make_run
 
-from senet_lib import arithmetic, claims, verdicts
-from senet_lib.claims import (
+from senet_lib.analysis.scores import read_scores
+from senet_lib.claims import arithmetic
+from senet_lib.claims import judge as claims
+from senet_lib.claims import measures as verdicts
+from senet_lib.claims.claim import load_claims, load_protocol, tolerance
+from senet_lib.claims.evidence import claim_runs
+from senet_lib.claims.judge import (
     CONTRADICTED,
     NOT_MEASURED,
     NOT_REPRODUCED,
     REPRODUCED,
-    claim_runs,
     claims_table,
     counts,
     judge,
-    load_claims,
-    load_protocol,
-    tolerance,
 )
 from senet_lib.cli import _parser, _train_settings, main
-from senet_lib.data import CIFAR10_FINGERPRINT
+from senet_lib.data.datasets import CIFAR10_FINGERPRINT
 from senet_lib.errors import UnknownNameError
 from senet_lib.models import create_model
 from senet_lib.recipe import Recipe, load_study
-from senet_lib.records import RunRecord
-from senet_lib.scores import read_scores
+from senet_lib.runs.records import RunRecord
 
 ROOT = Path(__file__).parent.parent
 T_2 = 4.302653  # 97.5 % point of Student's t with 2 degrees of freedom, from a printed table

@@ -19,7 +19,7 @@ def run(tmp_path_factory):
 
 
 def _few_shapes(path):
-    from senet_lib.data import make_shapes
+    from senet_lib.data.datasets import make_shapes
 
     few = make_shapes(num_train=64, num_test=32)
     np.savez(
@@ -183,7 +183,7 @@ def test_a_config_gives_recipe_data_and_study(capsys, run, tmp_path, monkeypatch
     assert main(command) == 0
     assert (tmp_path / "outputs/runs/mini/resnet20/seed0/record.json").is_file()
     assert main([*command, "--lr", "0.05"]) == 0
-    from senet_lib.records import list_runs
+    from senet_lib.runs.records import list_runs
 
     runs = list_runs(tmp_path / "outputs/runs")
     assert sorted(runs.protocol) == ["custom", "tiny"]

@@ -5,8 +5,8 @@ import pytest
 from fake_runs import NUM_IMAGES, make_run
 from scipy.stats import binomtest, ttest_ind, ttest_rel
 
-from senet_lib.collect import collect
-from senet_lib.comparison import compare_pairs, statistics_table
+from senet_lib.analysis.errors import compare_pairs, statistics_table
+from senet_lib.runs.study import collect
 
 PLAIN, SE = (0.30, 0.33, 0.31), (0.28, 0.29, 0.30)
 

@@ -9,13 +9,21 @@ import torch
 from fake_runs import make_run
 from torch import Tensor, nn
 
-from senet_lib import cost_plots, costs, speed
-from senet_lib.counters import count_network
-from senet_lib.display import show
+from senet_lib.analysis import speed
+from senet_lib.analysis.counters import count_network
+from senet_lib.analysis.literature import (
+    CLAIMED_BLOCKS,
+    EVIDENCE,
+    PUBLISHED,
+    PublishedPoint,
+    published_table,
+)
 from senet_lib.errors import SenetError, UnknownNameError
+from senet_lib.figures import costs as cost_plots
 from senet_lib.models import create_model
 from senet_lib.profiling import profile_model
-from senet_lib.published import CLAIMED_BLOCKS, EVIDENCE, PUBLISHED, PublishedPoint, published_table
+from senet_lib.report import costs
+from senet_lib.report.table import show
 
 QUICK = {"device": "cpu", "threads": 1, "repeats": 3, "min_seconds": 0.0, "warm_up": 1}
 

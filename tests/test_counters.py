@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet_lib.counters import (
+from senet_lib.analysis.counters import (
     CountedNetwork,
     count_flop_counter,
     count_fvcore,

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from senet_lib import data, sources
-from senet_lib.data import hold_out, load_data, prepare, take
+from senet_lib.data import datasets as data
+from senet_lib.data import sources
+from senet_lib.data.datasets import hold_out, load_data, prepare, take
 from senet_lib.errors import DataError, UnknownNameError
 
 CLASSES = ("ant", "bee", "cat")

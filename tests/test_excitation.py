@@ -11,14 +11,15 @@ import torch.nn.functional as F
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from senet_lib import excitation, excitation_plots
-from senet_lib.checkpoint import WEIGHTS, NetSpec, save_weights
-from senet_lib.data import load_data
+from senet_lib.analysis import gates as excitation
+from senet_lib.analysis.gates import Gates, Importance, NoAttentionError, Scores
+from senet_lib.data.datasets import load_data
 from senet_lib.errors import DataError, RecordError, SenetError, UnknownNameError
-from senet_lib.excitation import Gates, Importance, NoAttentionError, Scores
+from senet_lib.figures import gates as excitation_plots
 from senet_lib.models import create_model
 from senet_lib.models.attention import AttentionSpec, build_attention
 from senet_lib.models.blocks import Network
+from senet_lib.runs.weights import WEIGHTS, NetSpec, save_weights
 
 
 class SmallNet(nn.Module):

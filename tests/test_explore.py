@@ -11,13 +11,13 @@ import pytest
 from browser import TINY_TEST_IMAGES, tiny_study
 from PIL import Image
 
-from senet_lib import explore
-from senet_lib.cam import CamMaps
-from senet_lib.data import load_data
+from senet_lib.analysis.cam import CamMaps
+from senet_lib.analysis.gates import Gates
+from senet_lib.data.datasets import load_data
 from senet_lib.errors import DataError
-from senet_lib.excitation import Gates
-from senet_lib.explore_bench import EVALUATED, TRAIN, Bench, Recent, map_layers
-from senet_lib.explore_numbers import (
+from senet_lib.explore import app as explore
+from senet_lib.explore.answers import EVALUATED, TRAIN, Bench, Recent, map_layers
+from senet_lib.explore.numbers import (
     Picture,
     choose_images,
     compare_with_class,
@@ -28,8 +28,8 @@ from senet_lib.explore_numbers import (
     own_picture,
     probabilities,
 )
-from senet_lib.explore_pictures import gates_html, map_html
-from senet_lib.explore_reader import Reader
+from senet_lib.explore.pictures import gates_html, map_html
+from senet_lib.explore.reader import Reader
 
 
 @pytest.fixture(scope="module")
@@ -370,7 +370,7 @@ def test_the_nearest_images_are_those_of_a_plain_calculation(explorer):
 
 
 def test_with_many_classes_the_commonest_confusions_are_listed():
-    from senet_lib.explore_parts import LISTED, Confusions
+    from senet_lib.explore.parts import LISTED, Confusions
 
     matrix = np.zeros((60, 60), int)
     matrix[3, 3], matrix[7, 2], matrix[50, 59] = 99, 5, 8

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from senet_lib.analysis.faithfulness import deletion, insertion, road
 from senet_lib.errors import DataError, SenetError, UnknownNameError
-from senet_lib.faithfulness import deletion, insertion, road
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from senet_lib import fused
-from senet_lib.engine import Setup
+from senet_lib.device import Setup
 from senet_lib.fused import native
 from senet_lib.models import create_model
 from senet_lib.models.blocks import Conv3x3

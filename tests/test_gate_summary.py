@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from fake_runs import settings
 
-from senet_lib.collect import collect
+from senet_lib.analysis.gates import Scores
 from senet_lib.errors import RecordError
-from senet_lib.excitation import Scores
-from senet_lib.gate_summary import gate_table, write_summary
+from senet_lib.report.gate_summary import gate_table, write_summary
+from senet_lib.runs.study import collect
 
 SHARES = ["mean", "near_zero_share", "near_one_share", "constant_share", "class_share"]
 

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from fake_runs import make_run, settings
 
-from senet_lib import index
-from senet_lib.notebook import execute
 from senet_lib.recipe import Recipe
+from senet_lib.report import index
+from senet_lib.report.batch import execute
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from senet_lib import live, train
-from senet_lib.progress import choose_mode
+from senet_lib.training import fit as train
+from senet_lib.training import progress as live
+from senet_lib.training.progress import choose_mode
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "train.ipynb"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -98,7 +99,7 @@ def test_ticks_are_round_and_reach_the_top(top, ticks):
 def test_a_bar_needs_someone_who_watches(monkeypatch):
     monkeypatch.delenv("SENET_PROGRESS", raising=False)
     assert choose_mode("live") == "bar"  # this is no notebook
-    monkeypatch.setattr("senet_lib.progress._in_notebook", lambda: True)
+    monkeypatch.setattr("senet_lib.training.progress._in_notebook", lambda: True)
     assert choose_mode("auto") == "live"
     monkeypatch.setenv("SENET_PROGRESS", "log")
     assert choose_mode("auto") == "log"

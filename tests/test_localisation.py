@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from senet_lib import grids as grids_module
-from senet_lib import localisation
+from senet_lib.analysis import grids as grids_module
+from senet_lib.analysis import localisation
+from senet_lib.analysis.grids import (
+    Grids,
+    focus_mosaics,
+    grid_maps,
+    kept_by_all,
+    make_grids,
+    tile_maps,
+)
+from senet_lib.analysis.localisation import METRICS
 from senet_lib.errors import DataError, SenetError, UnknownNameError
-from senet_lib.grids import Grids, focus_mosaics, grid_maps, kept_by_all, make_grids, tile_maps
-from senet_lib.localisation import METRICS
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 

@@ -14,7 +14,8 @@ import nbformat
 import pytest
 
 from senet_lib.errors import ParameterError, SenetError, UnknownNameError
-from senet_lib.notebook import (
+from senet_lib.recipe import Recipe
+from senet_lib.report.batch import (
     NotebookFailedError,
     check_parameters,
     code_hash,
@@ -24,7 +25,6 @@ from senet_lib.notebook import (
     list_notebooks,
     parse_parameters,
 )
-from senet_lib.recipe import Recipe
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PARAMETERS = """\

@@ -20,11 +20,11 @@ import torch
 import yaml
 from fake_runs import make_run, settings
 
-from senet_lib.display import Table
-from senet_lib.gallery import write_gallery
 from senet_lib.models import create_model
-from senet_lib.notebook import execute
-from senet_lib.page import frame, render, write_page
+from senet_lib.report.batch import execute
+from senet_lib.report.gallery import write_gallery
+from senet_lib.report.page import frame, render, write_page
+from senet_lib.report.table import Table
 
 PHONE, DESKTOP = {"width": 360, "height": 800}, {"width": 1280, "height": 900}
 PAPER = {"width": 718, "height": 1000}  # CSS pixels between the margins of an A4 page

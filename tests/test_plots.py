@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from fake_runs import make_run
 
-from senet_lib import plots
-from senet_lib.display import show
+from senet_lib.figures import errors as plots
 from senet_lib.recipe import Recipe
+from senet_lib.report.table import show
 
 MODELS = ["resnet20", "se_resnet20", "res2net29", "se_res2net29", "se_res2net29_last"]
 

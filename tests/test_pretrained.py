@@ -7,18 +7,18 @@ import pytest
 from fake_runs import make_run
 
 import senet_lib
-from senet_lib.checkpoint import WEIGHTS
 from senet_lib.cli import main
 from senet_lib.errors import CheckpointError, RecordError, UnknownNameError
 from senet_lib.evaluation import predict
-from senet_lib.pretrained import (
+from senet_lib.recipe import Recipe
+from senet_lib.runs.published import (
     LICENCE,
     find_pretrained,
     list_pretrained,
     load_pretrained,
     training_in_words,
 )
-from senet_lib.recipe import Recipe
+from senet_lib.runs.weights import WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_IMAGES = 200
@@ -115,7 +115,7 @@ def test_the_licence_is_that_of_the_repository():
 
 
 def test_the_command_lists_them(capsys, monkeypatch, root):
-    monkeypatch.setattr("senet_lib.pretrained.published_folder", lambda: root)
+    monkeypatch.setattr("senet_lib.runs.published.published_folder", lambda: root)
     assert main(["models", "--pretrained", "res*"]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split() == ["network", "study", "seed", "trained", "for", "error", "%",

@@ -8,12 +8,12 @@ import torch
 from fake_runs import make_run
 from test_records import FIELDS
 
-from senet_lib import publish
-from senet_lib.checkpoint import NetSpec, load_network, save_weights
 from senet_lib.errors import RecordError
 from senet_lib.models import create_model
-from senet_lib.publish import publish_report, publish_study
-from senet_lib.records import RunRecord, load_run, save_history, save_logits, save_record
+from senet_lib.report import publish
+from senet_lib.report.publish import publish_report, publish_study
+from senet_lib.runs.records import RunRecord, load_run, save_history, save_logits, save_record
+from senet_lib.runs.weights import NetSpec, load_network, save_weights
 
 
 @pytest.fixture

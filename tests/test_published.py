@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from senet_lib.checkpoint import WEIGHTS, load_network
-from senet_lib.publish import MAX_WEIGHTS_BYTES
-from senet_lib.records import find_runs, load_run
-from senet_lib.report import leaderboard_markdown
+from senet_lib.report.summary import leaderboard_markdown
+from senet_lib.runs.published import MAX_WEIGHTS_BYTES
+from senet_lib.runs.records import find_runs, load_run
+from senet_lib.runs.weights import WEIGHTS, load_network
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "outputs" / "published"

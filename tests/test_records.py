@@ -7,7 +7,7 @@ import pytest
 
 from senet_lib.errors import RecordError, UnknownNameError
 from senet_lib.recipe import Recipe
-from senet_lib.records import (
+from senet_lib.runs.records import (
     RunRecord,
     anchored,
     find_runs,

@@ -11,15 +11,15 @@ import pytest
 import yaml
 from fake_runs import RECIPE, make_run, settings
 
-from senet_lib import report
 from senet_lib.cli import _parser, _train_settings
-from senet_lib.collect import collect, train_command
-from senet_lib.diagnosis import confident_mistakes, confusion_matrix, run_answer, run_facts
-from senet_lib.display import Link, Table, escape
 from senet_lib.errors import RecordError
-from senet_lib.notebook import execute
-from senet_lib.page import render, slug
 from senet_lib.recipe import Recipe, load_study
+from senet_lib.report import summary as report
+from senet_lib.report.batch import execute
+from senet_lib.report.diagnosis import confident_mistakes, confusion_matrix, run_answer, run_facts
+from senet_lib.report.page import render, slug
+from senet_lib.report.table import Link, Table, escape
+from senet_lib.runs.study import collect, train_command
 
 # Numbers
 

@@ -9,8 +9,8 @@ import pytest
 
 from senet_lib.cli import main
 from senet_lib.errors import RecipeError
-from senet_lib.records import RECORD, load_run
-from senet_lib.seeds import train_seeds
+from senet_lib.runs.records import RECORD, load_run
+from senet_lib.training.seeds import train_seeds
 
 
 @pytest.fixture

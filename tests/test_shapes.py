@@ -3,9 +3,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from senet_lib.data import make_shapes
+from senet_lib.data.datasets import make_shapes
+from senet_lib.data.shapes import CLASSES, OBJECTS, draw_shapes
 from senet_lib.errors import DataError
-from senet_lib.shapes import CLASSES, OBJECTS, draw_shapes
 
 # The bytes of the embedded dataset as it was published: a change is a new dataset, and makes runs
 # before and after it incomparable.

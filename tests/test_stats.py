@@ -17,7 +17,7 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
-from senet_lib import stats
+from senet_lib.analysis import statistics as stats
 from senet_lib.errors import SenetError
 
 pytestmark = pytest.mark.filterwarnings("error")

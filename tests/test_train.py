@@ -13,15 +13,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from senet_lib.augment import crop_flip, draw_epoch, normalise, pad_images
-from senet_lib.checkpoint import CHECKPOINT, WEIGHTS, load_network
-from senet_lib.data import load_data
-from senet_lib.engine import Engine, Setup
+from senet_lib.data.augment import crop_flip, draw_epoch, normalise, pad_images
+from senet_lib.data.datasets import load_data
+from senet_lib.device import Setup
 from senet_lib.errors import NonFiniteLossError, RecipeError, RunExistsError, UnknownNameError
 from senet_lib.models import create_model
 from senet_lib.recipe import Recipe, learning_rate
-from senet_lib.records import RECORD, load_run
-from senet_lib.train import RunStopped, fit
+from senet_lib.runs.records import RECORD, load_run
+from senet_lib.runs.weights import CHECKPOINT, WEIGHTS, load_network
+from senet_lib.training.engine import Engine
+from senet_lib.training.fit import RunStopped, fit
 
 RECIPE = Recipe(epochs=2, batch_size=32, lr=0.05, lr_policy="one_cycle")
 

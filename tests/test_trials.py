@@ -10,15 +10,16 @@ import pytest
 import torch
 from fake_runs import RECIPE, make_run, settings
 
-from senet_lib import cam_study, cam_views, scores, trials
-from senet_lib.cam_study import open_study
-from senet_lib.checkpoint import WEIGHTS, NetSpec, save_weights
-from senet_lib.collect import collect
-from senet_lib.data import load_data
+from senet_lib.analysis import cam_study, scores, trials
+from senet_lib.analysis.cam_study import open_study
+from senet_lib.data.datasets import load_data
 from senet_lib.errors import DataError, RecordError
 from senet_lib.evaluation import predict
 from senet_lib.models import create_model
-from senet_lib.records import save_logits
+from senet_lib.report import cam_views
+from senet_lib.runs.records import save_logits
+from senet_lib.runs.study import collect
+from senet_lib.runs.weights import WEIGHTS, NetSpec, save_weights
 
 MODELS = ("resnet20", "se_resnet20")
 T_1 = 12.7062  # 97.5 % point of Student's t with 1 degree of freedom, from a printed table

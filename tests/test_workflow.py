@@ -194,7 +194,7 @@ def test_a_study_from_a_failing_run_to_its_repair(checkout):
     shutil.rmtree(blocked)
     before = {path: path.stat().st_mtime_ns for path in good.iterdir()}
     assert jobs(snakemake(checkout, "-n")) == {"train": 1, "report": 1}
-    with (checkout / "senet_lib/train.py").open("a") as file:
+    with (checkout / "senet_lib/training/fit.py").open("a") as file:
         file.write("# an edit\n")
     done = snakemake(checkout)
     assert done.returncode == 0, done.stdout
@@ -215,6 +215,6 @@ def test_a_study_from_a_failing_run_to_its_repair(checkout):
     assert "Nothing to be done" in done.stdout
     assert time.monotonic() - began < 10
 
-    with (checkout / "senet_lib/report.py").open("a") as file:
+    with (checkout / "senet_lib/report/summary.py").open("a") as file:
         file.write("# an edit\n")
     assert jobs(snakemake(checkout, "-n")) == {"report": 1}

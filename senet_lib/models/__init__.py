@@ -1,7 +1,7 @@
 """Networks, their blocks and attentions, and the registry that names them."""
 
 from senet_lib.models.attention import AttentionSpec, list_attentions, register_attention
-from senet_lib.models.layouts import copy_weights
+from senet_lib.models.foreign_weights import copy_weights
 from senet_lib.models.registry import (
     all_settings,
     check_name,

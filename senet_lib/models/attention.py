@@ -357,3 +357,12 @@ class GatherExcite(nn.Module):
 
 
 NO_ATTENTION = AttentionSpec()
+
+
+def attention_paths(model: nn.Module) -> list[str]:
+    """Paths of the attention modules inside a model, in order; none for a plain network."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if name.rpartition(".")[2] == "attention" and not isinstance(module, nn.Identity)
+    ]

@@ -1,0 +1,1 @@
+"""Numbers from runs, as frames and arrays: errors, costs, maps, gates."""

@@ -1,0 +1,46 @@
+"""Which networks belong together: a plain one and its variants."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from senet_lib.runs.records import RunRecord
+
+if TYPE_CHECKING:
+    pass
+
+
+def label(run: RunRecord) -> str:
+    """Name of the network with what was changed in it."""
+    changes = ", ".join(f"{k}={v}" for k, v in run.overrides.items())
+    return f"{run.model} ({changes})" if changes else run.model
+
+
+def family(model: str, models: Sequence[str]) -> str:
+    """The plain network among `models` that `model` is a variant of, or itself.
+
+    `se_resnet20` and `resnet20+attention=eca` belong to `resnet20`; `se_res2net29_last` to
+    `res2net29`.
+    """
+    bare = re.sub(r"(\+.*| \(.*\))$", "", model)
+    stem = bare.removeprefix("se_")
+    options = (stem, stem.rpartition("_")[0]) if bare.startswith("se_") else (bare,)
+    return next((name for name in options if name in models), stem)
+
+
+def variant(model: str, models: Sequence[str]) -> str:
+    """What a network has beside its family's plain one: "plain", "se", "se last", ..."""
+    rest, *settings = model.replace(family(model, models), "", 1).strip(" _()").split("+")
+    words = [*re.split(r"[_ ]+", rest), *settings]
+    return " ".join(filter(None, words)) or "plain"
+
+
+def by_model(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Runs by the label of their network, seeds ascending; families together, plain first."""
+    groups: dict[str, list[RunRecord]] = {}
+    for run in sorted(runs, key=lambda r: r.seed):
+        groups.setdefault(label(run), []).append(run)
+    names = list(groups)
+    order = {f: i for i, f in enumerate(dict.fromkeys(family(m, names) for m in names))}
+    ranked = sorted(names, key=lambda m: (order[family(m, names)], variant(m, names) != "plain"))
+    return {name: groups[name] for name in ranked}

@@ -1,0 +1,185 @@
+"""Scores of maps on disk, and over seeds: tables, the claimed order, and the figures' numbers.
+
+`localisation-seed<k>.json` stands beside a study's report, one file a seed, written by the Grad-CAM
+notebook. It names the recipe, so that scores of short trainings are never taken for those of long
+ones.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from senet_lib.analysis.localisation import ENERGY_LABELS, METRICS, Summary, summarise
+from senet_lib.analysis.trials import FAITHFULNESS_LABELS, Comparison
+from senet_lib.errors import RecordError
+from senet_lib.files import read_json, write_json
+from senet_lib.runs.records import anchored
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+REPORTS = (Path("outputs/reports"), Path("outputs/published/reports"))
+PATTERN = "localisation-seed*.json"
+IOU_METRICS = ("iou_at_area", "iou_at_half", "iou_best")
+KEYS = (
+    "study",
+    "protocol",
+    "recipe",
+    "recipe_id",
+    "data",
+    "fingerprint",
+    "seed",
+    "method",
+    "layer",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StudyScores:
+    """What is known of one study's maps.
+
+    Attributes:
+        study: its name.
+        protocol: name of the protocol.
+        recipe: of the runs.
+        recipe_id: equal exactly when recipes are.
+        data: name or path of the data.
+        fingerprint: of the data.
+        method: of the maps.
+        layer: of the maps.
+        right: images that every network compared classifies correctly, for each seed's file.
+        frame: one row a model, seed, trial and metric: model, seed, trial, metric, score, chance,
+            cases, zero.
+        paths: the files.
+    """
+
+    study: str
+    protocol: str
+    recipe: Mapping[str, Any]
+    recipe_id: str
+    data: str
+    fingerprint: str
+    method: str
+    layer: str
+    right: Mapping[int, int]
+    frame: "pd.DataFrame"
+    paths: Sequence[Path]
+
+    @property
+    def models(self) -> list[str]:
+        """Networks, in the order they were asked for."""
+        return list(dict.fromkeys(self.frame["model"]))
+
+    @property
+    def trials(self) -> list[str]:
+        """Keys of the trials, in order."""
+        return list(dict.fromkeys(self.frame["trial"]))
+
+    def summary(self, model: str, trial: str, metric: str) -> Summary:
+        """One metric of one network on one trial, over the seeds."""
+        return summarise(self.per_seed(model, trial, metric))
+
+    def per_seed(self, model: str, trial: str, metric: str) -> dict[int, float]:
+        """Scores by seed; empty where nothing was measured."""
+        f = self.frame
+        rows = f[(f["model"] == model) & (f["trial"] == trial) & (f["metric"] == metric)]
+        return dict(zip(rows["seed"].tolist(), rows["score"].tolist(), strict=True))
+
+    def chance(self, trial: str, metric: str) -> float:
+        """What a uniform map scores; for faithfulness the mean over the networks."""
+        f = self.frame
+        return float(f[(f["trial"] == trial) & (f["metric"] == metric)]["chance"].mean())
+
+
+def write_scores(
+    path: str | Path,
+    compared: Comparison,
+    seed: int,
+    frame: "pd.DataFrame",
+    method: str,
+    layer: str,
+) -> Path:
+    """Write the scores of one seed's networks, whole or not at all.
+
+    Args:
+        path: where; its name should match `PATTERN`.
+        compared: the networks and images.
+        seed: whose runs were measured.
+        frame: columns model, trial, metric, score, chance, cases, zero.
+        method: of the maps.
+        layer: of the maps.
+    """
+    run = compared.runs[0]
+    content = {
+        "study": run.study,
+        "protocol": run.protocol,
+        "recipe": run.recipe,
+        "recipe_id": run.recipe_id,
+        "data": run.data,
+        "fingerprint": run.data_fingerprint,
+        "seed": seed,
+        "method": method,
+        "layer": layer,
+        "compared": [[r.model, r.seed] for r in compared.runs],
+        "right": compared.right,
+        "rows": frame.to_dict("records"),
+    }
+    write_json(Path(path), content)
+    return Path(path)
+
+
+def read_scores(folder: str | Path) -> StudyScores | None:
+    """The scores beside one report, or None where there are none.
+
+    Args:
+        folder: of the report.
+    Raises:
+        RecordError: a file is unreadable, or the seeds' files are of different kinds.
+    """
+    import pandas as pd
+
+    paths = sorted(Path(folder).glob(PATTERN))
+    contents = [read_json(path, (*KEYS, "right", "rows")) for path in paths]
+    if not contents:
+        return None
+    alike = {tuple(str(c[key]) for key in KEYS if key != "seed") for c in contents}
+    if len(alike) > 1:
+        raise RecordError(f"the files {PATTERN} in {folder} are of different recipes or methods")
+    first = contents[0]
+    frames = [pd.DataFrame(c["rows"]).assign(seed=c["seed"]) for c in contents]
+    return StudyScores(
+        **{key: first[key] for key in KEYS if key != "seed"},
+        right={c["seed"]: c["right"] for c in contents},
+        frame=pd.concat(frames, ignore_index=True),
+        paths=paths,
+    )
+
+
+def all_scores(*roots: str | Path) -> list[StudyScores]:
+    """The scores of every study that has some; each recipe and data once, those found first.
+
+    Args:
+        roots: folders of reports; none: outputs/reports, then outputs/published/reports.
+    """
+    found: dict[tuple[str, str, str], StudyScores] = {}
+    for root in roots or tuple(anchored(path) for path in REPORTS):
+        for folder in sorted(path.parent for path in Path(root).glob(f"*/{PATTERN}")):
+            scores = read_scores(folder)
+            if scores is not None:
+                found.setdefault((scores.study, scores.recipe_id, scores.fingerprint), scores)
+    return list(found.values())
+
+
+def metric_label(trial: str, metric: str) -> str:
+    """A metric's name in tables; the mass in the region is called by what the regions are."""
+    if metric in FAITHFULNESS_LABELS:
+        return FAITHFULNESS_LABELS[metric]
+    if metric == "energy":
+        kind = "grid" if trial.startswith("grid") else "focus" if trial == "mosaic" else "objects"
+        return ENERGY_LABELS[kind]
+    return METRICS[metric].label
+
+
+# The claimed order

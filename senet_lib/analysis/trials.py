@@ -1,0 +1,282 @@
+"""What every network of a study is asked to point at, and how well its maps do.
+
+A trial is a set of images, a class to explain on each, and the region where that class is. All
+networks compared get the same trials, made from images that all of them classify correctly, so that
+a network that is right more often is not given harder ones. Where hardly any image is, after a very
+short training, any image may be used, and that is said. One row of scores is one network, one
+trial and one metric; `scores` keeps them and summarises them over seeds.
+"""
+
+# Legend: N images, H W size, M cases.
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from senet_lib.analysis import faithfulness
+from senet_lib.analysis.cam import compute_maps
+from senet_lib.analysis.grids import (
+    Explain,
+    Grids,
+    focus_mosaics,
+    grid_maps,
+    kept_by_all,
+    make_grids,
+    tile_maps,
+)
+from senet_lib.analysis.localisation import chance, score
+from senet_lib.data.augment import normalise
+from senet_lib.data.datasets import Dataset, hold_out, load_data
+from senet_lib.errors import DataError, RecordError
+from senet_lib.runs.records import DEFAULT_ROOT, RECORD, RunRecord, from_top, load_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DRAW = 2020
+"""Seed of the draw of tiles; the same for every network, seed and study."""
+FEWEST_RIGHT = 200
+"""Images that all networks must get right, or any image is used."""
+FAITHFULNESS_LABELS = {"deletion": "deletion", "insertion": "insertion", "road": "ROAD"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trial:
+    """Images with the region to find, and the way to ask for maps of them."""
+
+    name: str
+    """Its key, such as "grid2-alone"."""
+    label: str
+    """Its name in tables."""
+    masks: np.ndarray
+    """(M, H, W) bool, the region of each case."""
+    ask: Callable[[Explain], np.ndarray]
+    """What gives maps of a batch, to the maps of all cases (M, H, W)."""
+    over_maps: str = "mean"
+    """How a network's cases become one number; Focus is published as a median."""
+    grids: Grids | None = None
+    """What the cases are drawn from; None where they are single images."""
+
+
+TRIAL_LABELS = {
+    "grid2": "2 × 2 grid",
+    "grid2-alone": "2 × 2 grid, each tile seen alone",
+    "grid3": "3 × 3 grid",
+    "grid3-alone": "3 × 3 grid, each tile seen alone",
+    "mosaic": "Focus mosaic",
+    "objects": "object",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Comparison:
+    """The networks that are compared, and the images they share.
+
+    Attributes:
+        runs: the finished runs, of one dataset; networks in the order asked for, seeds ascending.
+        dataset: its second split is asked about.
+        keep: (N,) bool, the images that may be used.
+        right: images that every run classifies correctly. Where they are fewer than `FEWEST_RIGHT`,
+            every image may be used.
+    """
+
+    runs: Sequence[RunRecord]
+    dataset: Dataset
+    keep: np.ndarray
+    right: int
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the networks that have a run."""
+        return list(dict.fromkeys(run.model for run in self.runs))
+
+    def of_seed(self, seed: int) -> list[RunRecord]:
+        """The runs of one seed."""
+        return [run for run in self.runs if run.seed == seed]
+
+    def images(self, index: Sequence[int] | np.ndarray | None = None) -> Tensor:
+        """Normalised images (M, C, H, W) of the second split; all by default."""
+        chosen = self.dataset.x_test if index is None else self.dataset.x_test[index]
+        return normalise(torch.from_numpy(chosen), self.runs[0].mean, self.runs[0].std)
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Indices of the images that may be used, ascending."""
+        return np.flatnonzero(self.keep)
+
+
+def compare(study: str, models: Sequence[str], runs_root: str = str(DEFAULT_ROOT)) -> Comparison:
+    """Find the runs of some networks in a study, all seeds, and the images to ask them about.
+
+    Args:
+        study: the study's name, a folder below `runs_root`.
+        models: registry names; those without a finished run are left out.
+        runs_root: folder of the studies' folders.
+    Raises:
+        RecordError: no run of these has finished, or they are of different data or recipes.
+    """
+    folder = from_top(runs_root, DEFAULT_ROOT) / study
+    paths = [path.parent for model in models for path in sorted(folder.glob(f"{model}/*/{RECORD}"))]
+    runs = sorted((load_run(p) for p in paths), key=lambda r: (list(models).index(r.model), r.seed))
+    if not runs:
+        raise RecordError(
+            f"{folder} has no finished run of {', '.join(models)}; `make study STUDY={study}` "
+            "makes them"
+        )
+    if len({(r.data_fingerprint, r.recipe_id, r.num_val) for r in runs}) > 1:
+        raise RecordError(f"the runs in {folder} differ in data or recipe and cannot be compared")
+    dataset = hold_out(load_data(runs[0].data), runs[0].num_val)
+    logits = []
+    for run in runs:
+        found, labels = run.test_logits()
+        if not np.array_equal(labels, dataset.y_test):
+            raise DataError(f"the images of {run.path} are not those of {run.data} on this machine")
+        logits.append(found)
+    keep = kept_by_all(logits, dataset.y_test)
+    right = int(keep.sum())
+    if right < FEWEST_RIGHT:
+        keep = np.ones_like(keep)
+    return Comparison(runs=runs, dataset=dataset, keep=keep, right=right)
+
+
+def make_trials(compared: Comparison, grids: int, objects: int) -> list[Trial]:
+    """The trials of a comparison, drawn alike wherever it is made.
+
+    Args:
+        compared: the networks and their images.
+        grids: grids of each size; a grid of n x n tiles gives n x n cases. Mosaics: as many in all.
+        objects: images with an exact mask, where the dataset has masks; fewer where there are
+            fewer.
+    Returns:
+        Grids of 2 x 2 and of 3 x 3 tiles, each also with its tiles seen alone; mosaics; objects.
+        What the images do not allow, for want of classes, is left out.
+    """
+    dataset, images = compared.dataset, compared.images()
+    drawn = {}
+    for name, n in (("grid2", 2), ("grid3", 3)):
+        rng = np.random.default_rng(DRAW)
+        drawn[name] = _or_none(make_grids, images, dataset.y_test, compared.keep, n, grids, rng=rng)
+    each = max(grids // dataset.num_classes, 1)
+    rng = np.random.default_rng(DRAW)
+    drawn["mosaic"] = _or_none(focus_mosaics, images, dataset.y_test, compared.keep, each, rng=rng)
+    trials = []
+    for name, cases in drawn.items():
+        if cases is None:
+            continue
+        trials.append(_of_grids(name, cases, grid_maps))
+        if name != "mosaic":
+            trials.append(_of_grids(f"{name}-alone", cases, tile_maps))
+    if dataset.masks_test is not None and objects:
+        index = compared.kept[:objects]
+        targets = torch.from_numpy(dataset.y_test[index])
+        shown = images[torch.from_numpy(index)]
+        trials.append(
+            Trial(
+                name="objects",
+                label=TRIAL_LABELS["objects"],
+                masks=dataset.masks_test[index],
+                ask=lambda explain: explain(shown, targets),
+            )
+        )
+    return trials
+
+
+def _or_none(make: Callable[..., Grids], *args: object, **options: object) -> Grids | None:
+    """What `make` gives, or None where the images do not allow it."""
+    try:
+        return make(*args, **options)
+    except DataError:
+        return None
+
+
+def _of_grids(name: str, cases: Grids, maps: Callable[[Explain, Grids], np.ndarray]) -> Trial:
+    return Trial(
+        name=name,
+        label=TRIAL_LABELS[name],
+        masks=cases.masks(),
+        ask=lambda explain: maps(explain, cases),
+        over_maps="median" if name == "mosaic" else "mean",
+        grids=cases,
+    )
+
+
+def explainer(model: nn.Module, method: str = "gradcam", layer: str = "last") -> Explain:
+    """What gives a network's raw maps of a batch, at the images' size; see `cam.compute_maps`."""
+    return lambda images, targets: (
+        compute_maps(model, images, targets, method=method, layer=layer).maps
+    )
+
+
+def measure(explain: Explain, trials: Sequence[Trial]) -> "pd.DataFrame":
+    """Score a network on every trial.
+
+    Args:
+        explain: gives the network's maps, see `explainer`.
+        trials: of `make_trials`.
+    Returns:
+        One row a trial and metric: trial, metric, score (over the cases, the mean, on mosaics the
+        median), chance (likewise), cases (M) and zero (maps without a positive value).
+    """
+    import pandas as pd
+
+    rows = []
+    for trial in trials:
+        found = score(trial.ask(explain), trial.masks)
+        over = getattr(np, trial.over_maps)
+        rows += [
+            {
+                "trial": trial.name,
+                "metric": name,
+                "score": float(over(found[name])),
+                "chance": float(over(chance(name, trial.masks))),
+                "cases": len(found),
+                "zero": int(found["zero"].sum()),
+            }
+            for name in found
+            if name != "zero"
+        ]
+    columns = ["trial", "metric", "score", "chance", "cases", "zero"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def measure_faithfulness(
+    model: nn.Module, explain: Explain, images: Tensor, targets: Tensor
+) -> "pd.DataFrame":
+    """Whether the network's answer depends on the pixels that its maps rank high.
+
+    Args:
+        model: the network.
+        explain: gives its maps.
+        images: (M, C, H, W), normalised.
+        targets: (M,), the classes to explain.
+    Returns:
+        Rows as `measure` gives them, trial "faithfulness": the area under the deletion curve (lower
+        is better), that of the insertion curve and ROAD (higher is better). Chance is the score of
+        a uniform map, which removes pixels at random.
+    """
+    import pandas as pd
+
+    found = explain(images, targets)
+    rows = []
+    for name in FAITHFULNESS_LABELS:
+        values = [
+            float(_faithful(name, model, images, maps, targets).mean())
+            for maps in (found, np.ones_like(found))
+        ]
+        rows.append({"metric": name, "score": values[0], "chance": values[1]})
+    zero = int((~(found > 0).any((1, 2))).sum())
+    return pd.DataFrame(rows).assign(trial="faithfulness", cases=len(found), zero=zero)
+
+
+def _faithful(
+    name: str, model: nn.Module, images: Tensor, maps: np.ndarray, targets: Tensor
+) -> np.ndarray:
+    """One number an image, (M,)."""
+    rng = np.random.default_rng(DRAW)
+    if name == "road":
+        return faithfulness.road(model, images, maps, targets, rng=rng).combined
+    return getattr(faithfulness, name)(model, images, maps, targets, rng=rng).auc

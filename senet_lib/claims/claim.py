@@ -1,0 +1,165 @@
+"""A claim of a source document, and the protocol it was made for.
+
+The tolerance comes from the printed digits: 0.63 stands for [0.625, 0.635), "~11" for
+[10.5, 11.5), "+3.2" for [3.15, 3.25); the zeros of 100 and 0.80 are digits. A range such as 82-88
+stands as it is, both ends included; "> 0" for everything above 0.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from senet_lib.errors import SenetError, unknown
+from senet_lib.recipe import Recipe, Study
+
+if TYPE_CHECKING:
+    pass
+
+
+CLAIMS = Path(__file__).with_name("claims.yaml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One figure of a source document.
+
+    Attributes:
+        id: its name.
+        source: file name of the document.
+        where: section of the document.
+        subject: the model, pair or block it is about.
+        quantity: what is claimed, in words.
+        value: as printed.
+        unit: M (million), %, pp (percentage points), nats, M/pp or none.
+        measure: which quantity of ours answers it, a key of `MEASURES`.
+        note: what is odd about it.
+        printed: the value as printed, where `value` lost a digit or holds two numbers.
+        models: registry names; of a pair, the variant first.
+        protocol: how the networks must have been trained; empty for what needs no training.
+        arithmetic: key of `senet_lib.claims.arithmetic.ARITHMETIC`; empty if no check applies.
+        epoch: epoch of the history that is meant, counted from 1; 0 for the last.
+        column: which figure of that epoch.
+        reconstructed: the networks are ours, their widths chosen to come near the source's totals.
+    """
+
+    id: str
+    source: str
+    where: str
+    subject: str
+    quantity: str
+    value: str
+    unit: str
+    measure: str
+    note: str = ""
+    printed: str = ""
+    models: Sequence[str] = ()
+    protocol: str = ""
+    arithmetic: str = ""
+    epoch: int = 0
+    column: str = ""
+    reconstructed: bool = False
+
+    @property
+    def claimed(self) -> str:
+        """The figure with its unit."""
+        return f"{self.printed or self.value} {self.unit}".strip()
+
+    @property
+    def low(self) -> float:
+        """Lower end of the tolerance, in the claim's unit."""
+        return tolerance(self.printed or self.value)[0]
+
+    @property
+    def high(self) -> float:
+        """Upper end of the tolerance, likewise; infinite where none is claimed."""
+        return tolerance(self.printed or self.value)[1]
+
+    @property
+    def middle(self) -> float:
+        """Halfway between them."""
+        return (self.low + self.high) / 2
+
+    def holds(self, number: float) -> bool:
+        """Whether a number is within the tolerance."""
+        return self.meets(number, number)
+
+    def meets(self, low: float, high: float) -> bool:
+        """Whether an interval, ends included, and the tolerance have a point in common."""
+        with_end = is_range(self.printed or self.value)
+        return high >= self.low and (low <= self.high if with_end else low < self.high)
+
+
+_RANGE = re.compile(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
+
+
+def is_range(text: str) -> bool:
+    """Whether a printed figure is a range such as 82-88."""
+    return _RANGE.fullmatch(text) is not None
+
+
+def tolerance(text: str) -> tuple[float, float]:
+    """What the printed digits stand for: the ends of an interval.
+
+    Args:
+        text: a number with or without "~" or a sign, a range such as 82-88, or "> 0 ...".
+    Raises:
+        SenetError: it is none of these.
+    """
+    if found := _RANGE.fullmatch(text):
+        return float(found[1]), float(found[2])
+    if text.startswith("> 0"):
+        return 0.0, math.inf
+    if not re.fullmatch(r"~?[+-]?\d+(\.\d+)?", text):
+        raise SenetError(f"{text!r} is no figure with a tolerance, such as 0.63, ~11 or 82-88")
+    number = Decimal(text.removeprefix("~"))
+    half = Decimal(1).scaleb(int(number.as_tuple().exponent)) / 2
+    return float(number - half), float(number + half)
+
+
+@cache
+def _content() -> Mapping[str, Any]:
+    return yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
+
+
+def load_claims(pattern: str = "*") -> list[Claim]:
+    """The claims whose id matches a shell-style pattern, in the order of the documents.
+
+    Raises:
+        UnknownNameError: there is no such claim.
+        SenetError: no claim matches the pattern.
+    """
+    claims = [Claim(**row) for row in _content()["claims"]]
+    found = [claim for claim in claims if fnmatchcase(claim.id, pattern)]
+    if not found and re.search(r"[*?[]", pattern):
+        raise SenetError(f"no claim matches {pattern!r}; `senet claims` lists all")
+    if not found:
+        raise unknown("claim", pattern, [claim.id for claim in claims])
+    return found
+
+
+def load_protocol(name: str) -> Study:
+    """A protocol as a study of no networks: its seeds, data and recipe.
+
+    Raises:
+        UnknownNameError: there is no such protocol.
+    """
+    protocols = _content()["protocols"]
+    if name not in protocols:
+        raise unknown("protocol", name, protocols)
+    spec = protocols[name]
+    return Study(
+        study=name,
+        protocol=name,
+        data="cifar10",
+        models=(),
+        seeds=tuple(spec["seeds"]),
+        recipe=Recipe.from_dict(spec["recipe"]),
+    )

@@ -1,0 +1,104 @@
+"""The runs that bear on a claim.
+
+A run counts for a protocol if recipe and images are the protocol's, whatever its study is called.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from senet_lib.claims.claim import Claim, load_protocol
+from senet_lib.data.datasets import CIFAR10_FINGERPRINT
+from senet_lib.errors import RecordError
+from senet_lib.runs.published import PUBLISHED
+from senet_lib.runs.records import (
+    DEFAULT_ROOT,
+    RECORD,
+    RunRecord,
+    anchored,
+    find_runs,
+    load_run,
+)
+
+if TYPE_CHECKING:
+    from senet_lib.analysis.scores import StudyScores
+
+
+def claim_runs(*roots: str | Path) -> list[RunRecord]:
+    """Every finished run below some folders, without the unreadable (`senet runs` names them).
+
+    Args:
+        roots: folders; none: outputs/runs and outputs/published/runs.
+    Raises:
+        RecordError: a folder that is named does not exist.
+    """
+    for root in roots:
+        if not Path(root).is_dir():
+            raise RecordError(f"{root} is no folder, so there are no runs to read")
+    roots = roots or (DEFAULT_ROOT, anchored(PUBLISHED / "runs"))
+    found = []
+    for folder in (path for root in roots for path in find_runs(root)):
+        if (folder / RECORD).is_file():
+            try:
+                found.append(load_run(folder))
+            except RecordError:
+                continue
+    return found
+
+
+class Evidence:
+    """The runs on CIFAR-10's test images, by recipe, model and seed; each seed counts once."""
+
+    def __init__(self, runs: Sequence[RunRecord], scores: Sequence["StudyScores"] = ()) -> None:
+        self.maps = [one for one in scores if one.fingerprint == CIFAR10_FINGERPRINT]
+        self.runs: dict[str, dict[str, dict[int, RunRecord]]] = {}
+        for run in runs:
+            if run.data_fingerprint != CIFAR10_FINGERPRINT or run.num_val or run.overrides:
+                continue
+            seeds = self.runs.setdefault(run.recipe_id, {}).setdefault(run.model, {})
+            seeds.setdefault(run.seed, run)
+
+    def of(self, model: str, protocol: str) -> dict[int, RunRecord]:
+        """Runs of a model under a protocol, by seed, ascending."""
+        runs = self.runs.get(load_protocol(protocol).recipe.id, {}).get(model, {})
+        return dict(sorted(runs.items()))
+
+    def shared(self, claim: Claim) -> list[int]:
+        """Seeds that all models of a claim have runs of."""
+        runs = [self.of(model, claim.protocol) for model in claim.models]
+        return sorted(set.intersection(*(set(r) for r in runs)))
+
+    def missing(self, claim: Claim, wanted: int) -> list[tuple[str, int]]:
+        """Model and seed of the runs without which the claim's models do not share enough seeds."""
+        shared, planned = self.shared(claim), load_protocol(claim.protocol).seeds
+        more = [s for s in (*planned, *range(100)) if s not in shared]
+        seeds = list(dict.fromkeys(more))[: max(wanted - len(shared), 0)]
+        return [(m, s) for m in claim.models for s in seeds if s not in self.of(m, claim.protocol)]
+
+    def scores(self, claim: Claim) -> "StudyScores | None":
+        """What maps of the claim's protocol score, if they were measured."""
+        own = load_protocol(claim.protocol).recipe.id
+        return next((one for one in self.maps if one.recipe_id == own), None)
+
+    def other_scores(self, claim: Claim) -> list["StudyScores"]:
+        """What maps of other recipes score."""
+        own = load_protocol(claim.protocol).recipe.id
+        return [one for one in self.maps if one.recipe_id != own]
+
+    def elsewhere(self, claim: Claim) -> list[list[RunRecord]]:
+        """Runs of all models of a claim on shared seeds under another recipe, a list a model;
+        those that saw the most images. Empty if there are none."""
+        own, best, most = load_protocol(claim.protocol).recipe.id, [], 0
+        for recipe, models in self.runs.items():
+            if recipe == own or not all(model in models for model in claim.models):
+                continue
+            seeds = sorted(set.intersection(*(set(models[m]) for m in claim.models)))
+            runs = [[models[m][s] for s in seeds] for m in claim.models]
+            if seeds and (images := _images(runs[0][0])) > most:
+                best, most = runs, images
+        return best
+
+
+def _images(run: RunRecord) -> int:
+    """Training images that a run saw, those of each epoch counted again."""
+    return run.recipe["epochs"] * (run.recipe.get("train_images") or 50_000)

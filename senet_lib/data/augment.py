@@ -1,0 +1,175 @@
+"""Batched augmentation: crop, flip and normalise whole batches of uint8 images on any device.
+
+The functions take random integers and never draw any: `draw_epoch` makes all of an epoch's from the
+seed and the epoch's number, so a run that is resumed sees the same batches as one never stopped.
+
+Shapes: N images in a split, B in a batch, H W height and width, p padding.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from senet_lib.errors import DataError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochPlan:
+    """What happens to the images of one epoch; position k of a tensor is the k-th image shown."""
+
+    order: Tensor
+    """(N,) int64 on the CPU, a permutation: `order[k]` is the image shown k-th."""
+    offset_y: Tensor
+    """(N,) int64, top row of its crop within the padded image, 0 to 2p."""
+    offset_x: Tensor
+    """(N,) int64, left column of its crop, 0 to 2p."""
+    flipped: Tensor
+    """(N,) bool, whether its crop is mirrored left to right."""
+    hole_y: Tensor
+    """(N,) float32 in [0, 1), height of the middle of a hole, as a share of the image's."""
+    hole_x: Tensor
+    """(N,) float32 in [0, 1), its place from left to right."""
+
+
+def draw_epoch(num_images: int, seed: int, epoch: int, padding: int, flip: float) -> EpochPlan:
+    """Draw the order, crops and flips of one epoch: a pure function of its arguments.
+
+    Args:
+        num_images: size of the training split.
+        seed: the run's seed, 0 or more.
+        epoch: the epoch's number, 0 or more.
+        padding: black pixels added on each side, 0 or more; 0 means no crop.
+        flip: chance of a left-right flip, 0 to 1.
+    Returns:
+        The plan, on the CPU.
+    Raises:
+        DataError: an argument is out of range.
+    """
+    if num_images < 1 or seed < 0 or epoch < 0 or padding < 0 or not 0 <= flip <= 1:
+        raise DataError(
+            f"cannot draw an epoch from num_images={num_images}, seed={seed}, epoch={epoch}, "
+            f"padding={padding}, flip={flip}: flip lies in 0 to 1, there is at least one image, "
+            "and the others are not negative"
+        )
+    # Children of one SeedSequence, so that changing the padding leaves the order as it was.
+    streams = np.random.SeedSequence([seed, epoch]).spawn(4)
+    order_rng, crop_rng, flip_rng, hole_rng = (
+        np.random.Generator(np.random.PCG64(s)) for s in streams
+    )
+    holes = hole_rng.random((2, num_images), dtype=np.float32)
+    offsets = crop_rng.integers(0, 2 * padding, size=(2, num_images), endpoint=True)
+    return EpochPlan(
+        order=torch.from_numpy(order_rng.permutation(num_images).astype(np.int64)),
+        offset_y=torch.from_numpy(offsets[0]),
+        offset_x=torch.from_numpy(offsets[1]),
+        flipped=torch.from_numpy(flip_rng.random(num_images) < flip),
+        hole_y=torch.from_numpy(holes[0]),
+        hole_x=torch.from_numpy(holes[1]),
+    )
+
+
+def pad_images(images: Tensor, padding: int) -> Tensor:
+    """Add a black border, as torchvision's RandomCrop does to an image before normalisation.
+
+    Args:
+        images: (N, H, W, 3) uint8.
+        padding: width p of the border in pixels.
+    Returns:
+        (N, H + 2p, W + 2p, 3) uint8, contiguous, on the same device.
+    """
+    n, height, width, channels = images.shape
+    padded = images.new_zeros((n, height + 2 * padding, width + 2 * padding, channels))
+    padded[:, padding : padding + height, padding : padding + width] = images
+    return padded
+
+
+def crop_flip(
+    padded: Tensor, index: Tensor, dy: Tensor, dx: Tensor, flipped: Tensor, size: int = 32
+) -> Tensor:
+    """Cut one crop from each chosen image and mirror some of them, in a single gather.
+
+    Args:
+        padded: (N, H + 2p, W + 2p, 3) uint8, contiguous, from `pad_images`.
+        index: (B,) int64, which images; on the same device, like the next three.
+        dy: (B,) int64, top row of each crop.
+        dx: (B,) int64, left column of each crop.
+        flipped: (B,) bool, which crops are mirrored left to right.
+        size: height and width of a crop.
+    Returns:
+        (B, size, size, 3) uint8; permuted to NCHW it is in channels_last format.
+    """
+    _, height, width, channels = padded.shape
+    steps = torch.arange(size, device=padded.device)
+    rows = (index * height + dy)[:, None] + steps  # (B, size), row numbers in the whole tensor
+    columns = torch.where(flipped[:, None], size - 1 - steps, steps) + dx[:, None]  # (B, size)
+    pixels = (rows * width)[:, :, None] + columns[:, None, :]  # (B, size, size)
+    crops = padded.view(-1, channels).index_select(0, pixels.view(-1))
+    return crops.view(-1, size, size, channels)
+
+
+def cut_out(images: Tensor, y: Tensor, x: Tensor, side: int, fill: tuple[int, ...]) -> Tensor:
+    """Cover a square of each image; where it reaches over an edge, only the rest of it.
+
+    Args:
+        images: (B, H, W, 3) uint8.
+        y: (B,) in [0, 1), the middle of the square as a share of the height.
+        x: (B,) in [0, 1), likewise of the width.
+        side: of the square, in pixels.
+        fill: its colour, a number from 0 to 255 for each channel.
+    Returns:
+        (B, H, W, 3) uint8.
+    Source: DeVries and Taylor 2017 (arXiv:1708.04552), section 3.2.
+    """
+    _, height, width, _ = images.shape
+    covered = [
+        ((torch.arange(size, device=images.device) - first[:, None]) // side == 0)
+        for size, first in (
+            (height, (y * height).long() - side // 2),
+            (width, (x * width).long() - side // 2),
+        )
+    ]  # (B, H) and (B, W)
+    square = (covered[0][:, :, None] & covered[1][:, None, :])[..., None]  # (B, H, W, 1)
+    colour = torch.tensor(fill, dtype=torch.uint8, device=images.device)
+    return torch.where(square, colour, images)
+
+
+def normalise(
+    images: Tensor,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Scale to [0, 1], subtract the mean and divide by the standard deviation, channel by channel.
+
+    Args:
+        images: (B, H, W, 3) uint8.
+        mean: of each channel, in [0, 1].
+        std: of each channel; a value under 1/255, as of a constant channel, counts as 1/255.
+        dtype: of the result; the arithmetic is float32 in any case.
+    Returns:
+        (B, 3, H, W) in channels_last memory format.
+    """
+    batch, height, width, channels = images.shape
+    scale, shift = _scale_and_shift(tuple(mean), tuple(std), width, images.device)
+    # Whole rows at once: an inner loop over 3 channels would be several times slower on a CPU.
+    rows = images.reshape(batch * height, width * channels).to(torch.float32)
+    rows = rows.mul_(scale).add_(shift)
+    return rows.to(dtype).view(batch, height, width, channels).permute(0, 3, 1, 2)  # (B, 3, H, W)
+
+
+@lru_cache(maxsize=32)
+def _scale_and_shift(
+    mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Factors of `pixel * scale + shift` for one row of pixels, kept to spare a copy each batch."""
+    spread = np.maximum(np.asarray(std, np.float64), 1 / 255)
+    scale = 1 / (255 * spread)
+    shift = -np.asarray(mean, np.float64) / spread
+    with torch.inference_mode(False):
+        return tuple(
+            torch.tensor(np.tile(row, width), dtype=torch.float32, device=device)
+            for row in (scale, shift)
+        )

@@ -1,0 +1,113 @@
+"""Where and how the arithmetic is done."""
+
+import contextlib
+import ctypes
+import importlib.util
+import shutil
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from senet_lib import fused
+from senet_lib.errors import RecipeError, unknown
+from senet_lib.recipe import COMPILE_MODES, DEVICES, PRECISIONS
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """Where and how the arithmetic is done; every choice made.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        precision: "fp32", or "bf16" for bf16 autocast with fp32 weights.
+        compile: whether the forward and backward pass go through torch.compile.
+        threads: CPU threads.
+        fused: whether the kernels of `senet_lib.fused` do convolutions, normalisations and gates.
+    """
+
+    device: str
+    precision: str
+    compile: bool
+    threads: int
+    fused: bool = False
+
+    @classmethod
+    def choose(cls, *, device: str, precision: str, compile: str, threads: int) -> "Setup":
+        """Replace each "auto" by what suits this machine.
+
+        Args:
+            device: auto, cpu or cuda.
+            precision: auto, fp32 or bf16.
+            compile: on for torch.compile, off for plain PyTorch; auto takes torch.compile on a GPU,
+                and on a CPU in bf16 the fused kernels, which are built in seconds where
+                torch.compile takes a minute or more.
+            threads: CPU threads, 0 for as many as torch takes by itself.
+        """
+        for kind, value, known in (
+            ("device", device, DEVICES),
+            ("precision", precision, PRECISIONS),
+            ("compile mode", compile, COMPILE_MODES),
+        ):
+            if value not in known:
+                raise unknown(kind, value, known)
+        if threads < 0:
+            raise RecipeError(f"threads is {threads}; it must be 0 (all) or above")
+        if device == "cuda" and not torch.cuda.is_available():
+            raise RecipeError("no CUDA device was found; use --device cpu")
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if compile == "on" and not _can_compile(device):
+            raise RecipeError(
+                "compiling needs a C++ compiler (g++ or clang++), and on a GPU Triton and compute "
+                "capability 7.0; use --compile off"
+            )
+        if threads:
+            torch.set_num_threads(threads)
+        if precision == "auto":
+            precision = "bf16" if _bf16_is_fast(device) else "fp32"
+        return cls(
+            device=device,
+            precision=precision,
+            compile=compile == "on"
+            or (compile == "auto" and device == "cuda" and _can_compile(device)),
+            fused=compile == "auto"
+            and (device, precision) == ("cpu", "bf16")
+            and fused.library() is not None,
+            threads=torch.get_num_threads(),
+        )
+
+
+def _bf16_is_fast(device: str) -> bool:
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(supported and supported())
+
+
+def _can_compile(device: str) -> bool:
+    """Whether what torch.compile needs beside torch is there."""
+    if not any(shutil.which(name) for name in ("g++", "clang++")):
+        return False
+    if device == "cpu":
+        return True
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    triton = importlib.util.find_spec("triton") is not None
+    return triton and header.is_file() and torch.cuda.get_device_capability() >= (7, 0)
+
+
+def keep_freed_memory() -> None:
+    """Let the process keep the memory it frees, instead of asking the system for it at each step.
+
+    A step allocates and frees the same large tensors as the one before; with glibc's defaults each
+    of them is mapped, cleared page by page and unmapped again. Without effect elsewhere.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            mallopt = ctypes.CDLL("libc.so.6").mallopt
+            mallopt(M_MMAP_MAX, 0)
+            mallopt(M_TRIM_THRESHOLD, -1)

@@ -1,0 +1,1 @@
+"""The interactive explorer: any image, any network, maps and gates."""

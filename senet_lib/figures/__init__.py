@@ -1,0 +1,1 @@
+"""Figures in one language, on axes a notebook can see."""

@@ -1,0 +1,1 @@
+"""Notebooks executed in batch, and the pages made of them."""

@@ -1,0 +1,290 @@
+"""Run a notebook as a batch job: strict parameters, an atomic result, a clear failure.
+
+Names and types of the parameters are checked before a kernel starts. The notebook is executed
+under the name `NAME.partial.ipynb` and renamed when it has ended well; after a failure the partly
+executed notebook stays under that name, with `failed.json` beside it.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from senet_lib.errors import MissingDependencyError, SenetError
+from senet_lib.files import write_atomically
+from senet_lib.report.parameters import (
+    cell_source,
+    check_parameters,
+    describe_parameters,
+    find_notebook,
+    list_notebooks,
+    parse_parameters,
+    read_cells,
+)
+
+__all__ = [
+    "NotebookFailedError",
+    "check_parameters",
+    "code_hash",
+    "describe_parameters",
+    "execute",
+    "find_notebook",
+    "list_notebooks",
+    "parse_parameters",
+]
+
+FAILURE = "failed.json"
+KERNEL_START_SECONDS = 120
+LONGEST_SOCKET_FOLDER = 80  # a Unix socket's path may have about 100 bytes
+
+
+class NotebookFailedError(RuntimeError):
+    """A cell raised an exception, or the kernel died.
+
+    Attributes:
+        notebook: name of the notebook.
+        cell: index of the cell that failed, from 0, in the partly executed notebook without its
+            markers; None if no cell was being executed.
+        error: name of the exception's class.
+        reason: the exception's own message.
+        partial: the notebook as far as it was executed.
+    """
+
+    def __init__(
+        self, *, notebook: str, cell: int | None, code: str, error: str, reason: str, partial: Path
+    ) -> None:
+        self.notebook, self.cell, self.error = notebook, cell, error
+        self.reason, self.partial = reason, partial
+        place = "outside its cells" if cell is None else f"in cell {cell + 1} ({code})"
+        what = f"{error}: {reason}" if reason else error
+        super().__init__(f"notebook {notebook} failed {place}: {what}; see {partial}")
+
+
+def code_hash(notebook: str | Path, sources: Sequence[str | Path] = ()) -> str:
+    """Sixteen hexadecimal digits that change when what a notebook does may have changed.
+
+    Args:
+        notebook: path of a notebook; its cells' source and tags count, its outputs do not.
+        sources: files, and folders standing for every Python file under them.
+    """
+    digest = hashlib.sha256()
+    for cell in read_cells(Path(notebook)):
+        if cell["cell_type"] == "code":
+            tags = cell.get("metadata", {}).get("tags", [])
+            digest.update(json.dumps([cell_source(cell), tags]).encode())
+    for source in map(Path, sources):
+        for path in sorted(source.rglob("*.py")) if source.is_dir() else [source]:
+            digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def execute(
+    name_or_path: str | Path,
+    out: str | Path,
+    parameters: Mapping[str, Any] | None = None,
+    html: str | Path | None = None,
+) -> Path:
+    """Execute a notebook with this interpreter, in the current folder, and write the result whole.
+
+    What the cells print goes to stderr as it comes. The exit of the process (SIGTERM, Ctrl-C)
+    stops the kernel and leaves the partial notebook.
+
+    Args:
+        name_or_path: a name such as "train", or a path.
+        out: where the executed notebook goes.
+        parameters: values for the notebook's parameters, see `check_parameters`.
+        html: where to write the page made of it, if anywhere.
+    Returns:
+        `out` as a path.
+    Raises:
+        ParameterError: a parameter does not exist or has the wrong type.
+        NotebookFailedError: a cell failed or the kernel died.
+    """
+    source, out = find_notebook(name_or_path), Path(out)
+    if out.suffix != ".ipynb":
+        raise SenetError(f"--out {out} must end in .ipynb")
+    if out.exists() and out.samefile(source):
+        raise SenetError(f"--out {out} is the notebook itself; choose another path")
+    checked = check_parameters(source, parameters or {})
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial, failure = out.with_suffix(".partial.ipynb"), out.parent / FAILURE
+    failure.unlink(missing_ok=True)
+    try:
+        _run(source, partial, checked)
+        _finish(partial, source, out)
+        if html is not None:
+            from senet_lib.report.page import write_page
+
+            write_page(partial, Path(html))
+    except NotebookFailedError as error:
+        if error.error != "RunStopped":  # a run that reached its time limit goes on next time
+            _write_failure(failure, error)
+        raise
+    os.replace(partial, out)
+    return out
+
+
+def _run(source: Path, partial: Path, parameters: dict[str, Any]) -> None:
+    """Execute into `partial`; whatever ends the notebook early becomes a NotebookFailedError."""
+    try:
+        import papermill
+        from nbclient.exceptions import DeadKernelError
+        from papermill.iorw import load_notebook_node
+        from papermill.parameterize import parameterize_notebook
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"executing notebooks needs the package {error.name}: pip install papermill ipykernel"
+        ) from None
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    notebook = load_notebook_node(str(source))
+    if parameters:
+        notebook = parameterize_notebook(
+            notebook, parameters, kernel_name="python3", language="python"
+        )
+    with _kernel_folder() as folder, _stop_on_sigterm():
+        try:
+            papermill.execute_notebook(
+                notebook,
+                str(partial),
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                start_timeout=KERNEL_START_SECONDS,
+                stdout_file=sys.stderr,
+                stderr_file=sys.stderr,
+                kernel_manager_class=_kernel_manager(folder),
+                coalesce_streams=True,
+            )
+        except papermill.PapermillExecutionError as error:
+            raise NotebookFailedError(
+                notebook=source.stem,
+                cell=error.cell_index,
+                code=_first_line(error.source),
+                error=error.ename,
+                reason=error.evalue,
+                partial=partial,
+            ) from None
+        except RuntimeError as error:  # DeadKernelError is one
+            died = isinstance(error, DeadKernelError)
+            cell = _running_cell(partial)
+            raise NotebookFailedError(
+                notebook=source.stem,
+                cell=cell,
+                code="" if cell is None else _first_line(cell_source(read_cells(partial)[cell])),
+                error=type(error).__name__,
+                reason="the usual reason is a lack of memory" if died else str(error),
+                partial=partial,
+            ) from None
+
+
+def _first_line(source: str) -> str:
+    return next((line for line in source.splitlines() if line.strip()), "").strip()
+
+
+def _running_cell(partial: Path) -> int | None:
+    """Index of the cell that was being executed when the kernel went away: the last one begun."""
+    with suppress(SenetError):
+        begun = [
+            index
+            for index, cell in enumerate(read_cells(partial))
+            if cell["cell_type"] == "code"
+            and cell.get("metadata", {}).get("papermill", {}).get("start_time")
+        ]
+        return begun[-1] if begun else None
+    return None
+
+
+@contextmanager
+def _kernel_folder() -> Iterator[Path]:
+    """A private folder for one kernel's sockets and settings."""
+    folder = Path(tempfile.mkdtemp(prefix="senet-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kernel_manager(folder: Path) -> type:
+    """A kernel manager that starts this very interpreter, whatever kernels the machine knows.
+
+    The kernel is reached by Unix sockets in `folder` where their path is short enough: no ports
+    to race for, and nobody else can connect. IPython's own settings and history stay out of it.
+    """
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpec
+    from traitlets import default
+
+    sockets = os.name == "posix" and len(os.fsencode(folder)) <= LONGEST_SOCKET_FOLDER
+    environment = {
+        "SENET_PROGRESS": os.environ.get("SENET_PROGRESS", "log"),
+        "IPYTHONDIR": str(folder / "ipython"),
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),  # as in `senet train`
+    }
+
+    class Manager(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            return KernelSpec(
+                argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+                display_name="Python 3",
+                language="python",
+                env=environment,
+            )
+
+        @default("connection_file")
+        def _connection_file(self) -> str:
+            return str(folder / "kernel.json")
+
+        @default("transport")
+        def _transport(self) -> str:
+            return "ipc" if sockets else "tcp"
+
+    return Manager
+
+
+@contextmanager
+def _stop_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, so that the kernel is stopped and the folder removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _finish(partial: Path, source: Path, out: Path) -> None:
+    """Name the paths in the notebook's metadata as they are, not as they were while it ran."""
+    content = json.loads(partial.read_text(encoding="utf-8"))
+    content["metadata"]["papermill"].update(input_path=source.name, output_path=out.name)
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_failure(path: Path, error: NotebookFailedError) -> None:
+    content = {
+        "status": "failed",
+        "error": error.error,
+        "message": error.reason,
+        "cell": error.cell,
+        "notebook": error.partial.name,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    text = json.dumps(content, indent=2) + "\n"
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))

@@ -1,0 +1,213 @@
+"""A notebook's parameters: the plain assignments of its cell tagged `parameters`.
+
+They are read from the source, so that a misspelt name or a value of the wrong type is refused
+before a kernel starts.
+"""
+
+import ast
+import io
+import json
+import os
+import tokenize
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from senet_lib.errors import ParameterError, SenetError, unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One parameter of a notebook.
+
+    Attributes:
+        name: its name.
+        default: the value written in the notebook; its type is the parameter's type.
+        help: the comment on its line.
+    """
+
+    name: str
+    default: str | int | float | bool | list
+    help: str
+
+    @property
+    def kind(self) -> str:
+        """Name of the type: str, int, float, bool or list."""
+        return type(self.default).__name__
+
+
+def list_notebooks() -> dict[str, Path]:
+    """The repository's notebooks by name, in ./notebooks or else beside the package."""
+    found: dict[str, Path] = {}
+    for folder in (Path("notebooks"), Path(__file__).resolve().parents[2] / "notebooks"):
+        for path in sorted(folder.glob("*.ipynb")):
+            if not path.stem.endswith(".partial"):
+                found.setdefault(path.stem, path)
+    return found
+
+
+def find_notebook(name_or_path: str | Path) -> Path:
+    """The notebook of that name, or at that path.
+
+    Raises:
+        UnknownNameError: no notebook has that name.
+        SenetError: there is no file at that path.
+    """
+    text = os.fspath(name_or_path)
+    if text.endswith(".ipynb") or os.sep in text:
+        if not Path(text).is_file():
+            raise SenetError(f"no such notebook: {text}")
+        return Path(text)
+    notebooks = list_notebooks()
+    if text not in notebooks:
+        raise unknown("notebook", text, notebooks or ["none here; start in the repository's root"])
+    return notebooks[text]
+
+
+def describe_parameters(name_or_path: str | Path) -> list[Parameter]:
+    """The notebook's parameters, read from its source without executing it.
+
+    Raises:
+        ParameterError: the `parameters` cell holds anything but `name = value  # help` with a
+            str, int, float, bool or list.
+    """
+    path = find_notebook(name_or_path)
+    cells = [c for c in read_cells(path) if "parameters" in c.get("metadata", {}).get("tags", [])]
+    return [p for cell in cells[:1] for p in _parse_cell(cell_source(cell), path)]
+
+
+def read_cells(path: Path) -> list[dict[str, Any]]:
+    """The cells of a notebook file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise SenetError(f"{path} is not a notebook (or not a whole one)") from None
+
+
+def cell_source(cell: Mapping[str, Any]) -> str:
+    """A cell's text, which the format allows to be one string or a list of lines."""
+    return "".join(cell["source"])
+
+
+def _parse_cell(source: str, path: Path) -> Iterator[Parameter]:
+    comments = {
+        token.start[0]: token.string.lstrip("# ").strip()
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    for node in ast.parse(source).body:
+        try:
+            (target,) = node.targets
+            name, default = target.id, ast.literal_eval(node.value)
+        except (AttributeError, ValueError):
+            line = source.splitlines()[node.lineno - 1]
+            raise ParameterError(
+                f"the parameters cell of {path} may hold only `name = value  # help`, not {line!r}"
+            ) from None
+        if type(default) not in (str, int, float, bool, list):
+            raise ParameterError(
+                f"parameter {name} of {path} has a default of type {type(default).__name__}; "
+                "it must be str, int, float, bool or list"
+            )
+        yield Parameter(name=name, default=default, help=comments.get(node.end_lineno, ""))
+
+
+def parse_parameters(items: Iterable[str]) -> dict[str, str]:
+    """Split the command line's `name=value` pairs; values stay text until a notebook is known.
+
+    Raises:
+        ParameterError: an item has no "=", or a name comes twice.
+    """
+    found: dict[str, str] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise ParameterError(f"-p {item} must have the form name=value, such as -p seed=1")
+        if name in found:
+            raise ParameterError(f"-p {name}=... is given twice")
+        found[name] = value
+    return found
+
+
+def check_parameters(name_or_path: str | Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring each value to its parameter's type.
+
+    Args:
+        name_or_path: the notebook.
+        values: by name; text (as from a command line) is converted, a value of another type must
+            already fit. A whole number is a good float; lists are written as YAML, `[0, 1]`.
+    Raises:
+        ParameterError: a name the notebook does not have, or a value that does not fit its type.
+    """
+    known = {p.name: p for p in describe_parameters(name_or_path)}
+    stem = find_notebook(name_or_path).stem
+    for name in values:
+        if name not in known:
+            listing = ", ".join(known) or "none"
+            near = (
+                str(unknown("parameter", name, known)) if known else f"unknown parameter {name!r}"
+            )
+            raise ParameterError(f"{near} (parameters of notebook {stem}: {listing})")
+    checked = {}
+    for name, value in values.items():
+        parameter = known[name]
+        try:
+            checked[name] = _convert(value, parameter.default)
+        except (TypeError, ValueError):
+            raise ParameterError(
+                f"parameter {name} of notebook {stem} must be {_wanted(parameter)}, "
+                f"such as {parameter.default!r}, not {value!r}"
+            ) from None
+    return checked
+
+
+def _wanted(parameter: Parameter) -> str:
+    if parameter.kind == "list":
+        inner = {type(item).__name__ for item in parameter.default}
+        return f"a list of {inner.pop()}" if len(inner) == 1 else "a list"
+    return parameter.kind
+
+
+def _convert(value: Any, default: Any) -> Any:
+    """`value` as the type of `default`; ValueError or TypeError if it does not fit."""
+    kind = type(default)
+    if kind is str:
+        if not isinstance(value, (str, os.PathLike)):
+            raise TypeError
+        return os.fspath(value)
+    if kind is list:
+        return _convert_list(value, default)
+    if kind is bool:
+        text = str(value).strip().lower()
+        if not isinstance(value, (bool, str)) or text not in ("true", "false"):
+            raise ValueError
+        return text == "true"
+    accepted = (int, str) if kind is int else (int, float, str)
+    if isinstance(value, bool) or not isinstance(value, accepted):
+        raise TypeError
+    if isinstance(value, str) and "_" in value:  # Python's 1_000 is a typing error here
+        raise ValueError
+    number = kind(value)
+    if number - number != 0:  # infinite or not a number
+        raise ValueError
+    return number
+
+
+def _convert_list(value: Any, default: list) -> list:
+    if isinstance(value, str):
+        import yaml
+
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ValueError from None
+    if not isinstance(value, (list, tuple)):
+        raise TypeError
+    kinds = {type(item) for item in default}
+    if len(kinds) == 1:
+        return [_convert(item, default[0]) for item in value]
+    if any(type(item) not in (str, int, float, bool) for item in value):
+        raise TypeError
+    return list(value)

@@ -1,0 +1,169 @@
+"""Trained networks that come with the repository: the weights under outputs/published.
+
+What is published are runs of the study, so beside each file stands the record that says how the
+network was trained and how well it does. Of some runs the record is there and the weights are not:
+they were not asked for, or their file would be above 4 MB.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from senet_lib.data.datasets import CIFAR_COUNTS, SHAPES_TRAIN
+from senet_lib.errors import CheckpointError, RecordError, UnknownNameError, unknown
+from senet_lib.runs.records import RunRecord, anchored, list_runs, load_run
+from senet_lib.runs.weights import WEIGHTS
+from senet_lib.wording import counted
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+PUBLISHED = Path("outputs/published")
+MAX_WEIGHTS_BYTES = 4_000_000
+LICENCE = "MIT"  # that of the repository, which the files are part of
+NOT_KEPT = (
+    f"the weights of some runs alone are kept, and no file above {MAX_WEIGHTS_BYTES // 10**6} MB"
+)
+COLUMNS = (
+    "model", "study", "seed", "protocol", "num_images", "epochs", "data", "test_error",
+    "num_params", "num_bytes", "licence", "path",
+)  # fmt: skip
+_TOTALS = {name: classes * each for name, (classes, each, _) in CIFAR_COUNTS.items()}
+_TOTALS["shapes"] = SHAPES_TRAIN
+
+
+def published_folder() -> Path:
+    """outputs/published of the clone one stands in, or else of the one the package lies in."""
+    here = anchored(PUBLISHED)
+    return here if here.is_dir() else Path(__file__).resolve().parents[2] / PUBLISHED
+
+
+def list_pretrained(pattern: str = "*", root: str | Path | None = None) -> "pd.DataFrame":
+    """A table of the published runs, one row each; that of the most images first.
+
+    Args:
+        pattern: of the networks' names, such as "se_*".
+        root: the folder of what is published; None for outputs/published.
+    Returns:
+        model, study, seed, protocol (how it was trained, in words), num_images (training images
+        used; <NA> where the data are not ours), epochs, data, test_error (a fraction),
+        num_params, num_bytes (size of the weights, which are in half precision; <NA> where the
+        file is not kept), licence, and path (the run's folder, for `load_run`).
+    """
+    from fnmatch import fnmatchcase
+
+    import pandas as pd
+
+    folder = published_folder() if root is None else Path(root)
+    found = list_runs(folder / "runs", status="finished").to_dict("records")
+    rows = [_row(run) for run in found if fnmatchcase(_name(run), pattern)]
+    whole = ("seed", "num_images", "epochs", "num_params", "num_bytes")
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(whole, "Int64"))
+    order = {"num_images": False, "epochs": False, "study": True, "model": True, "seed": True}
+    return table.sort_values(list(order), ascending=list(order.values()), ignore_index=True)
+
+
+def find_pretrained(
+    name: str, seed: int = 0, study: str | None = None, root: str | Path | None = None
+) -> RunRecord:
+    """The run that `load_pretrained` takes the weights of, with its classes and normalisation.
+
+    Args:
+        name: the network, with its settings if it has any.
+        seed: the run's seed.
+        study: the study it belongs to; None takes, of those that have it, the one trained on
+            the most images, and of these the one trained for the most epochs.
+        root: the folder of what is published; None for outputs/published.
+    Raises:
+        RecordError: nothing is published here.
+        UnknownNameError: no such network, seed or study is published; the message says which are.
+        CheckpointError: the run is published, and its weights are not kept.
+    """
+    table = list_pretrained(root=root)
+    if table.empty:
+        raise RecordError(
+            f"no published run here; {PUBLISHED} is part of a clone of the repository, and not of "
+            "the installed package"
+        )
+    if name not in set(table["model"]):
+        raise unknown("published network", name, set(table["model"]))
+    table = table[table["model"] == name]
+    if study is not None and study not in set(table["study"]):
+        raise unknown(f"published study of {name}", study, set(table["study"]))
+    table = table if study is None else table[table["study"] == study]
+    seeds, with_weights = (
+        sorted(set(some["seed"])) for some in (table, table[table["num_bytes"].notna()])
+    )
+    table = table[table["seed"] == seed]
+    if table.empty:
+        raise UnknownNameError(
+            f"{name} is not published with seed {seed}; known: {', '.join(map(str, seeds))}"
+        )
+    kept = table[table["num_bytes"].notna()]
+    if kept.empty:
+        path = table["path"].iloc[0]
+        others = f"; those of seed {', '.join(map(str, with_weights))} are" if with_weights else ""
+        raise CheckpointError(
+            f"the weights of {name}, seed {seed}, are not published ({NOT_KEPT}){others}; the "
+            f"record in {path} says how to train it"
+        )
+    return load_run(kept["path"].iloc[0])
+
+
+def load_pretrained(name: str, seed: int = 0, study: str | None = None) -> "nn.Module":
+    """A trained network, in eval mode and fp32, on the CPU.
+
+        run = find_pretrained("se_res2net29")  # its classes, normalisation, error and logits
+        logits = predict(load_pretrained("se_res2net29"), images, run.mean, run.std)
+
+    Args:
+        name: the network, with its settings if it has any; `senet models --pretrained` lists them.
+        seed: the run's seed.
+        study: the study it belongs to; None takes, of those that have it, the one trained on
+            the most images, and of these the one trained for the most epochs.
+    Returns:
+        The network. Its weights were rounded to half precision when they were published, which
+        changes its logits by about a thousandth of their size.
+    Raises:
+        SenetError: as for `find_pretrained`.
+    """
+    return find_pretrained(name, seed, study).load_model()
+
+
+def training_in_words(run: Mapping[str, Any]) -> str:
+    """How a network was trained, in a few plain words.
+
+    Args:
+        run: fields of a record: recipe, data and num_val.
+    """
+    recipe = run["recipe"]
+    images = recipe.get("train_images") or _TOTALS.get(run["data"], 0) - int(run["num_val"])
+    falls = [epoch for epoch in recipe["schedule"] if epoch < recipe["epochs"]]
+    rate = "constant rate"
+    if recipe["lr_policy"] == "one_cycle":
+        rate = "one-cycle rate"
+    elif falls:
+        rate = f"rate falling at {' and '.join(map(str, falls))}"
+    over = f"{images:,} images" if images > 0 else "all images"
+    return f"{counted(recipe['epochs'], 'epoch')} over {over} of {run['data']}, {rate}"
+
+
+def _name(run: Mapping[str, Any]) -> str:
+    """The name under which `create_model` would build the very network."""
+    return "+".join([run["model"], *(f"{k}={v}" for k, v in sorted(run["overrides"].items()))])
+
+
+def _row(run: Mapping[str, Any]) -> dict[str, Any]:
+    recipe, weights = run["recipe"], Path(run["path"]) / WEIGHTS
+    total = _TOTALS.get(run["data"])
+    used = recipe.get("train_images") or (total and total - int(run["num_val"]))
+    return {
+        **{key: run[key] for key in COLUMNS if key in run},
+        "model": _name(run),
+        "protocol": training_in_words(run),
+        "num_images": used,
+        "epochs": recipe["epochs"],
+        "num_bytes": weights.stat().st_size if weights.is_file() else None,
+        "licence": LICENCE,
+    }

@@ -1,0 +1,272 @@
+"""The runs of one study: those that may be compared, and what became of the others.
+
+Runs are compared only when recipe, data and evaluated images are the same. Every other run, and
+every run the settings ask for and that is not there, is a `Problem` with the command that mends it.
+"""
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from senet_lib.errors import RecordError
+from senet_lib.recipe import Recipe, Study, load_study
+from senet_lib.runs.records import (
+    DEFAULT_ROOT,
+    FAILED,
+    RECORD,
+    RunRecord,
+    anchored,
+    find_runs,
+    from_top,
+    load_run,
+)
+from senet_lib.runs.weights import CHECKPOINT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BUILT_IN_DATA = ("shapes", "cifar10", "cifar100")
+LOGS = Path("outputs/logs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """A run that is not in the comparison.
+
+    Attributes:
+        model: registry name.
+        seed: its seed, None where the folder does not say.
+        state: missing, unfinished, failed, unreadable or set aside.
+        reason: what is known about it.
+        command: what to type to get the run; empty where nothing needs to be done.
+        files: what there is to look at.
+    """
+
+    model: str
+    seed: int | None
+    state: str
+    reason: str = ""
+    command: str = ""
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRuns:
+    """What a study has given so far.
+
+    Attributes:
+        study: its name.
+        runs: finished runs of one recipe, data and split, networks together, seeds ascending.
+        problems: the other runs.
+        settings: what the study asks for, if that is known.
+        page_folder: folder of the page, which links start from.
+    """
+
+    study: str
+    runs: Sequence[RunRecord]
+    problems: Sequence[Problem]
+    settings: Study | None
+    page_folder: Path
+
+    @property
+    def num_wanted(self) -> int:
+        """Runs the settings ask for; without settings, those of which anything is there."""
+        if self.settings:
+            return len(self.settings.models) * len(self.settings.seeds)
+        return len(self.runs) + len(self.problems)
+
+    def show(self, draw: Callable[..., "Figure"], **options: Any) -> None:
+        """Display a figure of the finished runs, or say that there are none."""
+        from IPython.display import display
+
+        from senet_lib.report.table import Text, show
+
+        if self.runs:
+            show(draw(self.runs, **options))
+        else:
+            display(Text("No run has finished, so there is nothing to draw."))
+
+
+def collect(
+    study: str = "",
+    config: str = "",
+    runs_root: str | Path = DEFAULT_ROOT,
+    page_folder: str | Path = "",
+    logs_root: str | Path = LOGS,
+) -> StudyRuns:
+    """Find the runs of a study.
+
+    Args:
+        study: its name; may be empty when `config` is given.
+        config: path of the study's settings, or the settings themselves as YAML; empty: whatever
+            is found counts, and nothing is missing.
+        runs_root: folder of the studies' folders.
+        page_folder: where the page will be; empty: outputs/reports/<study>.
+        logs_root: folder of the studies' logs.
+    Raises:
+        RecordError: no study is named, or without settings, the folder mixes recipes or data.
+    """
+    settings = _read_settings(config) if config else None
+    study = study or (settings.study if settings else "")
+    if not study:
+        raise RecordError("name a study, such as study=smoke, or its config")
+    folder, logs = from_top(runs_root, DEFAULT_ROOT) / study, from_top(logs_root, LOGS) / study
+    runs, problems = [], []
+    for path in find_runs(folder):
+        try:
+            found = load_run(path) if (path / RECORD).is_file() else None
+        except RecordError as error:
+            problems.append(_unreadable(path, str(error)))
+            continue
+        if found is None:
+            problems.append(_not_finished(path, logs))
+        elif settings and (reason := _set_aside(found, settings)):
+            problems.append(
+                Problem(model=found.model, seed=found.seed, state="set aside", reason=reason)
+            )
+        else:
+            runs.append(found)
+    _check_one_kind(study, runs)
+    if settings:
+        problems = _complete(problems, runs, settings, config, logs)
+        order = {name: i for i, name in enumerate(settings.models)}
+        runs.sort(key=lambda run: (order[run.model], run.seed))
+    return StudyRuns(
+        study=study,
+        runs=runs,
+        problems=problems,
+        settings=settings,
+        page_folder=Path(page_folder or anchored("outputs/reports") / study),
+    )
+
+
+def _read_settings(config: str) -> Study:
+    if "\n" not in config and ":" not in config:
+        return load_study(config)
+    import yaml
+
+    return load_study(yaml.safe_load(config) if not Path(config).is_file() else config)
+
+
+def _names(folder: Path) -> tuple[str, int | None]:
+    """Model and seed that a run's folder stands for."""
+    digits = folder.name.removeprefix("seed")
+    return folder.parent.name, int(digits) if digits.isdigit() else None
+
+
+def _log(logs: Path, model: str, seed: int | None) -> tuple[Path, ...]:
+    path = logs / f"{model}-seed{seed}.log"
+    return (path,) if path.is_file() else ()
+
+
+def _unreadable(folder: Path, reason: str) -> Problem:
+    model, seed = _names(folder)
+    return Problem(
+        model=model, seed=seed, state="unreadable", reason=reason, files=(folder / RECORD,)
+    )
+
+
+def _not_finished(folder: Path, logs: Path) -> Problem:
+    """A run with a checkpoint or a failure, and no record."""
+    model, seed = _names(folder)
+    files = (*sorted(folder.glob("*.partial.ipynb")), *_log(logs, model, seed))
+    failure = read_failure(folder)
+    if failure is None:
+        reason = "stopped before its last epoch; it goes on from its checkpoint"
+        return Problem(model=model, seed=seed, state="unfinished", reason=reason, files=files)
+    resumable = " (it goes on from its checkpoint)" if (folder / CHECKPOINT).is_file() else ""
+    return Problem(model=model, seed=seed, state="failed", reason=failure + resumable, files=files)
+
+
+def read_failure(folder: Path) -> str | None:
+    """What the last try to make this run failed of, if it did."""
+    try:
+        content = json.loads((folder / FAILED).read_text(encoding="utf-8"))
+        return f"{content['error']}: {content['message']}"
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{FAILED} is not readable"
+
+
+def _set_aside(run: RunRecord, settings: Study) -> str:
+    """Why a finished run is no part of the comparison the settings ask for; empty if it is."""
+    if differing := _differing(run.recipe, settings.recipe):
+        return f"made with another recipe: {differing}"
+    if run.data != settings.data and {run.data, settings.data} & set(BUILT_IN_DATA):
+        return f"trained on {run.data}, not {settings.data}"
+    if run.overrides:
+        return f"another network: {', '.join(f'{k}={v}' for k, v in run.overrides.items())}"
+    if run.num_val:
+        return f"evaluated on {run.num_val} held-out training images"
+    if run.model not in settings.models or run.seed not in settings.seeds:
+        return "not among the models and seeds of the study's settings"
+    return ""
+
+
+def _differing(there: Mapping[str, Any], asked: Recipe) -> str:
+    """The fields in which a recorded recipe differs; a field it does not know has its default."""
+    default = Recipe().to_dict()
+    pairs = {k: (there.get(k, default.get(k)), v) for k, v in asked.to_dict().items()}
+    unknown = [f"{k} {v}, which is unknown here" for k, v in there.items() if k not in pairs]
+    return "; ".join([f"{k} {a}, not {b}" for k, (a, b) in pairs.items() if a != b] + unknown)
+
+
+def _check_one_kind(study: str, runs: Sequence[RunRecord]) -> None:
+    kinds = {(r.recipe_id, r.data_fingerprint, r.num_val): r for r in runs}
+    if len(kinds) > 1:
+        ways = "; ".join(
+            f"{r.path.parent.name}/{r.path.name}: protocol {r.protocol}, "
+            f"{r.recipe['epochs']} epochs, {r.data} {r.data_fingerprint[:8]}, {r.num_val} held out"
+            for r in kinds.values()
+        )
+        raise RecordError(
+            f"study {study} mixes {len(kinds)} recipes or datasets ({ways}); a report compares "
+            "runs of one: give the config that says which, or move the others to another study"
+        )
+
+
+def _complete(
+    problems: Sequence[Problem], runs: Sequence[RunRecord], settings: Study, config: str, logs: Path
+) -> list[Problem]:
+    """Add the missing runs and the commands; a stray failure of an unwanted run is dropped."""
+    finished = {(run.model, run.seed) for run in runs}
+    known = {(p.model, p.seed): p for p in problems}
+    completed = []
+    for model in settings.models:
+        for seed in settings.seeds:
+            if (model, seed) in finished:
+                continue
+            missing = Problem(
+                model=model, seed=seed, state="missing", files=_log(logs, model, seed)
+            )
+            problem = known.pop((model, seed), missing)
+            command = train_command(settings, config, model, seed)
+            if problem.state in ("set aside", "unreadable"):
+                command = f"move the folder away, then {command}"
+            completed.append(Problem(**{**_fields(problem), "command": command}))
+    return completed + [p for p in known.values() if p.state == "set aside"]
+
+
+def _fields(problem: Problem) -> dict[str, Any]:
+    return {name: getattr(problem, name) for name in Problem.__dataclass_fields__}
+
+
+def train_command(settings: Study, config: str, model: str, seed: int) -> str:
+    """What to type to make one run of a study."""
+    if config and Path(config).is_file():
+        words = ["senet", "train", "--config", config, "--model", model, "--seed", seed]
+        return shlex.join(map(str, words))
+    words = ["senet", "train", "--study", settings.study, "--model", model, "--seed", seed]
+    words += ["--data", settings.data]
+    default = Recipe().to_dict()
+    for name, value in settings.recipe.to_dict().items():
+        flag = "--wd" if name == "weight_decay" else "--" + name.replace("_", "-")
+        if value is True:
+            words += [flag]
+        elif value != default[name]:
+            words += [flag, *(value if isinstance(value, list) else [value])]
+    return shlex.join(map(str, words))

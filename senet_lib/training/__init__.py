@@ -1,0 +1,1 @@
+"""The training loop: `fit`, its engine, what it shows, several seeds at once."""

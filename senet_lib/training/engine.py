@@ -1,0 +1,264 @@
+"""One network, one optimiser and the images they train on, a step at a time.
+
+The images stay on the device as one uint8 tensor. All randomness of an epoch is drawn before it, as
+a function of (seed, epoch), so that a step depends on nothing but its number and the weights.
+"""
+
+# Legend: N images of a batch, H height, W width, C channels, K classes.
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from senet_lib import fused
+from senet_lib.data.augment import crop_flip, cut_out, draw_epoch, normalise, pad_images
+from senet_lib.data.datasets import Dataset
+from senet_lib.device import Setup, keep_freed_memory
+from senet_lib.recipe import Recipe, learning_rate
+
+WARM_UP_STEPS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochResult:
+    """What an epoch's steps gave.
+
+    Attributes:
+        step_losses: loss of each step, (steps,), float32, on the CPU.
+        train_error: share of wrong predictions on the augmented batches.
+        lr: learning rate of the last step.
+    """
+
+    step_losses: torch.Tensor
+    train_error: float
+    lr: float
+
+
+class _Average:
+    """A running average of a network's weights and running statistics.
+
+    Its first steps remember less, so that the random start is soon forgotten: the weight of the
+    past is min(decay, (1 + t) / (10 + t)) at step t.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.network = copy.deepcopy(model).requires_grad_(False)
+        self.decay, self.steps = decay, 0
+        theirs, ours = model.state_dict(), self.network.state_dict()
+        wide = [name for name, value in theirs.items() if value.is_floating_point()]
+        self.sources = [theirs[name].detach() for name in wide]
+        self.targets = [ours[name] for name in wide]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        past = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(self.targets, self.sources, 1 - past)
+        self.steps += 1
+
+    def state(self) -> dict[str, object]:
+        weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
+        return {"network": weights, "steps": self.steps}
+
+    def load_state(self, state: dict) -> None:
+        self.network.load_state_dict(state["network"])
+        self.steps = state["steps"]
+
+
+class Engine:
+    """Trains one network.
+
+    Args:
+        model: the network; moved to the device.
+        dataset: its training images are used, the rest is not.
+        recipe: how to train.
+        seed: decides order and augmentation.
+        setup: where and how to compute.
+    Attributes:
+        steps_per_epoch: full batches in an epoch.
+        timed_images, timed_seconds: what the steady-state speed is computed from.
+    """
+
+    def __init__(
+        self, model: nn.Module, dataset: Dataset, recipe: Recipe, seed: int, setup: Setup
+    ) -> None:
+        keep_freed_memory()
+        self.recipe, self.seed, self.setup = recipe, seed, setup
+        self.device = torch.device(setup.device)
+        if setup.precision == "fp32":
+            torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32, on a GPU too
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        fused.enable(self.model, setup.fused)
+        images = torch.from_numpy(dataset.x_train)
+        self.size = images.shape[1]
+        self.images = pad_images(images.to(self.device), recipe.padding)
+        self.labels = torch.from_numpy(dataset.y_train).to(self.device, torch.int64)
+        self.mean, self.std = dataset.mean, dataset.std
+        self.mean_colour = tuple(round(255 * mean) for mean in dataset.mean)
+        self.average = _Average(self.model, recipe.ema) if recipe.ema else None
+        self.batch_size = min(recipe.batch_size, len(images))
+        self.steps_per_epoch = len(images) // self.batch_size
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(),
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+            # In fp32 the update rounds as that of a loop written plainly does, step by step.
+            fused=setup.precision != "fp32",
+        )
+        self.loss = torch.compile(self._eager_loss) if setup.compile else self._eager_loss
+        self.step_losses = torch.zeros(self.steps_per_epoch, device=self.device)
+        self.num_wrong = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.timed_images, self.timed_seconds, self._steps_here = 0, 0.0, 0
+        self._mark: float | None = None
+
+    def batches(
+        self, epoch: int, first_step: int = 0
+    ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+        """The batches of an epoch (counted from 0), or of what is left of it.
+
+        Yields:
+            The step, its augmented images (N, H, W, 3), uint8, and their labels (N,), int64.
+        """
+        recipe = self.recipe
+        plan = draw_epoch(len(self.images), self.seed, epoch, recipe.padding, recipe.flip)
+        drawn = (plan.order, plan.offset_y, plan.offset_x, plan.flipped, plan.hole_y, plan.hole_x)
+        order, dy, dx, flipped, hole_y, hole_x = (tensor.to(self.device) for tensor in drawn)
+        for step in range(first_step, self.steps_per_epoch):
+            rows = slice(step * self.batch_size, (step + 1) * self.batch_size)
+            index = order[rows]
+            images = crop_flip(self.images, index, dy[rows], dx[rows], flipped[rows], self.size)
+            if recipe.cutout:
+                images = cut_out(
+                    images, hole_y[rows], hole_x[rows], recipe.cutout, self.mean_colour
+                )
+            yield step, images, self.labels[index]
+
+    def run_epoch(
+        self, epoch: int, first_step: int, after_step: Callable[[int], None]
+    ) -> EpochResult:
+        """Train for one epoch, or for what is left of it.
+
+        Args:
+            epoch: counted from 0.
+            first_step: step to begin with.
+            after_step: called with the number of steps done; may raise to stop.
+        """
+        if first_step == 0:
+            self.step_losses.zero_()
+            self.num_wrong.zero_()
+        steps = self.steps_per_epoch
+        self.model.train()
+        self._start_clock()
+        for step, images, labels in self.batches(epoch, first_step):
+            lr = learning_rate(self.recipe, epoch * steps + step, steps)
+            self.train_step(images, labels, lr, step)
+            self._tick()
+            after_step(step + 1)
+        self.stop_clock()
+        return EpochResult(
+            step_losses=self.step_losses.cpu().clone(),
+            train_error=self.num_wrong.item() / (steps * self.batch_size),
+            lr=learning_rate(self.recipe, epoch * steps + steps - 1, steps),
+        )
+
+    def train_step(self, images: torch.Tensor, labels: torch.Tensor, lr: float, step: int) -> None:
+        """Forward, backward and update.
+
+        Args:
+            images: (N, H, W, 3), uint8, already augmented.
+            labels: (N,), int64.
+            lr: learning rate.
+            step: place of the loss in `step_losses`.
+        """
+        dtype = torch.bfloat16 if self.setup.precision == "bf16" else torch.float32
+        loss, num_wrong = self.loss(normalise(images, self.mean, self.std, dtype), labels)
+        loss.backward()
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update()
+        self.step_losses[step] = loss.detach()
+        self.num_wrong += num_wrong
+
+    def _eager_loss(
+        self, images: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean cross-entropy of normalised images (N, C, H, W), and how many are taken wrongly."""
+        bf16 = self.setup.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            logits = self.model(images).float()  # (N, K)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        return loss, (logits.detach().argmax(1) != labels).sum()
+
+    @property
+    def result(self) -> nn.Module:
+        """The network that is evaluated and kept: the average of the weights, if there is one."""
+        return self.average.network if self.average else self.model
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Training speed in steady state; None as long as too little was timed."""
+        return self.timed_images / self.timed_seconds if self.timed_seconds else None
+
+    def synchronise(self) -> None:
+        """Wait until the device has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def _start_clock(self) -> None:
+        if self._steps_here >= WARM_UP_STEPS:
+            self.synchronise()
+            self._mark = time.perf_counter()
+        self._counted = 0
+
+    def _tick(self) -> None:
+        self._steps_here += 1
+        if self._mark is not None:
+            self._counted += 1
+        elif self._steps_here == WARM_UP_STEPS:
+            self.synchronise()
+            self._mark, self._counted = time.perf_counter(), 0
+
+    def stop_clock(self) -> None:
+        """Add the steps since the clock was started to the timed ones."""
+        if self._mark is not None:
+            self.synchronise()
+            self.timed_seconds += time.perf_counter() - self._mark
+            self.timed_images += self._counted * self.batch_size
+            self._mark = None
+
+    def resume_clock(self) -> None:
+        """Go on counting after a pause, such as writing a checkpoint."""
+        self._start_clock()
+
+    def state(self) -> dict[str, object]:
+        """All that decides the next step, besides its number."""
+        return {
+            "model": {k: v.cpu() for k, v in self.model.state_dict().items()},
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state() if self.average else None,
+            "step_losses": self.step_losses.cpu(),
+            "num_wrong": self.num_wrong.item(),
+            "timed_images": self.timed_images,
+            "timed_seconds": self.timed_seconds,
+        }
+
+    def load_state(self, state: dict) -> None:
+        """Put back what `state` gave."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average:
+            self.average.load_state(state["average"])
+        self.step_losses.copy_(state["step_losses"])
+        self.num_wrong.fill_(state["num_wrong"])
+        self.timed_images, self.timed_seconds = state["timed_images"], state["timed_seconds"]

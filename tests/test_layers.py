@@ -1,0 +1,87 @@
+"""The library's layers: imports go one way, and no file imports itself through others."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# A file may import from its own layer and from those before it.
+LAYERS = (
+    {"errors", "files"},
+    {"models", "data", "recipe", "device", "evaluation", "profiling", "fused", "export"},
+    {"runs"},
+    {"training", "analysis"},  # neighbours: neither imports the other
+    {"claims", "report", "wording"},
+    {"figures", "explore", "cli"},
+)
+PLACE = {name: place for place, names in enumerate(LAYERS) for name in names}
+# Tables and words that are on their way into the notebooks; this list only gets shorter.
+STILL_UPWARD = {
+    ("analysis.ablation", "figures.ablation"),
+    ("analysis.ablation", "report.table"),
+    ("analysis.ablation", "wording"),
+    ("analysis.errors", "report.table"),
+    ("analysis.errors", "wording"),
+    ("analysis.literature", "report.table"),
+    ("analysis.literature", "wording"),
+    ("report.cam_views", "figures.maps"),
+    ("runs.published", "wording"),
+    ("runs.study", "report.table"),
+    ("training.fit", "wording"),
+    ("training.progress", "wording"),
+}
+
+
+def _imports() -> dict[str, set[str]]:
+    """What each module imports from the library; types for checkers alone do not count."""
+    library = ROOT / "senet_lib"
+    names = {
+        ".".join(path.relative_to(library).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in library.rglob("*.py")
+    }
+    found = {}
+    for name, path in names.items():
+        tree = ast.parse(path.read_text())
+        typing = {
+            child
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+            for child in ast.walk(node)
+        }
+        found[name] = {
+            f"{target}.{alias.name}".strip(".")
+            if f"{target}.{alias.name}".strip(".") in names
+            else target
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            and node not in typing
+            and (node.module or "").partition(".")[0] == "senet_lib"
+            for target in [node.module.removeprefix("senet_lib").strip(".")]
+            for alias in node.names
+        } - {""}
+    return {name: targets for name, targets in found.items() if name != "__init__"}
+
+
+def _layer(module: str) -> int:
+    return PLACE[module.partition(".")[0]]
+
+
+def test_imports_go_one_way():
+    upward = set()
+    for module, targets in _imports().items():
+        for target in targets:
+            here, there = module.partition(".")[0], target.partition(".")[0]
+            neighbours = {here, there} == {"training", "analysis"}
+            if _layer(target) > _layer(module) or neighbours:
+                upward.add((module, target))
+    assert upward == STILL_UPWARD
+
+
+def test_no_file_imports_itself_through_others():
+    TopologicalSorter(_imports()).prepare()  # raises CycleError, which names the circle
+
+
+def test_models_know_nothing_of_kernels():
+    assert not [
+        m for m, targets in _imports().items() if m.startswith("models") and "kernels" in targets
+    ]
