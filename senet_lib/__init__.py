@@ -25,6 +25,7 @@ _HOMES = {
     "load_run": "senet_lib.runs.records",
     "fit": "senet_lib.training.fit",
 }
+_MODULES = ("claims", "data", "models", "profiling")
 
 __all__ = [
     "RunRecord",
@@ -41,12 +42,14 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `senet --help` needs no torch."""
-    if name in _HOMES:
-        from importlib import import_module
+    from importlib import import_module
 
+    if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return import_module(f"senet_lib.{name}")
     raise AttributeError(f"module 'senet_lib' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_MODULES])
