@@ -24,8 +24,8 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
 from senet_lib.errors import SenetError
-from senet_lib.report.batch import code_hash
 from senet_lib.recipe import load_study
+from senet_lib.report.batch import code_hash
 
 # A config given on the command line replaces the default one; merging the two would mix recipes.
 if not workflow.config_settings.configfiles:
@@ -75,8 +75,8 @@ try:
 except SenetError as error:
     raise WorkflowError(str(error)) from None
 
-# What decides a notebook's content, beside its parameters: the folders of the library that it builds
-# on. Outputs saved in it do not count.
+# What decides a notebook's content, beside its parameters: its own code and the folders it imports.
+# What the networks come from counts in train alone, as the others are made again after it.
 def hashed(notebook, *folders):
     """A hash of a notebook's code and of the library's files and folders behind it."""
     paths = [LIBRARY / name for name in folders]
@@ -85,7 +85,10 @@ def hashed(notebook, *folders):
     return code_hash(ROOT / "notebooks" / notebook, kept)
 
 
-TRAIN_HASH = hashed("train.ipynb", "models", "data", "training", "recipe.py", "device.py", "evaluation.py")
+TRAIN_HASH = hashed(
+    "train.ipynb", "models", "data", "runs", "training", "figures", "report",
+    "recipe.py", "device.py", "evaluation.py", "profiling.py",
+)
 PROFILE_HASH = hashed("profile.ipynb", "models", "analysis", "figures", "report")
 ABLATION_HASH = hashed("ablation.ipynb", "analysis", "figures", "report")
 CAM_HASH = hashed("gradcam.ipynb", "analysis", "figures", "report")

@@ -1,6 +1,7 @@
 """The library's layers: imports go one way, and no file imports itself through others."""
 
 import ast
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -8,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # A file may import from its own layer and from those before it.
 LAYERS = (
     {"errors", "files"},
-    {"models", "data", "recipe", "device", "evaluation", "profiling", "fused", "export"},
+    {"models", "data", "recipe", "device", "evaluation", "profiling", "fused", "kernels", "export"},
     {"runs"},
     {"training", "analysis"},  # neighbours: neither imports the other
     {"claims", "report", "wording"},
@@ -32,6 +33,7 @@ STILL_UPWARD = {
 }
 
 
+@cache
 def _imports() -> dict[str, set[str]]:
     """What each module imports from the library; types for checkers alone do not count."""
     library = ROOT / "senet_lib"
@@ -41,7 +43,7 @@ def _imports() -> dict[str, set[str]]:
     }
     found = {}
     for name, path in names.items():
-        tree = ast.parse(path.read_text())
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         typing = {
             child
             for node in ast.walk(tree)
@@ -82,6 +84,20 @@ def test_no_file_imports_itself_through_others():
 
 
 def test_models_know_nothing_of_kernels():
-    assert not [
-        m for m, targets in _imports().items() if m.startswith("models") and "kernels" in targets
+    found = {t for m, targets in _imports().items() if m.startswith("models.") for t in targets}
+    assert found
+    assert not {name for name in found if name.partition(".")[0] == "kernels"}
+
+
+def test_the_library_is_imported_by_its_full_names():
+    """The one form that the tests above read."""
+    other = [
+        f"{path.name}:{node.lineno}"
+        for path in sorted((ROOT / "senet_lib").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.ImportFrom) and node.level)
+        or (
+            isinstance(node, ast.Import) and any(a.name.startswith("senet_lib") for a in node.names)
+        )
     ]
+    assert not other

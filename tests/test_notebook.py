@@ -270,7 +270,7 @@ def test_sigterm_stops_the_kernel_and_leaves_the_partial_notebook(tmp_path):
         tmp_path / "n.ipynb",
         "print(f'kernel {__import__(\"os\").getpid()}')\nimport time; time.sleep(90)",
     )
-    code = "from senet_lib.notebook import execute; execute('./n.ipynb', 'out/n.ipynb')"
+    code = "from senet_lib.report.batch import execute; execute('./n.ipynb', 'out/n.ipynb')"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path / "tmp")}
     (tmp_path / "tmp").mkdir()
     process = subprocess.Popen(

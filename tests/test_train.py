@@ -260,7 +260,7 @@ def test_sigkill_in_mid_epoch_loses_nothing(train, small_data, tmp_path):
     whole = train("whole")
     code = f"""
 from senet_lib.recipe import Recipe
-from senet_lib.train import fit
+from senet_lib.training.fit import fit
 import torch; torch.set_num_threads({torch.get_num_threads()})
 fit(model="resnet20", recipe=Recipe.from_dict({RECIPE.to_dict()!r}), data={small_data!r},
     out={str(tmp_path / "killed")!r}, device="cpu", precision="fp32", compile="off",

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+import senet_lib
 from senet_lib.errors import SenetError
 from senet_lib.recipe import Recipe, Study, load_study
 
@@ -83,6 +84,36 @@ def test_schema_and_code_refuse_the_same_mistakes(change):
         jsonschema.validate(content, SCHEMA)
     with pytest.raises(SenetError):
         load_study(content)
+
+
+# What a notebook's hash covers
+
+
+def imported(notebook: Path) -> set[str]:
+    """Folders of the library that a notebook imports; `fit` and the like count for their homes."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+    found = set(re.findall(r"^from senet_lib\.(\w+)", code, re.M))
+    for names in re.findall(r"^from senet_lib import (.+)", code, re.M):
+        homes = [senet_lib._HOMES.get(n, f"senet_lib.{n}") for n in names.split(", ")]
+        found |= {home.split(".")[1] for home in homes}
+    return found
+
+
+def test_a_notebooks_hash_covers_the_folders_it_imports():
+    """Those that networks come from count in train, whose output the others depend on."""
+    text = (REPOSITORY / "Snakefile").read_text(encoding="utf-8")
+    hashed = {
+        name: set(re.findall(r'"([\w.]+)"', words))
+        for name, words in re.findall(r'hashed\(\s*"(\w+)\.ipynb",([^)]*)\)', text)
+    }
+    assert {"train", "report", "gradcam"} <= set(hashed)
+    for name, folders in hashed.items():
+        assert all((REPOSITORY / "senet_lib" / folder).exists() for folder in folders)
+        covered = folders if name == "train" else folders | hashed["train"]
+        found = imported(REPOSITORY / "notebooks" / f"{name}.ipynb")
+        assert found
+        assert not found - {word.removesuffix(".py") for word in covered}, name
 
 
 # Snakemake
@@ -215,6 +246,6 @@ def test_a_study_from_a_failing_run_to_its_repair(checkout):
     assert "Nothing to be done" in done.stdout
     assert time.monotonic() - began < 10
 
-    with (checkout / "senet_lib/report/summary.py").open("a") as file:
+    with (checkout / "senet_lib/claims/judge.py").open("a") as file:
         file.write("# an edit\n")
     assert jobs(snakemake(checkout, "-n")) == {"report": 1}

@@ -183,7 +183,7 @@ def ablate(runs: Sequence[RunRecord], key: str) -> Ablation | None:
     """One axis of a study.
 
     Args:
-        runs: finished runs of one recipe, data and split, as `collect` gives them.
+        runs: finished runs of one recipe, data and split, as `runs.study.collect` gives them.
         key: a key of `AXES`.
     Returns:
         The axis; None where the runs have not two of its values, or not the plain network.

@@ -42,7 +42,7 @@ def compare_pairs(runs: Sequence[RunRecord], *, rng: np.random.Generator) -> lis
         runs: finished runs of one recipe, data and split.
         rng: for the bootstrap intervals.
     Returns:
-        The pairs that share a seed, in the order of `plots.by_model`.
+        The pairs that share a seed, in the order of `families.by_model`.
     """
     from senet_lib.analysis import statistics as stats
 

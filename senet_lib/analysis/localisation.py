@@ -377,7 +377,7 @@ class Summary:
 
 
 def summarise(per_seed: Mapping[int, float], level: float = 0.95) -> Summary:
-    """Mean over the seeds, and its interval from `stats.interval`.
+    """Mean over the seeds, and its interval from `statistics.interval`.
 
     Args:
         per_seed: one number a seed, such as the mean score of its maps.

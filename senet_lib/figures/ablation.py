@@ -1,19 +1,20 @@
-"""The figure of one axis of the ablation, in the language of `plots`."""
+"""The figure of one axis of the ablation, in the language of `style`."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from senet_lib.analysis.ablation import Ablation
 from senet_lib.figures.style import BLUE, INK, MUTED, VERMILION, WIDTH, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from senet_lib.analysis.ablation import Ablation
+
 
 @styled
-def axis(figure: "Figure", found: Ablation) -> str:
+def axis(figure: "Figure", found: "Ablation") -> str:
     """Error of each value and its difference from no attention; every seed is a point.
 
     Left: errors, the dashed line being the mean without attention. Right: paired differences with
@@ -33,7 +34,7 @@ def axis(figure: "Figure", found: Ablation) -> str:
     return f"{found.axis.title}. " + " ".join(said)
 
 
-def _draw_errors(axes: "Axes", found: Ablation) -> str:
+def _draw_errors(axes: "Axes", found: "Ablation") -> str:
     rows = [("no attention", found.plain_errors, BLUE, "white")]
     rows += [(m.label, m.errors, VERMILION, VERMILION) for m in found.members]
     said = []
@@ -49,7 +50,7 @@ def _draw_errors(axes: "Axes", found: Ablation) -> str:
     return f"Mean {found.run.evaluated_on} error in percent: {'; '.join(said)}."
 
 
-def _draw_differences(axes: "Axes", found: Ablation) -> str:
+def _draw_differences(axes: "Axes", found: "Ablation") -> str:
     axes.axvline(0, color=BLUE, lw=1, ls="--", alpha=0.7)
     spread = [100 * d for m in found.members for d in m.against_plain.differences]
     reach = 1.7 * max((abs(d) for d in spread), default=1.0) or 1.0

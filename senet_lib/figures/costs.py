@@ -1,4 +1,4 @@
-"""Error against cost, ours beside what others have published, in the language of `plots`."""
+"""Error against cost, ours beside what others have published, in the language of `style`."""
 
 import re
 from collections.abc import Sequence

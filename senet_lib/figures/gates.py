@@ -1,4 +1,4 @@
-"""Figures, tables and the answer about gates, in the language of `plots`."""
+"""Figures, tables and the answer about gates, in the language of `style`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Figures of maps and of what they score, in the language of `plots`."""
+"""Figures of maps and of what they score, in the language of `style`."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -201,7 +201,7 @@ def definitions(figure: "Figure", found: Sequence[Definition], claimed: Mapping[
     """What each network scores by each meaning of "IoU", and what was claimed of it.
 
     Args:
-        found: of `scores.definitions`.
+        found: of `measures.definitions`.
         claimed: the claimed IoU by network, the highest first.
     """
     names = list(claimed)

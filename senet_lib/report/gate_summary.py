@@ -29,8 +29,8 @@ def write_summary(
 
     Args:
         subject: the run and its images.
-        table: of `excitation.layer_table`.
-        fixed: of `excitation_plots.fix_stages`.
+        table: of `analysis.gates.layer_table`.
+        fixed: of `figures.gates.fix_stages`.
         page_folder: where; empty: outputs/reports/<study>.
     """
     stages = stage_table(table)

@@ -40,11 +40,8 @@ def watch(mode: str, *, epochs: int, steps: int, batch_size: int, split: str) ->
         split: what is evaluated, "test" or "val".
     """
     mode = choose_mode(mode)
-    if mode == "live":
-        Kind = LiveProgress
-    else:
-        Kind = Progress
-    return Kind(mode, epochs=epochs, steps=steps, batch_size=batch_size, split=split)
+    kind = LiveProgress if mode == "live" else Progress
+    return kind(mode, epochs=epochs, steps=steps, batch_size=batch_size, split=split)
 
 
 class Progress:
