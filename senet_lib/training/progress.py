@@ -1,6 +1,6 @@
 """How a run tells what it is doing: a bar where someone watches, plain lines where no one does.
 
-In a notebook run by hand the bar has the curves of loss and error below it (`training.live`).
+In a notebook run by hand the bar has the curves of loss and error below it.
 """
 
 import html
