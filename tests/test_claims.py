@@ -15,7 +15,7 @@ from senet_lib.analysis.scores import read_scores
 from senet_lib.claims import arithmetic
 from senet_lib.claims import judge as claims
 from senet_lib.claims import measures as verdicts
-from senet_lib.claims.claim import load_claims, load_protocol, tolerance
+from senet_lib.claims.claim import CLAIMS, load_claims, load_protocol, tolerance
 from senet_lib.claims.evidence import claim_runs
 from senet_lib.claims.judge import (
     CONTRADICTED,
@@ -74,10 +74,10 @@ def test_every_claim_of_the_sources_has_a_row():
 
 
 def test_no_verdict_stands_in_the_file():
-    content = yaml.safe_load(claims.CLAIMS.read_text(encoding="utf-8"))
+    content = yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
     keys = {key for row in content["claims"] for key in row}
     assert not keys & {"verdict", "measured", "derivation", "low", "high"}
-    text = claims.CLAIMS.read_text(encoding="utf-8").split("\nclaims:\n")[1]
+    text = CLAIMS.read_text(encoding="utf-8").split("\nclaims:\n")[1]
     assert not any(verdict in text for verdict in claims.VERDICTS)
 
 

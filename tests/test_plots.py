@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from fake_runs import make_run
 
+from senet_lib.analysis import families
 from senet_lib.figures import errors as plots
 from senet_lib.recipe import Recipe
 from senet_lib.report.table import show
@@ -38,7 +39,7 @@ def runs(tmp_path):
 def test_a_variant_belongs_to_its_plain_network(model, family, variant):
     models = [*MODELS, "wrn16_8", "se_wrn16_8", "resnet20 (attention=eca)"]
     assert plots.family(model, models) == family
-    assert plots.variant(model, models) == variant
+    assert families.variant(model, models) == variant
 
 
 def test_equal_variants_look_the_same_in_every_family():
@@ -113,7 +114,7 @@ def test_too_many_variants_to_tell_apart_share_one_look_and_one_name(tmp_path):
 def test_a_variant_knows_its_plain_network(model, kin, kind):
     names = ["resnet20", "res2net29", model]
     assert plots.family(model, names) == kin
-    assert plots.variant(model, names) == kind
+    assert families.variant(model, names) == kind
 
 
 def test_long_histories_and_many_families_fit(tmp_path):

@@ -12,6 +12,7 @@ from fake_runs import RECIPE, make_run, settings
 
 from senet_lib.analysis import cam_study, scores, trials
 from senet_lib.analysis.cam_study import open_study
+from senet_lib.claims.measures import definitions
 from senet_lib.data.datasets import load_data
 from senet_lib.errors import DataError, RecordError
 from senet_lib.evaluation import predict
@@ -243,7 +244,7 @@ def made_up(values):
 
 def test_a_definition_gives_the_order_or_does_not():
     claimed = {"b": 0.6, "a": 0.5}
-    (found,) = scores.definitions(made_up({"a": (0.4, 0.5, 0.6), "b": (0.7, 0.8, 0.5)}), ["b", "a"])
+    (found,) = definitions(made_up({"a": (0.4, 0.5, 0.6), "b": (0.7, 0.8, 0.5)}), ["b", "a"])
     assert (found.ordered, found.seeds_ordered, found.seeds) == (True, 2, 3)
     said = cam_views.order_words([found], claimed)
     assert "1 gives this order of the means" in said
@@ -251,9 +252,9 @@ def test_a_definition_gives_the_order_or_does_not():
     # Means 0.667 and 0.5, SD 0.153 and 0.1, t 4.303: [0.29, 1.05] and [0.25, 0.75] hold both.
     assert cam_views.meets(found, claimed)
     assert not cam_views.meets(found, {"b": 0.6, "a": 0.2})
-    (other,) = scores.definitions(made_up({"a": (0.4, 0.5, 0.6), "b": (0.3, 0.4, 0.5)}), ["b", "a"])
+    (other,) = definitions(made_up({"a": (0.4, 0.5, 0.6), "b": (0.3, 0.4, 0.5)}), ["b", "a"])
     assert "none gives this order" in cam_views.order_words([other], claimed)
-    assert scores.definitions(made_up({"a": (0.4, 0.5)}), ["b", "a"]) == []
+    assert definitions(made_up({"a": (0.4, 0.5)}), ["b", "a"]) == []
     assert "no maps of b" in cam_views.order_text(made_up({"a": (0.4, 0.5)}), claimed).markdown
 
 
