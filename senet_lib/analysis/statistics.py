@@ -1,16 +1,14 @@
-"""Statistics over few seeds: intervals, paired comparisons, effect sizes and what could be seen.
+"""Statistics over few seeds: an interval, tests, effect sizes and the cost that an error is worth.
 
-The unit is the seed. An error is a fraction, and a difference is the variant's error minus the
-plain network's on the same seed: below zero, the variant is better. Nothing here needs fractions,
-though: results have the unit of the values given, except where a field says otherwise. The tests
-are two-sided; the formulas are those of scipy and statsmodels. Where the seeds are too few or do
-not differ, what cannot be computed is None and `note` says why.
+The unit is the seed; results have the unit of the values given. The tests are two-sided; the
+formulas are those of scipy and statsmodels. Where the seeds are too few or do not differ, what
+cannot be computed is None. Whole studies are compared in `contrasts`.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,9 +19,9 @@ if TYPE_CHECKING:
 
 FEWEST = 2
 FEWEST_SEEDS = 3  # with fewer nothing is said to be established
-EXACT_BELOW = 25
+MOST_FLIPPED = 20
 # Equal decimal fractions differ by this much after a subtraction or two.
-_ROUNDING = 32 * float(np.finfo(float).eps)
+ROUNDING = 32 * float(np.finfo(float).eps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,41 +43,6 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """A variant against its plain network on the seeds both have; see `compare`."""
-
-    n: int
-    """Shared seeds."""
-    seeds: tuple[int, ...]
-    """The shared seeds, ascending."""
-    differences: tuple[float, ...]
-    """Variant minus plain, a value a seed in the order of `seeds`; unit of the errors."""
-    mean: float | None = None
-    """Mean of the differences, same unit; None without a shared seed."""
-    sd: float | None = None
-    """Standard deviation of the differences (n - 1), same unit; None below two seeds."""
-    t_interval: Interval | None = None
-    """Interval of the mean difference from Student's t with n - 1 degrees of freedom."""
-    bootstrap_interval: Interval | None = None
-    """Percentile bootstrap interval of the mean difference; too narrow for few seeds."""
-    p_paired: float | None = None
-    """p-value of the paired t test, in [0, 1]."""
-    p_welch: float | None = None
-    """p-value of Welch's t test, which leaves the pairing out, in [0, 1]."""
-    cohens_d: float | None = None
-    """Mean difference over the pooled SD of the two networks; a ratio, signed as the mean."""
-    cohens_dz: float | None = None
-    """Mean difference over the SD of the differences; a ratio, signed as the mean."""
-    hedges_g: float | None = None
-    """`cohens_d` with its small-sample correction; a ratio, signed as the mean."""
-    detectable: float | None = None
-    """Smallest mean difference, without sign, that a paired t test at 5 % finds with 80 % power,
-    n being as it is and the true SD of the differences being `sd`; unit of the errors."""
-    note: str = ""
-    """Why fields are None; empty when all are there."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class McNemar:
     """Two networks on the same images; see `mcnemar`."""
 
@@ -87,20 +50,16 @@ class McNemar:
     """Images."""
     both_right: int
     """Images that both networks classify correctly."""
-    only_plain_right: int
-    """Images that the plain network alone classifies correctly."""
+    only_control_right: int
+    """Images that the control alone classifies correctly."""
     only_variant_right: int
     """Images that the variant alone classifies correctly."""
     neither_right: int
     """Images that both networks get wrong."""
     difference: float
-    """Error of the variant minus error of the plain network, a fraction of the images."""
-    statistic: float | None
-    """Chi-square with one degree of freedom; None for the exact test."""
+    """Error of the variant minus error of the control, a fraction of the images."""
     p: float
-    """p-value, in [0, 1]; 1 when the networks never disagree."""
-    method: str
-    """Which form of the test it is."""
+    """Exact p-value, in [0, 1]; 1 where each alone is right as often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,12 +92,18 @@ class SummaryTest:
     """Why fields are None; empty when all are there."""
 
 
-def interval(values: Iterable[float], level: float = 0.95) -> Interval | None:
+def interval(
+    values: Iterable[float],
+    level: float = 0.95,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> Interval | None:
     """Mean of values and its interval from Student's t with n - 1 degrees of freedom.
 
     Args:
         values: one a seed.
         level: nominal coverage, in (0, 1).
+        bounds: what the mean cannot leave, (0, 1) for an error; the ends are cut there, which
+            loses no coverage.
     Returns:
         None below two values, and where all are equal, for which the method has no answer.
     Raises:
@@ -146,193 +111,78 @@ def interval(values: Iterable[float], level: float = 0.95) -> Interval | None:
     """
     from scipy import stats
 
-    _check_share("level", level)
-    checked = _checked(dict(enumerate(values)), "value")
-    array, n = np.array(list(checked.values())), len(checked)
-    if n < FEWEST or not (sd := _sd(array)):
+    check_share("level", level)
+    array = np.array(list(checked(dict(enumerate(values)), "value").values()))
+    n = len(array)
+    if n < FEWEST or not (sd := standard_deviation(array)):
         return None
     mean = float(array.mean())
     low, high = stats.t.interval(level, n - 1, loc=mean, scale=sd / math.sqrt(n))
-    return Interval(mean=mean, low=float(low), high=float(high), level=level, method="t", n=n)
+    low, high = (min(max(float(end), bounds[0]), bounds[1]) for end in (low, high))
+    return Interval(mean=mean, low=low, high=high, level=level, method="t", n=n)
 
 
-def compare(
-    plain: Mapping[int, float],
-    variant: Mapping[int, float],
-    *,
-    rng: np.random.Generator,
-    level: float = 0.95,
-    resamples: int = 10_000,
-) -> Comparison:
-    """Compare a variant with its plain network on the seeds they share.
+def sign_flip(differences: Iterable[float]) -> float:
+    """Exact p-value of the sign-flip test that paired differences are symmetric about zero.
 
-    `cohens_d` is the mean difference over sqrt((s1^2 + s2^2) / 2), s1 and s2 being the standard
-    deviations of the two networks over the shared seeds; `hedges_g` multiplies it by
-    1 - 3 / (4 df - 1), df = 2n - 2, the usual approximation to Hedges' gamma-function factor (1.3 %
-    above it at n = 2, 0.3 % at n = 3). Both treat the networks as independent. `cohens_dz` is the
-    mean difference over the SD of the differences; it grows with the correlation of the pairs.
-
-    The bootstrap interval is the percentile one. BCa would estimate a bias and an acceleration from
-    n values, which for a handful is noise. With few seeds the percentile interval is too narrow: at
-    n = 3 a resample is the lowest seed three times with a chance of 1/27, more than 2.5 %, so that
-    the 95 % interval is the range of the three differences, and that covers the centre of a
-    symmetric distribution 3 times in 4. Below about ten seeds `t_interval` is the one to read.
+    Of all 2^n ways to give the differences their signs, the share whose mean is as far from zero.
+    It assumes no distribution, and cannot fall below 2 / 2^n, so that five pairs never reach 5 %.
 
     Args:
-        plain: error of the plain network by seed, fractions.
-        variant: error of the variant by seed, fractions.
-        rng: draws the resamples; its state decides the bootstrap interval and nothing else.
-        level: nominal coverage of both intervals, in (0, 1).
-        resamples: of the bootstrap, at least 1.
-    Returns:
-        All seeds but the shared ones are left out. With fewer than two, or with differences or
-        networks that do not vary, what does not exist is None.
+        differences: one a seed, at least 1 and at most 20.
     Raises:
-        SenetError: an error is not a finite number, or an argument is out of range.
-    Source: Cohen 1988, Statistical Power Analysis, chapter 2 (d and d_z); Hedges 1981 (g); Lakens
-        2013 (doi:10.3389/fpsyg.2013.00863) on which is which.
+        SenetError: there are none or too many, or one is not a finite number.
+    Source: Fisher 1935, The Design of Experiments, section 21.
     """
-    from scipy import stats
-
-    _check_share("level", level)
-    if resamples < 1:
-        raise SenetError(f"resamples is {resamples}; it must be at least 1")
-    plain = _checked(plain, "plain network, seed")
-    variant = _checked(variant, "variant, seed")
-    seeds = tuple(sorted(plain.keys() & variant.keys()))
-    first = np.array([variant[s] for s in seeds])
-    second = np.array([plain[s] for s in seeds])
-    differences, n = first - second, len(seeds)
-    known: dict[str, Any] = {"n": n, "seeds": seeds, "differences": tuple(differences.tolist())}
-    if n:
-        known["mean"] = float(differences.mean())
-    if n < FEWEST:
-        why = f"too few seeds for an interval or a test, at least {FEWEST} are needed"
-        return Comparison(**known, note=f"n = {n}: {why if n else 'no seed in common'}")
-    known["sd"] = sd = _sd(differences)
-    groups = from_summary(first.mean(), _sd(first), n, second.mean(), _sd(second), n)
-    known |= {k: getattr(groups, k) for k in ("p_welch", "cohens_d", "hedges_g")}
-    if not sd or groups.note:
-        same = "each network's error" if groups.note else "the difference"
-        note = f"n = {n}: {same} is the same on every seed, which leaves no spread to compare with"
-        return Comparison(**known, note=note)
-    return Comparison(
-        **known,
-        t_interval=interval(differences, level),
-        bootstrap_interval=_bootstrap(differences, rng, level, resamples),
-        p_paired=float(stats.ttest_rel(first, second).pvalue),
-        cohens_dz=known["mean"] / sd,
-        detectable=detectable_difference(sd, n, paired=True),
-    )
+    values = np.array(list(checked(dict(enumerate(differences)), "difference").values()))
+    if not 1 <= len(values) <= MOST_FLIPPED:
+        raise SenetError(f"{len(values)} differences; the sign-flip test takes 1 to {MOST_FLIPPED}")
+    sums = np.zeros(1)
+    for value in np.abs(values):
+        sums = np.concatenate([sums + value, sums - value])
+    least = abs(values.sum()) - ROUNDING * np.abs(values).sum()
+    return float((np.abs(sums) >= least).mean())
 
 
-def detectable_difference(
-    sd: float, n: int, *, power: float = 0.8, alpha: float = 0.05, paired: bool = False
-) -> float:
-    """The smallest true difference of means that a two-sided t test finds with the power asked for.
-
-    Args:
-        sd: true standard deviation over seeds, of either network or, if `paired`, of the
-            differences.
-        n: seeds of each network, at least 2.
-        power: chance of finding the difference, in (alpha, 1).
-        alpha: chance of finding one where there is none, in (0, 1).
-        paired: a paired test on the differences; else a two-sample test with equal variances.
-    Returns:
-        The difference without sign, in the unit of `sd`.
-    Raises:
-        SenetError: an argument is out of range.
-    """
-    from scipy.optimize import brentq
-    from statsmodels.stats.power import TTestIndPower, TTestPower
-
-    _check_share("alpha", alpha)
-    _check_share("power", power)
-    if n < FEWEST or not 0 <= sd < math.inf or power <= alpha:
-        raise SenetError(
-            f"n is {n}, sd {sd}, power {power} and alpha {alpha}; needed are at least {FEWEST} "
-            "seeds, a finite sd of 0 or above and a power above alpha"
-        )
-    test = TTestPower() if paired else TTestIndPower()
-
-    def excess(effect: float) -> float:
-        return float(test.power(effect, n, alpha / 2, alternative="larger")) - power
-
-    # Not `solve_power`: for some small n it is silently wrong, for statsmodels' two-sided power is
-    # NaN where the chance of a result in the wrong direction, left out here, all but vanishes.
-    high = 1.0
-    while excess(high) < 0:
-        high *= 2
-    return sd * float(brentq(excess, 0, high))
-
-
-def mcnemar(plain_correct: "ArrayLike", variant_correct: "ArrayLike") -> McNemar:
+def mcnemar(control_correct: "ArrayLike", variant_correct: "ArrayLike") -> McNemar:
     """McNemar's test on the images that two networks of one seed were evaluated on.
 
-    The test is exact (binomial) where the networks disagree on fewer than 25 images, else the
-    chi-square test with continuity correction. It is about these two trained networks: how much
-    another seed would change either is not in it.
+    Exact: of the images that one of them alone gets right, the control has a binomial share. It is
+    about these two trained networks: how much another seed would change either is not in it.
 
     Args:
-        plain_correct: whether the plain network is right, (N,) bool, one an image.
+        control_correct: whether the control is right, (N,) bool, one an image.
         variant_correct: the same of the variant, images in the same order.
     Raises:
         SenetError: the arrays are not boolean, one-dimensional, of equal length and non-empty.
-    Source: McNemar 1947; continuity correction: Edwards 1948.
+    Source: McNemar 1947, Psychometrika 12:153.
     """
     from statsmodels.stats.contingency_tables import mcnemar as test
 
-    plain, variant = np.asarray(plain_correct), np.asarray(variant_correct)
-    for array in (plain, variant):
+    control, variant = np.asarray(control_correct), np.asarray(variant_correct)
+    for array in (control, variant):
         if array.dtype != bool or array.ndim != 1 or not array.size:
             raise SenetError(
                 f"got {array.dtype} of shape {array.shape}; McNemar's test takes one truth value "
                 "an image: predictions == labels"
             )
-    if plain.size != variant.size:
+    if control.size != variant.size:
         raise SenetError(
-            f"{plain.size} images of the plain network, {variant.size} of the variant; McNemar's "
+            f"{control.size} images of the control, {variant.size} of the variant; McNemar's "
             "test takes the same images in the same order"
         )
-    both, neither = int((plain & variant).sum()), int((~plain & ~variant).sum())
-    only_plain, only_variant = int((plain & ~variant).sum()), int((~plain & variant).sum())
-    exact = only_plain + only_variant < EXACT_BELOW
-    result = test([[both, only_plain], [only_variant, neither]], exact=exact, correction=True)
+    both, neither = int((control & variant).sum()), int((~control & ~variant).sum())
+    only_control, only_variant = int((control & ~variant).sum()), int((~control & variant).sum())
+    result = test([[both, only_control], [only_variant, neither]], exact=True)
     return McNemar(
-        n=plain.size,
+        n=control.size,
         both_right=both,
-        only_plain_right=only_plain,
+        only_control_right=only_control,
         only_variant_right=only_variant,
         neither_right=neither,
-        difference=(only_plain - only_variant) / plain.size,
-        statistic=None if exact else float(result.statistic),
+        difference=(only_control - only_variant) / control.size,
         p=float(result.pvalue),
-        method="exact binomial" if exact else "chi-square with continuity correction",
     )
-
-
-def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
-    """p-values adjusted for a family of tests by Holm's step-down method.
-
-    Args:
-        p_values: p-value by name of the test; None where there is none, which is then no member of
-            the family.
-    Returns:
-        The same names in the same order; None stays None.
-    Raises:
-        SenetError: a p-value is not in [0, 1].
-    Source: Holm 1979, Scandinavian Journal of Statistics 6:65.
-    """
-    from statsmodels.stats.multitest import multipletests
-
-    family = {name: p for name, p in p_values.items() if p is not None}
-    for name, p in family.items():
-        if not 0 <= p <= 1:
-            raise SenetError(f"the p-value of {name} is {p}; it must be in [0, 1], or None")
-    if not family:
-        return dict(p_values)
-    adjusted = multipletests(list(family.values()), method="holm")[1].tolist()
-    return {**p_values, **dict(zip(family, adjusted, strict=True))}
 
 
 def from_summary(
@@ -359,7 +209,7 @@ def from_summary(
     from statsmodels.stats.meta_analysis import effectsize_smd
 
     given = {"mean_1": mean_1, "sd_1": sd_1, "mean_2": mean_2, "sd_2": sd_2}
-    _checked(given, "the summary's")
+    checked(given, "the summary's")
     if min(sd_1, sd_2) < 0 or min(n_1, n_2) < 1:
         raise SenetError(
             f"SDs {sd_1} and {sd_2}, counts {n_1} and {n_2}: an SD is 0 or above, a count 1 or more"
@@ -407,7 +257,7 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
         SenetError: a coordinate is not a finite number.
     """
     for i, point in enumerate(points):
-        _checked(dict(zip(("cost", "error"), point, strict=True)), f"point {i},")
+        checked(dict(zip(("cost", "error"), point, strict=True)), f"point {i},")
     front: list[int] = []
     for i in sorted(range(len(points)), key=lambda i: tuple(points[i])):
         best = points[front[-1]] if front else (math.inf, math.inf)
@@ -416,43 +266,37 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def _check_share(name: str, value: float) -> None:
+def check_share(name: str, value: float) -> None:
+    """Refuse what is not between 0 and 1.
+
+    Args:
+        name: what it is.
+        value: of it.
+    Raises:
+        SenetError: it is 0, 1 or beyond.
+    """
     if not 0 < value < 1:
         raise SenetError(f"{name} is {value}; it must be between 0 and 1")
 
 
-def _checked(values: Mapping[object, float], what: str) -> dict:
-    """The values as floats; refuses one that is not a finite number, by name."""
-    checked = {key: float(value) for key, value in values.items()}
-    for key, value in checked.items():
+def checked(values: Mapping[object, float], what: str) -> dict:
+    """The values as floats.
+
+    Args:
+        values: by name.
+        what: comes before the name in the error.
+    Raises:
+        SenetError: one is not a finite number.
+    """
+    numbers = {key: float(value) for key, value in values.items()}
+    for key, value in numbers.items():
         if not math.isfinite(value):
             raise SenetError(f"{what} {key} is {value}; statistics need finite numbers")
-    return checked
+    return numbers
 
 
-def _sd(values: np.ndarray) -> float:
+def standard_deviation(values: np.ndarray) -> float:
     """Standard deviation (n - 1); exactly 0 where the values differ by rounding alone."""
-    if np.ptp(values) <= _ROUNDING * max(1.0, float(np.abs(values).max())):
+    if np.ptp(values) <= ROUNDING * max(1.0, float(np.abs(values).max())):
         return 0.0
     return float(values.std(ddof=1))
-
-
-def _bootstrap(
-    differences: np.ndarray, rng: np.random.Generator, level: float, resamples: int
-) -> Interval:
-    """Percentile bootstrap interval of the mean."""
-    from scipy import stats
-
-    # scipy 1.15 calls the generator `rng`, and takes the older name as well.
-    result = stats.bootstrap(
-        (differences,),
-        np.mean,
-        n_resamples=resamples,
-        confidence_level=level,
-        method="percentile",
-        random_state=rng,
-    )
-    low, high = map(float, result.confidence_interval)
-    method = f"percentile bootstrap, {resamples:,} resamples"
-    mean = float(differences.mean())
-    return Interval(mean=mean, low=low, high=high, level=level, method=method, n=len(differences))

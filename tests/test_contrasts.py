@@ -1,0 +1,338 @@
+"""Comparisons of a whole study: scipy, statsmodels, R's published numbers, simulated studies."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+from statsmodels.stats.weightstats import ttost_ind
+
+from senet_lib import contrasts
+from senet_lib.errors import SenetError
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+# Blood counts (Dunnett 1955), a hundredth of them: errors differ by less than 1. R's multcomp
+# gives p = 0.6201020 and 0.0058254, intervals -1.2564116 to 2.5564116 and 0.8396274 to 4.4163726.
+BLOOD = {
+    "control": (7.40, 8.50, 7.20, 8.24, 9.84, 8.32),
+    "drug a": (9.76, 8.80, 7.68, 9.36),
+    "drug b": (12.80, 9.68, 12.16, 9.20, 10.55),
+}
+CONTROLS = {"drug a": "control", "drug b": "control"}
+EQUAL = {
+    "plain": (0.100, 0.104, 0.102),
+    "a": (0.101, 0.103, 0.105),
+    "b": (0.099, 0.104, 0.103),
+    "c": (0.120, 0.125, 0.123),
+}
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def by_seed(groups, scale: float = 1.0) -> dict[str, dict[int, float]]:
+    return {
+        name: {i: scale * value for i, value in enumerate(values)}
+        for name, values in groups.items()
+    }
+
+
+def against_first(groups) -> dict[str, str]:
+    first, *others = groups
+    return dict.fromkeys(others, first)
+
+
+def compare(groups, controls=None, **options) -> contrasts.Comparison:
+    controls = against_first(groups) if controls is None else controls
+    return contrasts.compare(by_seed(groups), controls, rng=rng(), **options)
+
+
+# The spread
+
+
+def test_pooled_spread_by_hand():
+    """1 3 (variance 2, 1 df) and 4 5 6 (variance 1, 2 df): (2 + 2) / 3; one seed has none."""
+    found = contrasts.pooled_spread(by_seed({"a": (1, 3), "b": (4, 5, 6), "c": (9,)}), rng=rng())
+    assert (found.sd**2, found.df, found.num_networks) == (pytest.approx(4 / 3), 3, 2)
+    assert found.ratio == pytest.approx(math.sqrt(2))
+    # A table of chi-square with 3 degrees of freedom: 0.2158 and 9.348.
+    assert found.low**2 == pytest.approx(4 / 9.348, rel=1e-3)
+    assert found.high**2 == pytest.approx(4 / 0.2158, rel=1e-3)
+
+
+def test_bartletts_statistic_is_scipys_and_its_p_that_of_many_seeds():
+    groups = {str(i): rng(i).normal(0.1, 0.01 * (1 + i / 4), 30) for i in range(5)}
+    found = contrasts.pooled_spread(by_seed(groups), rng=rng())
+    expected = scipy_stats.bartlett(*groups.values())
+    assert found.bartlett == pytest.approx(expected.statistic, rel=1e-9)
+    # With 30 seeds a network the chi-square is right; 4,999 draws give p to 0.005.
+    assert found.p_homogeneous == pytest.approx(expected.pvalue, abs=0.02)
+
+
+def test_homogeneity_holds_its_level_at_two_seeds_and_sees_an_outlier():
+    """Of 200 equal studies 5 % are refuted, give or take 3 of their standard errors (1.5 %)."""
+    draw = rng(1)
+    studies = [by_seed({str(i): draw.normal(size=2) for i in range(8)}) for _ in range(200)]
+    refuted = sum(not contrasts.pooled_spread(one, rng=draw).homogeneous for one in studies)
+    assert 0.05 - 0.045 < refuted / 200 < 0.05 + 0.045
+    loud = {**EQUAL, "d": (0.1, 0.2, 0.3)}
+    assert not contrasts.pooled_spread(by_seed(loud), rng=rng()).homogeneous
+    assert contrasts.pooled_spread(by_seed(EQUAL), rng=rng()).homogeneous
+
+
+def test_seeds_that_agree_to_the_last_image_do_not_refute_homogeneity():
+    found = contrasts.pooled_spread(by_seed({**EQUAL, "d": (0.1, 0.1, 0.1)}), rng=rng())
+    assert found.homogeneous
+    assert found.ratio == math.inf
+
+
+# Dunnett
+
+
+def test_dunnetts_own_example_as_r_has_it():
+    errors = by_seed(BLOOD, 0.01)
+    frame = contrasts.compare(errors, CONTROLS, rng=rng()).frame
+    assert frame["p"].tolist() == pytest.approx([0.6201020, 0.0058254], abs=2e-5)
+    ends = frame[["low", "high"]].to_numpy() * 100
+    assert ends.ravel().tolist() == pytest.approx(
+        [-1.2564116, 2.5564116, 0.8396274, 4.4163726], abs=2e-4
+    )
+    assert frame["decision"].tolist() == ["undecided", "worse"]
+    assert frame["at_least"].tolist() == [0, pytest.approx(0.008396274, abs=2e-6)]
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 2, 2), (5, 3, 3, 4)])
+def test_agrees_with_scipys_dunnett(sizes):
+    draw = rng(3)
+    values = [0.1 + 0.01 * draw.normal(i / 2, 1, n) for i, n in enumerate(sizes)]
+    expected = scipy_stats.dunnett(*values[1:], control=values[0], rng=rng())
+    frame = compare({str(i): v for i, v in enumerate(values)}).frame
+    # scipy integrates at random, to about 1e-3 here.
+    assert frame["p"].tolist() == pytest.approx(expected.pvalue.tolist(), abs=2e-3)
+    ends = expected.confidence_interval(0.95)
+    assert frame["low"].tolist() == pytest.approx(ends.low.tolist(), abs=2e-4)
+    assert frame["high"].tolist() == pytest.approx(ends.high.tolist(), abs=2e-4)
+
+
+@pytest.mark.parametrize(("k", "df", "d"), [(2, 10, 2.57), (3, 10, 2.76), (9, 20, 2.95)])
+def test_critical_values_of_dunnetts_table(k, df, d):
+    found = contrasts.critical_value(((3, ((3, k),)),), df, 0.95)
+    assert found == pytest.approx(d, abs=0.006)
+
+
+@pytest.mark.parametrize("df", [1, 2, 21, 5000])
+def test_one_contrast_is_students_t(df):
+    bounds = np.array([0.5, 2, 10])
+    inside = contrasts.within(bounds, ((2, ((5, 1),)),), df)
+    assert 1 - inside == pytest.approx(2 * scipy_stats.t.sf(bounds, df), abs=1e-12)
+
+
+def test_two_families_are_the_multivariate_t_of_both():
+    families = ((2, ((2, 1), (3, 2))), (3, ((3, 1),)))
+    networks = [(2, 0), (3, 0), (3, 0), (3, 1)]
+    controls = [2, 3]
+    corr = np.eye(4)
+    for i, (n, c) in enumerate(networks):
+        for j, (m, d) in enumerate(networks):
+            if i != j and c == d:
+                shares = (x / (x + controls[c]) for x in (n, m))
+                corr[i, j] = math.sqrt(math.prod(shares))
+    expected = scipy_stats.multivariate_t.cdf(
+        np.full(4, 2.4), shape=corr, df=9, lower_limit=np.full(4, -2.4), random_state=rng()
+    )
+    assert contrasts.within(np.array([2.4]), families, 9)[0] == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_study_lends_its_spread_to_a_family_of_its_own():
+    """Networks without a control add degrees of freedom and no test."""
+    more = {**EQUAL, "alone": (0.3, 0.302, 0.305)}
+    found = compare(more, dict.fromkeys("abc", "plain"))
+    assert found.spread.df == 10
+    assert found.frame["model"].tolist() == ["a", "b", "c"]
+    assert found.critical == pytest.approx(
+        contrasts.critical_value(((3, ((3, 3),)),), 10, 0.95), rel=1e-9
+    )
+
+
+# The decision
+
+
+def test_equivalence_is_statsmodels_tost_at_half_the_level_a_side():
+    pair = {"plain": EQUAL["plain"], "b": EQUAL["b"]}
+    for margin in (0.004, 0.008, 0.03):
+        (row,) = compare(pair, margin=margin).frame.to_dict("records")
+        expected = ttost_ind(np.array(pair["b"]), np.array(pair["plain"]), -margin, margin)[0]
+        assert row["p_equal"] == pytest.approx(min(1, 2 * expected), rel=1e-6)
+        inside = -margin < row["low"] and row["high"] < margin
+        assert (row["decision"] == "equal") == inside == (row["p_equal"] < 0.05)
+
+
+def test_every_decision_and_its_bounds():
+    found = compare({**EQUAL, "a": (0.103, 0.105, 0.107), "d": (0.08, 0.081, 0.079)}, margin=0.006)
+    rows = found.frame.set_index("model")
+    assert rows["decision"].to_dict() == {
+        "a": "undecided", "b": "equal", "c": "worse", "d": "better",
+    }  # fmt: skip
+    assert rows.loc["c", "at_least"] == rows.loc["c", "low"] > 0
+    assert rows.loc["d", "at_least"] == -rows.loc["d", "high"] > 0
+    assert rows.loc["b", "at_least"] == 0
+    assert rows["more_seeds"].isna().to_dict() == {"a": False, "b": True, "c": True, "d": True}
+    assert found.of(["d", "a"])["model"].tolist() == ["d", "a"]
+    with pytest.raises(SenetError, match="plain"):
+        found.of(["plain"])
+
+
+def test_paired_tests_stand_beside_on_shared_seeds():
+    errors = {"plain": {0: 0.1, 1: 0.104, 2: 0.102}, "a": {1: 0.105, 2: 0.106, 3: 0.2}}
+    (row,) = contrasts.compare(errors, {"a": "plain"}, rng=rng()).frame.to_dict("records")
+    assert row["differences"] == {1: pytest.approx(0.001), 2: pytest.approx(0.004)}
+    assert (row["n"], row["n_control"]) == (3, 3)
+    expected = scipy_stats.ttest_rel((0.105, 0.106), (0.104, 0.102)).pvalue
+    assert row["p_paired"] == pytest.approx(expected)
+    assert row["p_sign"] == row["p_sign_floor"] == 0.5
+
+
+def test_too_few_seeds_decide_nothing():
+    found = compare({"plain": (0.1,), "a": (0.3,)})
+    (row,) = found.frame.to_dict("records")
+    assert row["difference"] == pytest.approx(0.2)
+    assert row["decision"] == "undecided"
+    assert all(math.isnan(row[name]) for name in ("low", "high", "p", "p_equal", "detectable"))
+    assert pd.isna(row["more_seeds"])
+    assert found.planning()["seeds"].isna().all()
+    assert math.isnan(found.critical)
+
+
+def test_a_single_seed_is_judged_by_the_others_spread():
+    """Its difference has a standard error of sd sqrt(1 + 1/3)."""
+    found = compare({**EQUAL, "one": (0.15,)})
+    row = found.of(["one"]).iloc[0]
+    half = found.critical * found.spread.sd * math.sqrt(1 + 1 / 3)
+    assert row["high"] - row["difference"] == pytest.approx(half)
+    assert row["decision"] == "worse"
+
+
+def test_networks_that_never_vary_decide_nothing():
+    found = compare({"plain": (0.1, 0.1), "a": (0.3, 0.3)})
+    assert found.frame["decision"].tolist() == ["undecided"]
+    assert found.spread.sd == 0
+
+
+def test_intervals_stay_within_what_a_difference_can_be():
+    frame = compare({"plain": (0.01, 0.9), "a": (0.02, 0.95)}).frame
+    assert (frame["low"].item(), frame["high"].item()) == (-1, 1)
+
+
+def test_a_study_without_contrasts_has_an_empty_frame():
+    found = compare(EQUAL, {})
+    assert len(found.frame) == 0
+    assert "decision" in found.frame
+    assert found.planning()["seeds"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"margin": 0}, "margin is 0"),
+        ({"level": 95}, "level is 95"),
+        ({"controls": {"a": "plian"}}, "plian has no seed"),
+        ({"controls": {"a": "b", "b": "plain"}}, "b: a control cannot have a control itself"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(wrong, says):
+    with pytest.raises(SenetError, match=says):
+        compare(EQUAL, **wrong)
+
+
+def test_rng_has_no_default():
+    with pytest.raises(TypeError, match="rng"):
+        contrasts.compare(by_seed(EQUAL), {"a": "plain"})
+
+
+# Power
+
+
+def test_detectable_difference_has_the_power_said():
+    """The noncentral t of scipy, at the critical value of Dunnett's interval."""
+    found = compare(EQUAL)
+    detectable = found.frame["detectable"].iloc[0]
+    effect = detectable / (found.spread.sd * math.sqrt(2 / 3))
+    assert scipy_stats.nct.sf(found.critical, found.spread.df, effect) == pytest.approx(0.8)
+
+
+def test_planned_seeds_are_the_fewest_that_suffice():
+    found = compare(EQUAL)
+    plan = found.planning(differences=(0.0025, 0.005, 0.02))
+    for row in plan.to_dict("records"):
+        power = []
+        for n in (max(row["seeds"] - 1, 2), row["seeds"]):
+            df = 4 * (n - 1)
+            critical = contrasts.critical_value(((n, ((n, 3),)),), df, 0.95)
+            effect = row["difference"] / (found.spread.sd * math.sqrt(2 / n))
+            power.append(scipy_stats.nct.sf(critical, df, effect))
+        assert row["seeds"] == 2 or power[0] < 0.8
+        assert power[1] >= 0.8
+        assert row["more"] == max(row["seeds"] - 3, 0)
+    assert plan["seeds"].is_monotonic_decreasing
+    for wrong in ({"power": 1}, {"power": 0.05}, {"differences": (0,)}):
+        with pytest.raises(SenetError):
+            found.planning(**wrong)
+
+
+# Simulated studies
+
+
+def simulate(n: int, effect: float, num_changed: int, studies: int) -> np.ndarray:
+    """Which of 20 variants studies of normal seeds (SD 1) name, (studies, 20) bool."""
+    values = rng(n).normal(size=(studies, 21, n))
+    values[:, 1 : 1 + num_changed] += effect
+    means, df = values.mean(2), 21 * (n - 1)
+    sd = np.sqrt(values.var(2, ddof=1).mean(1))
+    bound = contrasts.critical_value(((n, ((n, 20),)),), df, 0.95)
+    return np.abs(means[:, 1:] - means[:, :1]) > (bound * sd * math.sqrt(2 / n))[:, None]
+
+
+def test_simulated_studies_are_named_as_the_frame_names_them():
+    values = 0.5 + 0.01 * rng(2).normal(size=(12, 21, 2))
+    values[:, 1:6] += 0.03
+    sd = np.sqrt(values.var(2, ddof=1).mean(1))
+    bound = contrasts.critical_value(((2, ((2, 20),)),), 21, 0.95) * sd
+    means = values.mean(2)
+    expected = np.abs(means[:, 1:] - means[:, :1]) > bound[:, None]
+    for one, named in zip(values, expected, strict=True):
+        frame = compare({str(i): errors for i, errors in enumerate(one)}).frame
+        assert frame["decision"].isin(["better", "worse"]).tolist() == named.tolist()
+        assert (frame["p"] < 0.05).tolist() == named.tolist()
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_equal_networks_are_named_in_at_most_one_study_in_twenty(n):
+    """Of 20,000 studies the share has a standard error of 0.15 %, so 6 % is 6 of them away."""
+    share = simulate(n, 0, 0, 20_000).any(1).mean()
+    assert share < 0.06
+    assert share == pytest.approx(0.05, abs=0.01)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("num_changed", [1, 5, 20])
+def test_effects_of_three_standard_deviations_are_named(n, num_changed):
+    """Of three SDs of a difference between two runs, sqrt(2) times those of a run: d_z = 3."""
+    named = simulate(n, 3 * math.sqrt(2), num_changed, 4_000)
+    assert named[:, :num_changed].mean() > 0.8
+    assert named[:, num_changed:].any(1).mean() < 0.06
+
+
+@pytest.mark.parametrize(("n", "power"), [(2, 0.45), (3, 0.74), (4, 0.90)])
+def test_effects_of_three_standard_deviations_of_a_run_need_four_seeds(n, power):
+    """The exact power against a control of as many seeds; the plan says how many it takes."""
+    df, bound = 21 * (n - 1), contrasts.critical_value(((n, ((n, 20),)),), 21 * (n - 1), 0.95)
+    effect = 3 / math.sqrt(2 / n)
+    exact = contrasts.found_with(effect, bound, df)
+    assert exact == pytest.approx(power, abs=0.015)
+    assert simulate(n, 3, 1, 20_000)[:, 0].mean() == pytest.approx(exact, abs=0.012)
+    values = {str(i): (0.1, 0.1 + 0.02 * math.sqrt(0.5)) for i in range(21)}  # an SD of 0.01
+    plan = compare(values).planning(differences=(0.03,))
+    assert plan["seeds"].tolist() == [4]

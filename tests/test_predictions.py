@@ -1,0 +1,143 @@
+"""What stored logits say: by hand and by simulation."""
+
+import math
+
+import numpy as np
+import pytest
+from fake_runs import NUM_IMAGES, make_run
+
+from senet_lib import predictions
+from senet_lib.errors import SenetError
+
+# Right (1) or wrong by seed and image.
+CORRECT = np.array([[1, 1, 0, 0], [1, 0, 0, 1], [1, 1, 1, 1]], bool)
+
+
+def test_variance_split_by_hand():
+    """Accuracies 2/4, 2/4 and 1: variance 1/12. Images: variances 0, 1/3, 1/3, 1/3, over 16."""
+    total, finite = predictions.split_variance(CORRECT)
+    assert total == pytest.approx(1 / 12)
+    assert finite == pytest.approx(1 / 16)
+
+
+def test_variance_split_finds_what_the_networks_differ_by():
+    """Seeds with an error of their own, 10 % with an SD of 2 points, on 500 images.
+
+    The test set alone makes an SD of sqrt(0.1 · 0.9 / 500) = 1.34 points. Means of 400 studies of
+    3 seeds: the standard error of each mean variance is under 6 %.
+    """
+    draw, parts = np.random.default_rng(0), []
+    for _ in range(400):
+        chance = 0.1 + 0.02 * draw.normal(size=3)
+        wrong = draw.random((3, 500)) < chance[:, None]
+        parts.append(predictions.split_variance(~wrong))
+    total, finite = np.mean(parts, axis=0)
+    assert finite == pytest.approx(0.1 * 0.9 / 500, rel=0.03)
+    assert total - finite == pytest.approx(0.02**2, rel=0.15)
+
+
+def test_images_of_different_difficulty_make_less_than_the_binomial_share():
+    """Half of the images always right, half wrong half the time: 1/2 · 1/4 / N, not 3/16 / N."""
+    draw = np.random.default_rng(1)
+    correct = draw.random((200, 1000)) > np.repeat([0, 0.5], 500)
+    total, finite = predictions.split_variance(correct)
+    assert finite == pytest.approx(0.125 / 1000, rel=0.02)
+    assert total == pytest.approx(finite, rel=0.3)
+
+
+def test_one_seed_cannot_be_split():
+    with pytest.raises(SenetError, match="1 seed"):
+        predictions.split_variance(CORRECT[:1])
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Made runs get the first images wrong, so that each seed's errors contain the others'."""
+    return {
+        model: [make_run(tmp_path, model, seed, error) for seed, error in enumerate(errors)]
+        for model, errors in {"a": (0.3, 0.33), "b": (0.2, 0.2, 0.2), "c": (0.1,)}.items()
+    }
+
+
+def test_the_frame_splits_each_network_and_pools_all(runs):
+    frame = predictions.spread_split(runs).set_index("model")
+    assert frame.index.tolist() == ["a", "b", "all networks"]
+    total, finite = 0.03**2 / 2, 6 / 2 / NUM_IMAGES**2  # six images differ, each variance 1/2
+    a = frame.loc["a"]
+    assert (a["n"], a["images"]) == (2, NUM_IMAGES)
+    assert (a["sd"], a["sd_images"]) == pytest.approx((math.sqrt(total), math.sqrt(finite)))
+    assert a["sd_networks"] ** 2 == pytest.approx(total - finite)
+    assert frame.loc["b", ["sd", "sd_images", "sd_networks"]].tolist() == pytest.approx([0] * 3)
+    pooled = frame.loc["all networks"]
+    assert pooled["sd"] ** 2 == pytest.approx(total / 3)  # 1 degree of freedom of 3
+    assert pooled["share_images"] == pytest.approx(finite / total)
+    assert len(predictions.spread_split({"c": runs["c"]})) == 0
+
+
+def test_runs_on_other_images_are_refused(runs, tmp_path):
+    other = make_run(tmp_path / "other", "a", 3, 0.1)
+    logits, labels = other.test_logits()
+    np.savez(other.path / "test_logits.npz", logits=logits, labels=labels[::-1])
+    with pytest.raises(SenetError, match="different images"):
+        predictions.correct_matrix([*runs["a"], other])
+
+
+# Calibration
+
+
+def logits_of(confidences, right):
+    """Two-class logits with a given softmax probability of the class said; label 0 throughout."""
+    gap = np.log(np.array(confidences) / (1 - np.array(confidences)))
+    sign = np.where(right, 1, -1)
+    return np.stack([sign * gap, np.zeros(len(gap))], 1), np.zeros(len(gap), int)
+
+
+def test_calibration_by_hand():
+    """Confidences .6 .65 .9 .95, of which the second and third are right, in five bins.
+
+    Bins .6-.8: .65 alone (.6 is on the border: the lower bin) and .8-1: two at .925 on average.
+    """
+    logits, labels = logits_of([0.6, 0.65, 0.9, 0.95], [False, True, True, False])
+    table = predictions.calibration(logits, labels, bins=5)
+    assert table["count"].tolist() == [0, 0, 1, 1, 2]
+    assert table["accuracy"].tolist()[2:] == [0, 1, 0.5]
+    assert table["confidence"].tolist()[2:] == pytest.approx([0.6, 0.65, 0.925])
+    assert table["confidence"].isna().tolist() == [True, True, False, False, False]
+    ece = predictions.expected_calibration_error(logits, labels, bins=5)
+    assert ece == pytest.approx((0.6 + 0.35 + 2 * 0.425) / 4)
+
+
+def test_a_network_that_knows_its_chances_is_calibrated():
+    """Of 40,000 predictions in 15 bins, the error left is that of the bins' counts, about 1 %."""
+    draw = np.random.default_rng(0)
+    confidences = draw.uniform(0.51, 0.99, 40_000)
+    logits, labels = logits_of(confidences, draw.random(40_000) < confidences)
+    assert predictions.expected_calibration_error(logits, labels) < 0.012
+    sure, _ = logits_of(np.full(40_000, 0.999), draw.random(40_000) < 0.6)
+    assert predictions.expected_calibration_error(sure, labels) == pytest.approx(0.399, abs=0.01)
+
+
+def test_large_logits_do_not_overflow():
+    logits = np.array([[2e4, 0, 0], [0, -3e4, 1]], np.float32)
+    ece = predictions.expected_calibration_error(logits, np.array([0, 2]))
+    assert ece == pytest.approx((1 - 1 / (1 + math.exp(-1))) / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize(("bins", "images"), [(0, 2), (5, 0)])
+def test_no_bins_or_images_are_refused(bins, images):
+    with pytest.raises(SenetError, match="at least 1"):
+        predictions.calibration(np.zeros((images, 3)), np.zeros(images, int), bins)
+
+
+def test_frames_have_a_row_a_run_and_a_class(runs):
+    run = runs["a"][0]
+    (row,) = predictions.calibration_frame([run]).to_dict("records")
+    sure = math.exp(3) / (math.exp(3) + 3)  # the made logits: 3 for one class, 0 for three
+    assert (row["model"], row["seed"]) == ("a", 0)
+    assert (row["confidence"], row["accuracy"]) == pytest.approx((sure, 0.7))
+    assert row["ece"] == pytest.approx(sure - 0.7)
+    classes = predictions.class_errors([run])
+    assert classes["class"].tolist() == run.classes
+    assert classes["images"].tolist() == [NUM_IMAGES // 4] * 4
+    # The first 60 of 200 images are wrong, 15 of each class.
+    assert classes["error"].tolist() == pytest.approx([0.3] * 4)
