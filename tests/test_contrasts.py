@@ -8,7 +8,7 @@ import pytest
 from scipy import stats as scipy_stats
 from statsmodels.stats.weightstats import ttost_ind
 
-from senet_lib import contrasts
+from senet_lib.analysis import contrasts, dunnett
 from senet_lib.errors import SenetError
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -119,14 +119,14 @@ def test_agrees_with_scipys_dunnett(sizes):
 
 @pytest.mark.parametrize(("k", "df", "d"), [(2, 10, 2.57), (3, 10, 2.76), (9, 20, 2.95)])
 def test_critical_values_of_dunnetts_table(k, df, d):
-    found = contrasts.critical_value(((3, ((3, k),)),), df, 0.95)
+    found = dunnett.critical_value(((3, ((3, k),)),), df, 0.95)
     assert found == pytest.approx(d, abs=0.006)
 
 
 @pytest.mark.parametrize("df", [1, 2, 21, 5000])
 def test_one_contrast_is_students_t(df):
     bounds = np.array([0.5, 2, 10])
-    inside = contrasts.within(bounds, ((2, ((5, 1),)),), df)
+    inside = dunnett.within(bounds, ((2, ((5, 1),)),), df)
     assert 1 - inside == pytest.approx(2 * scipy_stats.t.sf(bounds, df), abs=1e-12)
 
 
@@ -143,7 +143,7 @@ def test_two_families_are_the_multivariate_t_of_both():
     expected = scipy_stats.multivariate_t.cdf(
         np.full(4, 2.4), shape=corr, df=9, lower_limit=np.full(4, -2.4), random_state=rng()
     )
-    assert contrasts.within(np.array([2.4]), families, 9)[0] == pytest.approx(expected, abs=1e-3)
+    assert dunnett.within(np.array([2.4]), families, 9)[0] == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_study_lends_its_spread_to_a_family_of_its_own():
@@ -153,7 +153,7 @@ def test_the_study_lends_its_spread_to_a_family_of_its_own():
     assert found.spread.df == 10
     assert found.frame["model"].tolist() == ["a", "b", "c"]
     assert found.critical == pytest.approx(
-        contrasts.critical_value(((3, ((3, 3),)),), 10, 0.95), rel=1e-9
+        dunnett.critical_value(((3, ((3, 3),)),), 10, 0.95), rel=1e-9
     )
 
 
@@ -270,14 +270,14 @@ def test_planned_seeds_are_the_fewest_that_suffice():
         power = []
         for n in (max(row["seeds"] - 1, 2), row["seeds"]):
             df = 4 * (n - 1)
-            critical = contrasts.critical_value(((n, ((n, 3),)),), df, 0.95)
+            critical = dunnett.critical_value(((n, ((n, 3),)),), df, 0.95)
             effect = row["difference"] / (found.spread.sd * math.sqrt(2 / n))
             power.append(scipy_stats.nct.sf(critical, df, effect))
         assert row["seeds"] == 2 or power[0] < 0.8
         assert power[1] >= 0.8
         assert row["more"] == max(row["seeds"] - 3, 0)
     assert plan["seeds"].is_monotonic_decreasing
-    for wrong in ({"power": 1}, {"power": 0.05}, {"differences": (0,)}):
+    for wrong in ({"power": 1}, {"power": 0}, {"differences": (0,)}):
         with pytest.raises(SenetError):
             found.planning(**wrong)
 
@@ -291,7 +291,7 @@ def simulate(n: int, effect: float, num_changed: int, studies: int) -> np.ndarra
     values[:, 1 : 1 + num_changed] += effect
     means, df = values.mean(2), 21 * (n - 1)
     sd = np.sqrt(values.var(2, ddof=1).mean(1))
-    bound = contrasts.critical_value(((n, ((n, 20),)),), df, 0.95)
+    bound = dunnett.critical_value(((n, ((n, 20),)),), df, 0.95)
     return np.abs(means[:, 1:] - means[:, :1]) > (bound * sd * math.sqrt(2 / n))[:, None]
 
 
@@ -299,7 +299,7 @@ def test_simulated_studies_are_named_as_the_frame_names_them():
     values = 0.5 + 0.01 * rng(2).normal(size=(12, 21, 2))
     values[:, 1:6] += 0.03
     sd = np.sqrt(values.var(2, ddof=1).mean(1))
-    bound = contrasts.critical_value(((2, ((2, 20),)),), 21, 0.95) * sd
+    bound = dunnett.critical_value(((2, ((2, 20),)),), 21, 0.95) * sd
     means = values.mean(2)
     expected = np.abs(means[:, 1:] - means[:, :1]) > bound[:, None]
     for one, named in zip(values, expected, strict=True):
@@ -328,9 +328,9 @@ def test_effects_of_three_standard_deviations_are_named(n, num_changed):
 @pytest.mark.parametrize(("n", "power"), [(2, 0.45), (3, 0.74), (4, 0.90)])
 def test_effects_of_three_standard_deviations_of_a_run_need_four_seeds(n, power):
     """The exact power against a control of as many seeds; the plan says how many it takes."""
-    df, bound = 21 * (n - 1), contrasts.critical_value(((n, ((n, 20),)),), 21 * (n - 1), 0.95)
+    df, bound = 21 * (n - 1), dunnett.critical_value(((n, ((n, 20),)),), 21 * (n - 1), 0.95)
     effect = 3 / math.sqrt(2 / n)
-    exact = contrasts.found_with(effect, bound, df)
+    exact = dunnett.found_with(effect, bound, df)
     assert exact == pytest.approx(power, abs=0.015)
     assert simulate(n, 3, 1, 20_000)[:, 0].mean() == pytest.approx(exact, abs=0.012)
     values = {str(i): (0.1, 0.1 + 0.02 * math.sqrt(0.5)) for i in range(21)}  # an SD of 0.01

@@ -21,8 +21,6 @@ STILL_UPWARD = {
     ("analysis.ablation", "figures.ablation"),
     ("analysis.ablation", "report.table"),
     ("analysis.ablation", "wording"),
-    ("analysis.errors", "report.table"),
-    ("analysis.errors", "wording"),
     ("analysis.literature", "report.table"),
     ("analysis.literature", "wording"),
     ("report.cam_views", "figures.maps"),

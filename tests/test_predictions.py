@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fake_runs import NUM_IMAGES, make_run
 
-from senet_lib import predictions
+from senet_lib.analysis import predictions
 from senet_lib.errors import SenetError
 
 # Right (1) or wrong by seed and image.

@@ -1,16 +1,18 @@
 """What a part of the attention is worth: one setting changed at a time, each with its cost.
 
-An axis is a setting. Its members are the networks of a study that equal the reference, SE with its
-usual settings, in everything else; each is compared, seed by seed, with the network that has no
-attention at all. Nothing is listed by hand, so a study with more values gives a longer table.
+An axis is a setting. Its networks are those of a study that equal the reference, SE with its usual
+settings, in everything else; each is compared with the network that has no attention at all, and
+with the reference. Nothing is listed by hand, so a study with more values gives a longer table.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from senet_lib.analysis.contrasts import MARGIN, Comparison
+from senet_lib.analysis.errors import compare_runs
 from senet_lib.analysis.statistics import FEWEST_SEEDS
 from senet_lib.errors import SenetError, unknown
 from senet_lib.models import all_settings
@@ -18,10 +20,10 @@ from senet_lib.recipe import AXES as AXIS_KEYS
 from senet_lib.report.table import Table, Text, escape
 from senet_lib.runs.records import RunRecord
 from senet_lib.runs.study import StudyRuns
-from senet_lib.wording import counted, p_value, percent, points, span
+from senet_lib.wording import counted, p_value, percent, points
 
 if TYPE_CHECKING:
-    from senet_lib.analysis.statistics import Comparison
+    import pandas as pd
 
 PAPER = "Hu et al. 2018 (arXiv:1709.01507), section 6, SE-ResNet-50, ImageNet top-1 error"
 RUNS_SECTION = "every-run"
@@ -125,48 +127,25 @@ AXES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """One value of an axis, as measured."""
-
-    value: object
-    """The setting's value."""
-    label: str
-    """The value in words."""
-    model: str
-    """Registry name, with settings."""
-    errors: Mapping[int, float]
-    """Error of each seed, a fraction."""
-    num_params: int
-    """Parameters."""
-    macs: int
-    """Multiply-accumulates of convolutions and linear layers for one image."""
-    against_plain: "Comparison"
-    """Error minus that of the network without attention, over the shared seeds."""
-    adjusted_p: float | None
-    """p of the paired t test, adjusted by Holm's method over the axis."""
-    published: float | None
-    """Published ImageNet error of this value, a fraction."""
-
-    @property
-    def mean(self) -> float:
-        """Mean error over the seeds, a fraction."""
-        return float(np.mean(list(self.errors.values())))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ablation:
     """One axis, as far as the runs go."""
 
     axis: Axis
     plain: str
     """Registry name of the network without attention."""
-    plain_errors: Mapping[int, float]
-    """Its error of each seed, a fraction."""
-    plain_params: int
-    plain_macs: int
-    members: tuple[Member, ...]
-    """Values in the axis's order."""
+    reference: str
+    """Registry name of SE with its usual settings; empty where it was not trained."""
+    frame: "pd.DataFrame"
+    """A row a value in the axis's order, the plain network first: value (None for it), label (the
+    value in words), model, n, mean_error, sd_error, errors ({seed: error}), num_params, macs and
+    published (ImageNet error, NaN where there is none); errors are fractions."""
+    against_plain: "pd.DataFrame"
+    """Each value's row of `errors.compare_runs` over the whole study, in the same order."""
+    against_reference: "pd.DataFrame"
+    """Likewise against the reference, which has no row."""
+    comparison: Comparison
+    """The former as a whole, with its spread and margin."""
     run: RunRecord
     """One of the runs, for what all of them share."""
 
@@ -179,60 +158,88 @@ def find_axes(runs: Sequence[RunRecord]) -> list[str]:
     return [key for key in AXES if _find_members(runs, AXES[key])[1]]
 
 
-def ablate(runs: Sequence[RunRecord], key: str) -> Ablation | None:
+def ablate(
+    runs: Sequence[RunRecord], key: str, *, rng: np.random.Generator, margin: float = MARGIN
+) -> Ablation | None:
     """One axis of a study.
 
     Args:
-        runs: finished runs of one recipe, data and split, as `runs.study.collect` gives them.
+        runs: all finished runs of the study, of one recipe, data and split, as `runs.study.collect` gives
+            them; networks of other axes add to what is known of the spread, and to the family of
+            tests.
         key: a key of `AXES`.
+        rng: see `errors.compare_runs`.
+        margin: what a difference must exceed to matter, a fraction.
     Returns:
         The axis; None where the runs have not two of its values, or not the plain network.
     Raises:
         UnknownNameError: there is no such axis.
     """
+    import pandas as pd
+
     if key not in AXES:
         raise unknown("axis", key, AXES)
-    from senet_lib.analysis import statistics as stats
-
     axis = AXES[key]
     plain, found = _find_members(runs, axis)
     if not found:
         return None
     groups = _group(runs)
-    plain_errors = {run.seed: run.test_error for run in groups[plain]}
-    compared = {
-        model: stats.compare(
-            plain_errors,
-            {run.seed: run.test_error for run in groups[model]},
-            rng=np.random.default_rng(0),
-        )
-        for model in found.values()
-    }
-    adjusted = stats.holm({model: result.p_paired for model, result in compared.items()})
-    members = tuple(
-        Member(
-            value=value,
-            label=axis.words.get(value, str(value)),
-            model=model,
-            errors={run.seed: run.test_error for run in groups[model]},
-            num_params=groups[model][0].num_params,
-            macs=groups[model][0].macs,
-            against_plain=compared[model],
-            adjusted_p=adjusted[model],
-            published=axis.published.get(value),
-        )
-        for value, model in found.items()
-    )
-    first = groups[plain][0]
+    named = [(None, "no attention", plain)]
+    named += [(value, axis.words.get(value, str(value)), m) for value, m in found.items()]
+    rows = []
+    for value, text, model in named:
+        group = groups[model]
+        errors = {run.seed: run.test_error for run in group}
+        values = np.array(list(errors.values()))
+        rows.append({
+            "value": value,
+            "label": text,
+            "model": model,
+            "n": len(values),
+            "mean_error": values.mean(),
+            "sd_error": values.std(ddof=1) if len(values) > 1 else np.nan,
+            "errors": errors,
+            "num_params": group[0].num_params,
+            "macs": group[0].macs,
+            "published": axis.published.get(value, np.nan) if model != plain else np.nan,
+        })  # fmt: skip
+    frame = pd.DataFrame(rows)
+    frame["value"] = pd.Series([value for value, _, _ in named], dtype=object)  # None stays
+    comparison = compare_runs(runs, rng=rng, margin=margin)
+    reference = compare_runs(runs, rng=rng, against="se", margin=margin)
     return Ablation(
         axis=axis,
         plain=plain,
-        plain_errors=plain_errors,
-        plain_params=first.num_params,
-        plain_macs=first.macs,
-        members=members,
-        run=first,
+        reference=found.get(axis.reference, ""),
+        frame=frame,
+        against_plain=_rows(comparison, found.values()),
+        against_reference=_rows(reference, found.values()),
+        comparison=comparison,
+        run=groups[plain][0],
     )
+
+
+def rank_agreement(found: Ablation) -> tuple[float, float, int] | None:
+    """Kendall's tau of the mean errors with the published ones, its p and how many values it is of.
+
+    Args:
+        found: an axis.
+    Returns:
+        None below three published values, which have no order to speak of.
+    """
+    from scipy.stats import kendalltau
+
+    known = found.frame.dropna(subset="published")
+    if len(known) < 3:
+        return None
+    tau = kendalltau(known["published"], known["mean_error"])
+    return float(tau.statistic), float(tau.pvalue), len(known)
+
+
+def _rows(compared: Comparison, models: Iterable[str]) -> "pd.DataFrame":
+    """The rows of those models that are compared."""
+    there = set(compared.frame["model"])
+    return compared.of([model for model in models if model in there])
 
 
 def _group(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
@@ -322,46 +329,45 @@ def axis_table(found: Ablation | None) -> Table:
 
     if found is None:
         return Table(pd.DataFrame(), empty=NOTHING)
-    plain = np.array(list(found.plain_errors.values()))
-    rows = [
-        {
-            found.axis.key: "no attention",
-            "parameters": f"{found.plain_params:,}",
-            "MACs": f"{found.plain_macs / 1e6:.2f} M",
-            "n": len(plain),
-            "error %": percent(plain.mean()),
-            "SD": percent(_sd(plain)),
-        }
-    ]
-    for member in found.members:
-        errors, result = np.array(list(member.errors.values())), member.against_plain
-        added = member.num_params - found.plain_params
+    compared = found.against_plain.set_index("model").to_dict("index")
+    references = found.against_reference.set_index("model").to_dict("index")
+    plain = found.frame.iloc[0]
+    rows = []
+    for row in found.frame.to_dict("records"):
+        here, there = compared.get(row["model"]), references.get(row["model"])
+        added = row["num_params"] - plain["num_params"]
         rows.append(
             {
-                found.axis.key: member.label,
-                "parameters": f"{member.num_params:,} ({100 * added / found.plain_params:+.2f} %)",
-                "MACs": f"{member.macs / 1e6:.2f} M",
-                "n": len(errors),
-                "error %": percent(errors.mean()),
-                "SD": percent(_sd(errors)),
-                "difference": "" if result.mean is None else points(result.mean),
-                "95 % interval": span(result.t_interval, points),
-                "p (Holm)": p_value(member.adjusted_p),
-                "parameters a point": _per_point(added, result.mean),
-                "published %": "" if member.published is None else percent(member.published),
+                found.axis.key: row["label"],
+                "parameters": f"{row['num_params']:,}"
+                + (f" ({100 * added / plain['num_params']:+.2f} %)" if here else ""),
+                "MACs": f"{row['macs'] / 1e6:.2f} M",
+                "n": row["n"],
+                "error %": percent(row["mean_error"]),
+                "difference": points(here["difference"]) if here else "",
+                "95 % interval": _ends(here),
+                "p": p_value(here["p"]) if here else "",
+                "decision": here["decision"] if here else "",
+                "parameters a point": _per_point(added, here),
+                "from SE": points(there["difference"]) if there else "",
+                "95 % interval from SE": _ends(there),
+                "decision from SE": there["decision"] if there else "",
+                "published %": "" if np.isnan(row["published"]) else percent(row["published"]),
             }
         )
-    frame = pd.DataFrame(rows).fillna("")
+    frame = pd.DataFrame(rows)
     if not any(frame["published %"]):
         frame = frame.drop(columns="published %")
     note = f"; published: {PAPER}" if "published %" in frame else ""
+    spread = found.comparison.spread
     return Table(
         frame,
-        f"{found.axis.title}: error in percent; difference from {found.plain} in percentage "
-        "points over shared seeds, below zero is better, with its t interval and the p of the "
-        "paired t test, adjusted over the axis; parameters a point: added parameters for each "
+        f"{found.axis.title}: error in percent; difference from {found.plain} and from SE in "
+        "percentage points, below zero is better, with Dunnett's intervals and p over all networks "
+        f"of the study, from the pooled standard deviation of {percent(spread.sd)} points (one for "
+        f"all: p = {spread.p_homogeneous:.3f}); parameters a point: added parameters for each "
         f"point of error less{note}",
-        text_columns=(found.axis.key,),
+        text_columns=(found.axis.key, "decision", "decision from SE"),
     )
 
 
@@ -369,61 +375,41 @@ def axis_answer(found: Ablation | None) -> Text:
     """What the runs say about one axis, and how far it goes."""
     if found is None:
         return Text(NOTHING)
-    members = sorted(found.members, key=lambda m: m.mean)
-    best, worst = members[0], members[-1]
+    ranked = found.frame.iloc[1:].sort_values("mean_error", kind="stable")
+    best, worst = ranked.iloc[0], ranked.iloc[-1]
+    best_error, worst_error = percent(best["mean_error"]), percent(worst["mean_error"])
     parts = [
-        f"{escape(_setting(found))} Of {counted(len(members), 'value')}, **{escape(best.label)}** "
-        f"has the lowest mean error ({percent(best.mean)} %) and {escape(worst.label)} the highest "
-        f"({percent(worst.mean)} %); without attention it is "
-        f"{percent(float(np.mean(list(found.plain_errors.values()))))} %."
+        f"{escape(_setting(found))} Of {counted(len(ranked), 'value')}, "
+        f"**{escape(best['label'])}** has the lowest mean error ({best_error} %) and "
+        f"{escape(worst['label'])} the highest ({worst_error} %); without attention it is "
+        f"{percent(found.frame['mean_error'].iloc[0])} %."
     ]
-    clear = [
-        m
-        for m in found.members
-        if (t := m.against_plain.t_interval) is not None and t.low * t.high > 0
-    ]
-    if clear:
-        named = ", ".join(f"{escape(m.label)} ({points(m.against_plain.mean)})" for m in clear)
+    labels = found.frame.set_index("model")["label"]
+    for name, rows in (("no attention", found.against_plain), ("SE", found.against_reference)):
+        for row in rows[rows["decision"].isin(["better", "worse"])].to_dict("records"):
+            parts.append(
+                f"{escape(labels[row['model']])} is {row['decision']} than {name} by at least "
+                f"{percent(row['at_least'])} percentage points."
+            )
+    decided = found.against_plain["decision"].isin(["better", "worse"])
+    if not decided.any():
+        parts.append("No value is told from no attention.")
+    if not np.isnan(detectable := found.against_plain["detectable"].max()):
         parts.append(
-            "The 95 % interval of the difference from no attention leaves out zero for "
-            f"{named} percentage points."
+            f"A difference of {percent(detectable)} percentage points would be found with 80 % "
+            "power."
         )
-    else:
-        parts.append(
-            "No value's 95 % interval of the difference from no attention leaves out zero."
-        )
-    detectable = [m.against_plain.detectable for m in found.members if m.against_plain.detectable]
-    if detectable:
-        parts.append(
-            "With these seeds and their spread, the smallest difference that a paired t test finds "
-            f"with 80 % power lies between {percent(min(detectable))} and "
-            f"{percent(max(detectable))} percentage points."
-        )
-    fewest = min(len(m.errors) for m in found.members)
+    fewest = int(found.frame["n"].min())
     if fewest < FEWEST_SEEDS:
         parts.append(f"With {counted(fewest, 'seed')} a network, the order is not established.")
-    if (order := order_text(found)) is not None:
-        parts.append(order)
+    if (agreement := rank_agreement(found)) is not None:
+        tau, p, n = agreement
+        parts.append(
+            f"Against the order of the SENet paper's ImageNet errors of these {n} values, "
+            f"Kendall's tau is {tau:+.2f} (p = {p:.2f}; the most that so few values can show is "
+            "little)."
+        )
     return Text(" ".join(parts))
-
-
-def order_text(found: Ablation) -> str | None:
-    """How the order of the errors agrees with the published one, if there is one."""
-    from scipy.stats import kendalltau
-
-    pairs = [(m.published, m.mean) for m in found.members if m.published is not None]
-    if len(pairs) < 2:
-        return None
-    if len(pairs) == 2:
-        same = (pairs[0][0] < pairs[1][0]) == (pairs[0][1] < pairs[1][1])
-        agrees = "the same" if same else "the opposite"
-        return f"The two values that the SENet paper compares on ImageNet stand in {agrees} order."
-    tau = kendalltau(*zip(*pairs, strict=True))
-    return (
-        f"Against the order of the SENet paper's ImageNet errors of these {len(pairs)} values, "
-        f"Kendall's tau is {tau.statistic:+.2f} (p = {tau.pvalue:.2f}; the most that so few values "
-        "can show is little)."
-    )
 
 
 def _setting(found: Ablation) -> str:
@@ -433,7 +419,7 @@ def _setting(found: Ablation) -> str:
     images = f"{chosen:,} training images of {run.data}" if chosen else f"all images of {run.data}"
     return (
         f"Protocol {run.protocol}: {recipe['epochs']} epochs over {images}, {run.precision}, "
-        f"seeds {', '.join(map(str, sorted(found.plain_errors)))}."
+        f"seeds {', '.join(map(str, found.frame['errors'].iloc[0]))}."
     )
 
 
@@ -458,7 +444,7 @@ def show_all(study: StudyRuns) -> None:
     if not keys:
         display(Text("This study changes no single setting of the attention."))
     for key in keys:
-        found = ablate(study.runs, key)
+        found = ablate(study.runs, key, rng=np.random.default_rng(0))
         display(Text(f"### {AXES[key].title}"))
         show(found)
         if found is not None:
@@ -472,19 +458,21 @@ def sources(study: StudyRuns, found: Ablation) -> Text:
         path = study.page_folder / f"ablation-{found.axis.key}.{suffix}"
         if path.is_file():
             pages[suffix] = f"[{path.name}]({path.name})"
-    models = {found.plain, *(member.model for member in found.members)}
+    models = set(found.frame["model"])
     runs = sum(run.model in models for run in study.runs)
     parts = [f"Behind this figure: {counted(runs, 'run')}, listed [below](#{RUNS_SECTION})"]
     parts += [f"notebook {', '.join(pages.values())}"] if pages else []
     return Text("; ".join(parts) + ".")
 
 
-def _per_point(added: int, difference: float | None) -> str:
-    """Added parameters for each percentage point of error less; a dash where it did not fall."""
-    if difference is None:
+def _per_point(added: int, row: Mapping[str, Any] | None) -> str:
+    """Added parameters for each percentage point of error less; nothing where that may be none."""
+    if row is None or row["decision"] != "better":
         return ""
-    return f"{added / (-100 * difference):,.0f}" if difference < 0 else "–"
+    return f"{added / (-100 * row['difference']):,.0f}"
 
 
-def _sd(values: np.ndarray) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+def _ends(row: Mapping[str, Any] | None) -> str:
+    if row is None or np.isnan(row["low"]):
+        return ""
+    return f"{points(row['low'])} to {points(row['high'])}"

@@ -1,131 +1,141 @@
-"""How sure is a difference? Each variant against its plain network, with every usual statistic.
+"""The errors of a study's runs: each network's, and what it differs by from its control.
 
-The unit is the seed. McNemar's test alone looks at single images, of one pair of runs at a time.
+Errors and differences are fractions. A difference is the network's error minus its control's: below
+zero, the network is better.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from senet_lib.analysis.families import by_model, family, variant
-from senet_lib.report.table import Table
+from senet_lib.analysis.contrasts import MARGIN, Comparison, compare, pooled_sd
+from senet_lib.analysis.families import by_model, family
+from senet_lib.analysis.predictions import correct_matrix
+from senet_lib.analysis.statistics import mcnemar
+from senet_lib.errors import unknown
 from senet_lib.runs.records import RunRecord
-from senet_lib.runs.study import StudyRuns
-from senet_lib.wording import p_value, percent, points, span
 
 if TYPE_CHECKING:
-    from senet_lib.analysis.statistics import Comparison, McNemar
+    import pandas as pd
+
+CONTROLS = {"plain": "", "se": "se_"}
+"""What networks are compared with, and what its name has before the family's."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """One variant against its plain network."""
-
-    plain: str
-    """Name of the network without attention."""
-    model: str
-    """Name of the variant."""
-    result: "Comparison"
-    """Error of the variant minus that of the plain network, over the shared seeds."""
-    adjusted_p: float | None
-    """p of the paired t test, adjusted by Holm's method over all pairs of the study."""
-    images: dict[int, "McNemar"]
-    """McNemar's test on the evaluated images, by seed."""
-
-
-def compare_pairs(runs: Sequence[RunRecord], *, rng: np.random.Generator) -> list[Pair]:
-    """Every variant of a study against its plain network.
+def leaderboard(runs: Sequence[RunRecord]) -> "pd.DataFrame":
+    """One row a network, lowest mean error first.
 
     Args:
         runs: finished runs of one recipe, data and split.
-        rng: for the bootstrap intervals.
     Returns:
-        The pairs that share a seed, in the order of `families.by_model`.
+        model, num_params, macs, n, mean_error, sd_error (n - 1; not a number for one seed), low and
+        high (95 % interval of the mean by Student's t, from the SD pooled over all networks, cut at
+        0 and 1, which loses no coverage; not numbers where no network has two seeds), and errors:
+        {seed: error}.
     """
-    from senet_lib.analysis import statistics as stats
+    import pandas as pd
+    from scipy import stats
 
     groups = by_model(runs)
-    names = list(groups)
-    compared, images = {}, {}
-    for name in names:
-        plain = family(name, names)
-        if variant(name, names) == "plain" or plain not in groups:
-            continue
-        here, there = ({run.seed: run for run in groups[m]} for m in (name, plain))
-        result = stats.compare(
-            {seed: run.test_error for seed, run in there.items()},
-            {seed: run.test_error for seed, run in here.items()},
-            rng=rng,
-        )
-        if result.n == 0:
-            continue
-        compared[name] = (plain, result)
-        images[name] = {
-            seed: stats.mcnemar(_correct(there[seed]), _correct(here[seed]))
-            for seed in result.seeds
-        }
-    adjusted = stats.holm({name: result.p_paired for name, (_, result) in compared.items()})
-    return [
-        Pair(
-            plain=plain,
-            model=name,
-            result=result,
-            adjusted_p=adjusted[name],
-            images=images[name],
-        )
-        for name, (plain, result) in compared.items()
-    ]
+    sd, df = pooled_sd({m: {r.seed: r.test_error for r in group} for m, group in groups.items()})
+    half = sd * stats.t.ppf(0.975, df) if df else math.nan
+    rows = []
+    for name, group in groups.items():
+        errors = {run.seed: run.test_error for run in group}
+        values = np.array(list(errors.values()))
+        mean, reach = values.mean(), half / math.sqrt(len(values))
+        rows.append({
+            "model": name,
+            "num_params": group[0].num_params,
+            "macs": group[0].macs,
+            "n": len(values),
+            "mean_error": mean,
+            "sd_error": values.std(ddof=1) if len(values) > 1 else math.nan,
+            "low": np.clip(mean - reach, 0, 1),
+            "high": np.clip(mean + reach, 0, 1),
+            "errors": errors,
+        })  # fmt: skip
+    columns = [
+        "model", "num_params", "macs", "n", "mean_error", "sd_error", "low", "high", "errors",
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=columns)
+    return table.sort_values("mean_error", kind="stable", ignore_index=True)
 
 
-def _correct(run: RunRecord) -> np.ndarray:
-    logits, labels = run.test_logits()
-    return logits.argmax(1) == labels
+def controls(models: Sequence[str], against: str = "plain") -> dict[str, str]:
+    """What each network of a study is compared with.
+
+    Args:
+        models: names, as `by_model` gives them.
+        against: "plain", the network of the same family without attention, or "se", the one with SE
+            at its usual settings, which the questions about a single setting need.
+    Returns:
+        {network: control} of those whose control is there, in the order of `models`.
+    Raises:
+        UnknownNameError: there is no such control.
+    """
+    if against not in CONTROLS:
+        raise unknown("control", against, CONTROLS)
+    named = {model: CONTROLS[against] + family(model, models) for model in models}
+    return {m: control for m, control in named.items() if control in models and control != m}
 
 
-def statistics_table(study: StudyRuns) -> Table:
-    """Interval, tests, effect size and power of each pair; what n seeds cannot give is empty."""
+def compare_runs(
+    runs: Sequence[RunRecord],
+    *,
+    rng: np.random.Generator,
+    against: str = "plain",
+    margin: float = MARGIN,
+    level: float = 0.95,
+) -> Comparison:
+    """Every network of a study against its control, in one family of tests.
+
+    Args:
+        runs: all finished runs of the study, of one recipe, data and split; networks without a
+            control add to what is known of the spread.
+        rng: see `contrasts.compare`, whose frame the result has.
+        against: see `controls`.
+        margin: what a difference must exceed to matter, a fraction.
+        level: simultaneous coverage of the intervals.
+    Raises:
+        UnknownNameError: there is no such control.
+        SenetError: margin or level is out of range.
+    """
+    groups = by_model(runs)
+    errors = {m: {run.seed: run.test_error for run in group} for m, group in groups.items()}
+    return compare(errors, controls(list(groups), against), rng=rng, margin=margin, level=level)
+
+
+def mcnemar_frame(runs: Sequence[RunRecord], against: str = "plain") -> "pd.DataFrame":
+    """McNemar's test of each network against its control on the evaluated images, seed by seed.
+
+    Args:
+        runs: finished runs of one recipe, data and split.
+        against: see `controls`.
+    Returns:
+        model, control, seed, only_control_right, only_variant_right (images), difference and p.
+    Raises:
+        UnknownNameError: there is no such control.
+    """
     import pandas as pd
 
-    rows = [
-        {
-            "network": pair.model,
-            "against": pair.plain,
-            "n": pair.result.n,
-            "difference": points(pair.result.mean),
-            "t interval": span(pair.result.t_interval, points),
-            "bootstrap": span(pair.result.bootstrap_interval, points),
-            "paired t": p_value(pair.result.p_paired),
-            "Holm": p_value(pair.adjusted_p),
-            "Welch": p_value(pair.result.p_welch),
-            "McNemar": _range([test.p for test in pair.images.values()]),
-            "Cohen's d": _ratio(pair.result.cohens_d),
-            "Hedges' g": _ratio(pair.result.hedges_g),
-            "detectable": "" if not pair.result.detectable else percent(pair.result.detectable),
-        }
-        for pair in compare_pairs(study.runs, rng=np.random.default_rng(0))
-    ]
-    return Table(
-        pd.DataFrame(rows),
-        "Difference in percentage points with its 95 % intervals over seeds (Student's t; "
-        "percentile bootstrap, too narrow for few seeds); p of the paired t test, the same "
-        "adjusted by Holm's method over all rows, Welch's t test, and McNemar's test on the images "
-        "(smallest to largest over the seeds); Cohen's d is the difference over the pooled "
-        "standard deviation of the two networks, Hedges' g the same with its small-sample "
-        "correction; detectable: the smallest difference that n seeds with this spread show with "
-        "80 % power",
-        text_columns=("network", "against"),
-        empty="No network shares a seed with its plain form, so there is nothing to test.",
-    )
-
-
-def _ratio(value: float | None) -> str:
-    return "" if value is None else f"{value:+.1f}".replace("-", "−")
-
-
-def _range(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    low, high = p_value(min(values)), p_value(max(values))
-    return low if low == high else f"{low} to {high}"
+    groups = {m: {run.seed: run for run in group} for m, group in by_model(runs).items()}
+    rows = []
+    for model, control in controls(list(groups), against).items():
+        for seed in sorted(groups[model].keys() & groups[control].keys()):
+            found = mcnemar(*correct_matrix([groups[control][seed], groups[model][seed]]))
+            rows.append({
+                "model": model,
+                "control": control,
+                "seed": seed,
+                "only_control_right": found.only_control_right,
+                "only_variant_right": found.only_variant_right,
+                "difference": found.difference,
+                "p": found.p,
+            })  # fmt: skip
+    columns = [
+        "model", "control", "seed", "only_control_right", "only_variant_right", "difference", "p",
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)

@@ -1,7 +1,7 @@
 """Tables and sentences of the report, computed from run records.
 
-Errors are fractions in the data frames and percent in what is shown. The unit is the seed: networks
-are compared on the seeds they share, and too few seeds are said, not guessed over.
+Errors are fractions in the data frames and percent in what is shown. The unit is the seed: too few
+are said, not guessed over.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,59 +10,37 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from senet_lib.analysis.families import by_model, family, label, variant
+from senet_lib.analysis.contrasts import Comparison
+from senet_lib.analysis.errors import compare_runs, leaderboard
+from senet_lib.analysis.families import label
 from senet_lib.analysis.statistics import FEWEST_SEEDS
 from senet_lib.report.table import Link, Table, Text, escape, facts
 from senet_lib.runs.records import RECORD, RunRecord
 from senet_lib.runs.study import Problem, StudyRuns, collect, read_failure
-from senet_lib.wording import commit, counted, device, each, machine, percent, points, setting, span
+from senet_lib.wording import (
+    commit,
+    counted,
+    device,
+    each,
+    machine,
+    p_value,
+    percent,
+    points,
+    setting,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
     "Problem", "StudyRuns", "collect", "leaderboard", "leaderboard_table", "pair_table",
-    "paired_differences", "problem_table", "provenance_table",
-    "run_table", "summary",
+    "problem_table", "provenance_table", "run_table", "summary",
 ]  # fmt: skip
 
-MOST_PAIRS_IN_WORDS = 4
 PROBLEMS_SECTION = "missing-and-failed-runs"
 
 
-# Numbers
-
-
-def leaderboard(runs: Sequence[RunRecord]) -> "pd.DataFrame":
-    """One row a network, lowest mean error first.
-
-    Returns:
-        model, num_params, macs, n, mean_error, sd_error (n - 1; not a number for one seed),
-        interval (95 % t interval of the mean, None below two seeds), and errors: {seed: error}.
-    """
-    import pandas as pd
-
-    from senet_lib.analysis import statistics as stats
-
-    rows = []
-    for name, group in by_model(runs).items():
-        errors = {run.seed: run.test_error for run in group}
-        values = np.array(list(errors.values()))
-        rows.append({
-            "model": name,
-            "num_params": group[0].num_params,
-            "macs": group[0].macs,
-            "n": len(values),
-            "mean_error": values.mean(),
-            "sd_error": values.std(ddof=1) if len(values) > 1 else float("nan"),
-            "interval": stats.interval(values),
-            "errors": errors,
-        })  # fmt: skip
-    columns = [
-        "model", "num_params", "macs", "n", "mean_error", "sd_error", "interval", "errors",
-    ]  # fmt: skip
-    table = pd.DataFrame(rows, columns=columns)
-    return table.sort_values("mean_error", kind="stable", ignore_index=True)
+# Tables
 
 
 def leaderboard_markdown(runs: Sequence[RunRecord]) -> str:
@@ -80,56 +58,6 @@ def leaderboard_markdown(runs: Sequence[RunRecord]) -> str:
     return "\n".join(lines)
 
 
-def paired_differences(runs: Sequence[RunRecord]) -> "pd.DataFrame":
-    """Error of each variant minus error of its plain network, on the seeds both have.
-
-    Returns:
-        plain, model, n, differences {seed: difference}, mean, sd (n - 1); fractions.
-    """
-    import pandas as pd
-
-    groups = by_model(runs)
-    names, rows = list(groups), []
-    for name in names:
-        plain = family(name, names)
-        if variant(name, names) == "plain" or plain not in groups:
-            continue
-        here, there = ({r.seed: r.test_error for r in groups[m]} for m in (name, plain))
-        differences = {s: here[s] - there[s] for s in sorted(here.keys() & there.keys())}
-        values = np.array(list(differences.values()))
-        rows.append({
-            "plain": plain,
-            "model": name,
-            "n": len(values),
-            "differences": differences,
-            "mean": values.mean() if len(values) else float("nan"),
-            "sd": values.std(ddof=1) if len(values) > 1 else float("nan"),
-        })  # fmt: skip
-    return pd.DataFrame(rows, columns=["plain", "model", "n", "differences", "mean", "sd"])
-
-
-def verdict(differences: Sequence[float]) -> str:
-    """What the signs of paired differences allow to be said.
-
-    If a variant made no difference, each sign would be a coin's toss: n equal ones then come up
-    with a chance of 2 / 2**n.
-    """
-    n, lower = len(differences), sum(d < 0 for d in differences)
-    higher = sum(d > 0 for d in differences)
-    if n == 0:
-        return "no seed in common"
-    if n < FEWEST_SEEDS:
-        return f"n = {n}: too few seeds to decide"
-    if n in (lower, higher):
-        return (
-            f"{'lower' if lower else 'higher'} in all {n}; by chance alone 1 time in {2 ** (n - 1)}"
-        )
-    return f"lower in {lower} of {n}, higher in {higher}: undecided"
-
-
-# Tables
-
-
 def leaderboard_table(study: StudyRuns) -> Table:
     """Networks by error, with their cost and every seed's error."""
     import pandas as pd
@@ -142,15 +70,16 @@ def leaderboard_table(study: StudyRuns) -> Table:
             "n": row["n"],
             "mean error %": percent(row["mean_error"]),
             "SD": percent(row["sd_error"]),
-            "95 % interval": span(row["interval"], percent),
+            "95 % interval": _ends(row, percent),
             **_by_seed(row["errors"], percent),
         }
         for row in leaderboard(study.runs).to_dict("records")
     ]
     return Table(
         _with_all_seeds(pd.DataFrame(rows)),
-        f"{_split(study)} error in percent after the last epoch: mean, standard deviation and 95 % "
-        "t interval over n seeds, then each seed",
+        f"{_split(study)} error in percent after the last epoch: mean, standard deviation over n "
+        "seeds, 95 % interval of the mean from the standard deviation pooled over all networks, "
+        "then each seed",
         text_columns=("network",),
         empty="No run has finished.",
     )
@@ -160,24 +89,32 @@ def pair_table(study: StudyRuns) -> Table:
     """Each variant against its plain network, in percentage points."""
     import pandas as pd
 
+    compared = _compared(study)
     rows = [
         {
             "network": row["model"],
-            "against": row["plain"],
+            "against": row["control"],
             "n": row["n"],
-            "mean difference": points(row["mean"]),
-            "SD": percent(row["sd"]),
+            "difference": points(row["difference"]),
+            "95 % interval": _ends(row, points),
+            "p": p_value(row["p"]),
+            "decision": row["decision"],
+            "at least": percent(row["at_least"]) if row["at_least"] else "",
+            "more seeds": "" if pd.isna(row["more_seeds"]) else row["more_seeds"],
             **_by_seed(row["differences"], points),
-            "what it says": verdict(list(row["differences"].values())),
+            "p by signs": f"{p_value(row['p_sign'])} (at least {p_value(row['p_sign_floor'])})",
         }
-        for row in paired_differences(study.runs).to_dict("records")
+        for row in compared.frame.to_dict("records")
     ]
+    spread = compared.spread
     return Table(
-        _with_all_seeds(pd.DataFrame(rows), last="what it says"),
-        "Difference in error, in percentage points, on shared seeds; below zero: the variant is "
-        "better",
-        text_columns=("network", "against", "what it says"),
-        empty="No network stands beside its plain form here, so nothing can be paired.",
+        _with_all_seeds(pd.DataFrame(rows)),
+        "Difference in error, in percentage points; below zero: the variant is better. Intervals "
+        "and p by Dunnett's test for all rows together, from the standard deviation pooled over "
+        f"{counted(spread.num_networks, 'network')}: {percent(spread.sd)} points, homogeneous with "
+        f"p = {spread.p_homogeneous:.3f}. Equal: within {percent(compared.margin)} points",
+        text_columns=("network", "against", "decision"),
+        empty="No network stands beside its plain form here, so nothing can be compared.",
     )
 
 
@@ -289,23 +226,30 @@ def summary(study: StudyRuns) -> Text:
         f"({escape(best['model'])}), the highest {percent(board.iloc[-1]['mean_error'])} % "
         f"({escape(board.iloc[-1]['model'])}).",
     ]
-    pairs = paired_differences(runs)
-    pairs = pairs[pairs["n"] > 0]
-    if len(pairs) > MOST_PAIRS_IN_WORDS:
-        better = int((pairs["mean"] < 0).sum())
-        parts.append(
-            f"{better} of {len(pairs)} variants have a lower mean error than their plain network."
-        )
-    for row in pairs.to_dict("records") if len(pairs) <= MOST_PAIRS_IN_WORDS else ():
-        parts.append(
-            f"{escape(row['model'])} differs from {escape(row['plain'])} by {points(row['mean'])} "
-            f"percentage points ({verdict(list(row['differences'].values()))})."
-        )
+    pairs = _compared(study).frame
+    for decision in ("better", "worse"):
+        for row in pairs[pairs["decision"] == decision].to_dict("records"):
+            parts.append(
+                f"{escape(row['model'])} is {decision} than {escape(row['control'])} by at least "
+                f"{percent(row['at_least'])} percentage points ({points(row['difference'])})."
+            )
+    if len(pairs):
+        open_still = int((pairs["decision"] == "undecided").sum())
+        parts.append(f"{open_still} of {counted(len(pairs), 'difference')} are undecided.")
     if board["n"].min() < FEWEST_SEEDS:
         parts.append(
             f"With fewer than {FEWEST_SEEDS} seeds a network, the order is not established."
         )
     return Text(" ".join(parts))
+
+
+def _compared(study: StudyRuns) -> Comparison:
+    return compare_runs(study.runs, rng=np.random.default_rng(0))
+
+
+def _ends(row: Mapping[str, float], write: Callable[[float], str]) -> str:
+    """Both ends of a row's interval; nothing where there is none."""
+    return "" if np.isnan(row["low"]) else f"{write(row['low'])} to {write(row['high'])}"
 
 
 def _images_of(run: RunRecord) -> str:
@@ -322,11 +266,10 @@ def _by_seed(values: Mapping[int, float], write: Callable[[float], str]) -> dict
     return {f"seed {seed}": write(value) for seed, value in values.items()}
 
 
-def _with_all_seeds(table: "pd.DataFrame", last: str = "") -> "pd.DataFrame":
+def _with_all_seeds(table: "pd.DataFrame") -> "pd.DataFrame":
     """The seeds' columns ascending and side by side; a seed a network lacks stays empty."""
     seeds = sorted((c for c in table.columns if c.startswith("seed ")), key=lambda c: int(c[5:]))
-    others = [c for c in table.columns if c not in seeds and c != last]
-    return table[others + seeds + [c for c in table.columns if c == last]].fillna("")
+    return table[[c for c in table.columns if c not in seeds] + seeds].fillna("")
 
 
 def _link(path: Path, study: StudyRuns) -> Link | str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from senet_lib.errors import SenetError
-from senet_lib.records import RunRecord
+from senet_lib.runs.records import RunRecord
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,27 +10,28 @@ An error is a fraction, and a difference is the network's error minus its contro
 network is better. What cannot be had from too few seeds is not a number.
 """
 
-# Legend: k contrasts, T standardised differences, s the estimated over the true SD.
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from senet_lib.analysis.dunnett import (
+    Families,
+    critical_value,
+    effect_for,
+    found_with,
+    within,
+)
+from senet_lib.analysis.statistics import check_share, checked, sign_flip, standard_deviation
 from senet_lib.errors import SenetError
-from senet_lib.stats import check_share, checked, sign_flip, standard_deviation
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Errors = Mapping[str, Mapping[int, float]]
-Families = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
-"""Of each control its seeds, and of its networks (seeds, how many networks have as many)."""
-
 POWER = 0.8
 MARGIN = 0.005
 SIMULATED = 4_999
@@ -99,7 +100,7 @@ class Comparison:
 
         Args:
             differences: true differences to be found, fractions above 0.
-            power: chance of finding each, in (1 - level, 1).
+            power: chance of finding each, in (0, 1).
         Returns:
             A row a difference: difference, seeds (of each network, in all) and more (beyond the
             fewest that a compared network or a control has); NA where the spread is unknown.
@@ -108,7 +109,7 @@ class Comparison:
         """
         import pandas as pd
 
-        check_power(power, 1 - self.level)
+        check_share("power", power)
         fewest = min((min(n, *(m for m, _ in rest)) for n, rest in self.families), default=0)
         rows = []
         for difference in differences:
@@ -145,6 +146,29 @@ class Comparison:
         return high
 
 
+def pooled_sd(errors: Errors) -> tuple[float, int]:
+    """The standard deviation over seeds, pooled over networks, and its degrees of freedom.
+
+    Args:
+        errors: error of each seed, by network.
+    Returns:
+        NaN and 0 where no network has two seeds.
+    Raises:
+        SenetError: an error is not a finite number.
+    """
+    sds, dfs = _sds(errors)
+    df = int(dfs.sum())
+    return (math.sqrt(dfs @ sds**2 / df) if df else math.nan), df
+
+
+def _sds(errors: Errors) -> tuple[np.ndarray, np.ndarray]:
+    """Standard deviation and degrees of freedom of each network that has two seeds."""
+    known = [checked(values, f"{name}, seed").values() for name, values in errors.items()]
+    groups = [np.array(list(values)) for values in known if len(values) > 1]
+    sds = np.array([standard_deviation(group) for group in groups])
+    return sds, np.array([len(group) - 1 for group in groups], int)
+
+
 def pooled_spread(errors: Errors, *, rng: np.random.Generator) -> Spread:
     """The standard deviation over seeds, and whether one value does for all networks.
 
@@ -161,29 +185,23 @@ def pooled_spread(errors: Errors, *, rng: np.random.Generator) -> Spread:
     """
     from scipy import stats
 
-    known = {
-        name: list(checked(values, f"{name}, seed").values()) for name, values in errors.items()
-    }
-    groups = [np.array(values) for values in known.values() if len(values) > 1]
+    (sd, df), (sds, dfs) = pooled_sd(errors), _sds(errors)
     unknown = {"low": math.nan, "high": math.nan, "bartlett": math.nan, "p_homogeneous": math.nan}
-    if not groups:
-        return Spread(sd=math.nan, df=0, num_networks=0, ratio=math.nan, **unknown)
-    dfs = np.array([len(group) - 1 for group in groups])
-    sds = np.array([standard_deviation(group) for group in groups])
-    df, variances = int(dfs.sum()), sds**2
-    sd = math.sqrt(dfs @ variances / df)
+    if not df:
+        return Spread(sd=sd, df=df, num_networks=0, ratio=math.nan, **unknown)
     found = unknown | {
         "low": sd * math.sqrt(df / stats.chi2.ppf(0.975, df)),
         "high": sd * math.sqrt(df / stats.chi2.ppf(0.025, df)),
     }
-    if sd and len(groups) > 1:
+    if sd and len(sds) > 1:
+        variances = sds**2
         least = variances[variances > 0].min()
         found["bartlett"] = float(_bartlett(np.maximum(variances, least), dfs))
         drawn = _bartlett(rng.chisquare(dfs, (SIMULATED, len(dfs))) / dfs, dfs)
         beyond = int((drawn >= found["bartlett"]).sum())
         found["p_homogeneous"] = (1 + beyond) / (1 + SIMULATED)
     ratio = math.nan if not sd else float(sds.max() / sds.min()) if sds.min() else math.inf
-    return Spread(sd=sd, df=df, num_networks=len(groups), ratio=ratio, **found)
+    return Spread(sd=sd, df=df, num_networks=len(sds), ratio=ratio, **found)
 
 
 def _bartlett(variances: np.ndarray, dfs: np.ndarray) -> np.ndarray:
@@ -265,7 +283,7 @@ def compare(
         "undecided",
     )
     frame["at_least"] = np.maximum(frame["low"], -frame["high"]).clip(lower=0).fillna(0)
-    frame["detectable"] = se * _effect_for(POWER, critical, spread.df) if known else math.nan
+    frame["detectable"] = se * effect_for(POWER, critical, spread.df) if known else math.nan
     frame["cohens_d"] = frame["difference"] / scale
     comparison = Comparison(
         frame=frame,
@@ -314,88 +332,11 @@ def _row(
     }
 
 
-# The joint distribution
-
-
 def _design(errors: Errors, controls: Mapping[str, str]) -> Families:
     counts: dict[str, Counter[int]] = {}
     for name, control in controls.items():
         counts.setdefault(control, Counter())[len(errors[name])] += 1
     return tuple((len(errors[c]), tuple(sorted(found.items()))) for c, found in counts.items())
-
-
-def within(bounds: np.ndarray, families: Families, df: int) -> np.ndarray:
-    """Chance that no standardised difference exceeds a bound where no network differs.
-
-    Given s and a control's own deviation z, the differences of its networks are independent, so
-    that the multivariate t distribution is an integral over two numbers, whatever k. It is taken by
-    Gauss's rule and agrees with `scipy.stats.multivariate_t`, which draws at random, to its error.
-
-    Args:
-        bounds: (B,), 0 or above.
-        families: the design.
-        df: degrees of freedom of the SD.
-    Returns:
-        (B,), in [0, 1].
-    """
-    from scipy.special import ndtr
-
-    z, z_weights = _normal_nodes()
-    s, s_weights = _chi_nodes(df)
-    reach = np.asarray(bounds, float)[:, None, None] * s[:, None]  # (B, s, 1)
-    inside = np.ones(reach.shape[:2])
-    for n_control, networks in families:
-        product = np.ones((*inside.shape, len(z)))
-        for n, count in networks:
-            own, shift = math.sqrt(n_control / (n + n_control)), math.sqrt(n / (n + n_control))
-            upper, lower = ((side * reach + shift * z) / own for side in (1, -1))
-            product *= (ndtr(upper) - ndtr(lower)) ** count
-        inside *= product @ z_weights
-    return np.clip(inside @ s_weights, 0, 1)
-
-
-@lru_cache(maxsize=4096)
-def critical_value(families: Families, df: int, level: float) -> float:
-    """The bound that all standardised differences stay within with a chance of `level`.
-
-    Args:
-        families: the design, not empty.
-        df: degrees of freedom of the SD, at least 1.
-        level: in (0, 1).
-    """
-    from scipy.optimize import brentq
-
-    def excess(bound: float) -> float:
-        return float(within(np.array([bound]), families, df)[0]) - level
-
-    high = 2.0
-    while excess(high) < 0:
-        high *= 2
-    return float(brentq(excess, 0, high, xtol=1e-7))
-
-
-def found_with(effect: float, critical: float, df: int) -> float:
-    """Chance that a difference exceeds a critical value with the right sign.
-
-    Args:
-        effect: true difference over its true standard error, 0 or above.
-        critical: bound of the standardised difference.
-        df: degrees of freedom of the SD.
-    """
-    from scipy.special import ndtr
-
-    s, weights = _chi_nodes(df)
-    return float(ndtr(effect - critical * s) @ weights)
-
-
-def _effect_for(power: float, critical: float, df: int) -> float:
-    """The effect that `found_with` gives the power for."""
-    from scipy.optimize import brentq
-
-    high = critical + 1
-    while found_with(high, critical, df) < power:
-        high *= 2
-    return float(brentq(lambda effect: found_with(effect, critical, df) - power, 0, high))
 
 
 def _beyond(bounds: "pd.Series", families: Families, df: int) -> np.ndarray:
@@ -405,30 +346,3 @@ def _beyond(bounds: "pd.Series", families: Families, df: int) -> np.ndarray:
     if known.any():
         found[known] = 1 - within(values[known], families, df)
     return found
-
-
-def check_power(power: float, alpha: float) -> None:
-    """Refuse a power that is none, or no more than the chance of a false finding."""
-    if not alpha < power < 1:
-        raise SenetError(f"power is {power}; it must be between {alpha:g} and 1")
-
-
-@lru_cache(maxsize=4096)
-def _normal_nodes() -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of an integral over the standard normal distribution."""
-    nodes, weights = np.polynomial.legendre.leggauss(64)
-    weights = weights * np.exp(-((9 * nodes) ** 2) / 2)
-    return 9 * nodes, weights / weights.sum()
-
-
-@lru_cache(maxsize=4096)
-def _chi_nodes(df: int) -> tuple[np.ndarray, np.ndarray]:
-    """Likewise over s, the square root of a chi-square over its degrees of freedom."""
-    from scipy import stats
-
-    nodes, weights = np.polynomial.legendre.leggauss(96)
-    low, high = (math.sqrt(stats.chi2.ppf(q, df) / df) for q in (1e-14, 1 - 1e-14))
-    s = low + (high - low) * ((nodes + 1) / 2) ** 2  # denser near zero, where df is small
-    log_density = stats.chi2.logpdf(df * s**2, df) + np.log(s)
-    weights = weights * np.sqrt((s - low) / (high - low)) * np.exp(log_density - log_density.max())
-    return s, weights / weights.sum()

@@ -1,0 +1,116 @@
+"""The joint distribution behind Dunnett's test: several networks against their controls.
+
+Differences from one control share its chance, and all share the estimated standard deviation, so
+that they are judged by the largest among them.
+"""
+
+# Legend: B bounds, k differences, s the estimated over the true SD.
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+Families = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
+"""Of each control its seeds, and of its networks (seeds, how many networks have as many)."""
+
+
+def within(bounds: np.ndarray, families: Families, df: int) -> np.ndarray:
+    """Chance that no standardised difference exceeds a bound where no network differs.
+
+    Given s and a control's own deviation z, the differences of its networks are independent, so
+    that the multivariate t distribution is an integral over two numbers, whatever k. It is taken by
+    Gauss's rule and agrees with `scipy.stats.multivariate_t`, which draws at random, to its error.
+
+    Args:
+        bounds: (B,), 0 or above.
+        families: the design.
+        df: degrees of freedom of the SD.
+    Returns:
+        (B,), in [0, 1].
+    """
+    from scipy.special import ndtr
+
+    z, z_weights = _normal_nodes()
+    s, s_weights = _chi_nodes(df)
+    reach = np.asarray(bounds, float)[:, None, None] * s[:, None]  # (B, s, 1)
+    inside = np.ones(reach.shape[:2])
+    for n_control, networks in families:
+        product = np.ones((*inside.shape, len(z)))
+        for n, count in networks:
+            own, shift = math.sqrt(n_control / (n + n_control)), math.sqrt(n / (n + n_control))
+            upper, lower = ((side * reach + shift * z) / own for side in (1, -1))
+            product *= (ndtr(upper) - ndtr(lower)) ** count
+        inside *= product @ z_weights
+    return np.clip(inside @ s_weights, 0, 1)
+
+
+@lru_cache(maxsize=4096)
+def critical_value(families: Families, df: int, level: float) -> float:
+    """The bound that all standardised differences stay within with a chance of `level`.
+
+    Args:
+        families: the design, not empty.
+        df: degrees of freedom of the SD, at least 1.
+        level: in (0, 1).
+    """
+    from scipy.optimize import brentq
+
+    def excess(bound: float) -> float:
+        return float(within(np.array([bound]), families, df)[0]) - level
+
+    high = 2.0
+    while excess(high) < 0:
+        high *= 2
+    return float(brentq(excess, 0, high, xtol=1e-7))
+
+
+def found_with(effect: float, critical: float, df: int) -> float:
+    """Chance that a difference exceeds a critical value with the right sign.
+
+    Args:
+        effect: true difference over its true standard error, 0 or above.
+        critical: bound of the standardised difference.
+        df: degrees of freedom of the SD.
+    """
+    from scipy.special import ndtr
+
+    s, weights = _chi_nodes(df)
+    return float(ndtr(effect - critical * s) @ weights)
+
+
+def effect_for(power: float, critical: float, df: int) -> float:
+    """The effect that `found_with` gives a power for.
+
+    Args:
+        power: in (0, 1).
+        critical: bound of the standardised difference.
+        df: degrees of freedom of the SD.
+    """
+    from scipy.optimize import brentq
+
+    high = critical + 1
+    while found_with(high, critical, df) < power:
+        high *= 2
+    return float(brentq(lambda effect: found_with(effect, critical, df) - power, 0, high))
+
+
+@lru_cache(maxsize=4096)
+def _normal_nodes() -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of an integral over the standard normal distribution."""
+    nodes, weights = np.polynomial.legendre.leggauss(64)
+    weights = weights * np.exp(-((9 * nodes) ** 2) / 2)
+    return 9 * nodes, weights / weights.sum()
+
+
+@lru_cache(maxsize=4096)
+def _chi_nodes(df: int) -> tuple[np.ndarray, np.ndarray]:
+    """Likewise over s, the square root of a chi-square over its degrees of freedom."""
+    from scipy import stats
+
+    nodes, weights = np.polynomial.legendre.leggauss(96)
+    low, high = (math.sqrt(stats.chi2.ppf(q, df) / df) for q in (1e-14, 1 - 1e-14))
+    s = low + (high - low) * ((nodes + 1) / 2) ** 2  # denser near zero, where df is small
+    log_density = stats.chi2.logpdf(df * s**2, df) + np.log(s)
+    weights = weights * np.sqrt((s - low) / (high - low)) * np.exp(log_density - log_density.max())
+    return s, weights / weights.sum()

@@ -1,0 +1,101 @@
+"""Errors of a study's runs, compared with their controls."""
+
+import numpy as np
+import pytest
+from fake_runs import NUM_IMAGES, make_run
+from scipy.stats import binomtest, t
+
+from senet_lib.analysis import errors
+from senet_lib.errors import UnknownNameError
+
+PLAIN, SE, LAST = (0.30, 0.33, 0.31), (0.28, 0.29, 0.30), (0.10, 0.11, 0.12)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    studied = {
+        "resnet20": PLAIN,
+        "se_resnet20": SE,
+        "se_resnet20+reduction=4": LAST,
+        "resnet20+attention=eca": (0.31,),
+        "se_resnet110": (0.2, 0.21),  # without its plain network
+    }
+    return [
+        make_run(tmp_path, model, seed, error)
+        for model, values in studied.items()
+        for seed, error in enumerate(values)
+    ]
+
+
+def test_each_network_has_the_control_of_its_family():
+    models = [
+        "resnet20", "se_resnet20", "se_resnet20+reduction=4", "resnet20+attention=eca",
+        "res2net29", "se_res2net29", "se_res2net29_last", "se_resnet110",
+    ]  # fmt: skip
+    assert errors.controls(models) == {
+        "se_resnet20": "resnet20",
+        "se_resnet20+reduction=4": "resnet20",
+        "resnet20+attention=eca": "resnet20",
+        "se_res2net29": "res2net29",
+        "se_res2net29_last": "res2net29",
+    }
+    assert errors.controls(models, "se") == {
+        "resnet20": "se_resnet20",
+        "se_resnet20+reduction=4": "se_resnet20",
+        "resnet20+attention=eca": "se_resnet20",
+        "res2net29": "se_res2net29",
+        "se_res2net29_last": "se_res2net29",
+    }
+    with pytest.raises(UnknownNameError, match="plain"):
+        errors.controls(models, "plian")
+
+
+def test_all_runs_lend_their_spread_and_seeds_may_differ(runs):
+    found = errors.compare_runs(runs, rng=np.random.default_rng(0))
+    rows = found.frame.set_index("model")
+    assert rows["n"].to_dict() == {
+        "resnet20+attention=eca": 1,
+        "se_resnet20": 3,
+        "se_resnet20+reduction=4": 3,
+    }
+    squares = [np.var(values) * 3 for values in (PLAIN, SE, LAST)] + [0.01**2 / 2]
+    assert found.spread.df == 7
+    assert found.spread.sd**2 == pytest.approx(sum(squares) / 7)
+    assert rows.loc["se_resnet20", "difference"] == pytest.approx(-0.07 / 3)
+    assert rows.loc["se_resnet20+reduction=4", "decision"] == "better"
+    other = errors.compare_runs(runs, rng=np.random.default_rng(0), against="se").frame
+    assert set(other["control"]) == {"se_resnet20"}
+    assert other.set_index("model").loc["resnet20", "difference"] == pytest.approx(0.07 / 3)
+
+
+def test_the_leaderboards_interval_is_of_the_pooled_spread(runs, tmp_path):
+    board = errors.leaderboard(runs)
+    assert board["model"].iloc[0] == "se_resnet20+reduction=4"
+    assert board["mean_error"].is_monotonic_increasing
+    sd = errors.compare_runs(runs, rng=np.random.default_rng(0)).spread.sd
+    row = board.set_index("model").loc["resnet20+attention=eca"]
+    assert row["high"] - row["mean_error"] == pytest.approx(t.ppf(0.975, 7) * sd)
+    assert np.isnan(row["sd_error"])
+    wild = [make_run(tmp_path / "wild", "resnet20", seed, e) for seed, e in enumerate((0.1, 0.9))]
+    assert errors.leaderboard(wild)[["low", "high"]].iloc[0].tolist() == [0, 1]
+    assert errors.leaderboard(wild[:1])[["low", "high"]].isna().all(axis=None)
+
+
+def test_mcnemar_counts_the_images_of_each_seed(runs):
+    frame = errors.mcnemar_frame(runs).set_index(["model", "seed"])
+    assert len(frame) == 7
+    # The made runs get the first images wrong, so the variant is right where it errs less.
+    gained = round((PLAIN[1] - SE[1]) * NUM_IMAGES)
+    row = frame.loc[("se_resnet20", 1)]
+    assert (row["only_variant_right"], row["only_control_right"]) == (gained, 0)
+    assert row["p"] == pytest.approx(binomtest(0, gained).pvalue)
+
+
+def test_one_seed_each_gives_a_difference_and_no_decision(runs):
+    (row,) = errors.compare_runs(
+        [r for r in runs if r.seed == 0 and r.model in ("resnet20", "se_resnet20")],
+        rng=np.random.default_rng(0),
+    ).frame.to_dict("records")
+    assert row["difference"] == pytest.approx(-0.02)
+    assert row["decision"] == "undecided"
+    assert np.isnan(row["low"])
