@@ -164,9 +164,9 @@ def ablate(
     """One axis of a study.
 
     Args:
-        runs: all finished runs of the study, of one recipe, data and split, as `runs.study.collect` gives
-            them; networks of other axes add to what is known of the spread, and to the family of
-            tests.
+        runs: all finished runs of the study, of one recipe, data and split, as `runs.study.collect`
+            gives them; networks of other axes add to what is known of the spread, and to the
+            family of tests.
         key: a key of `AXES`.
         rng: see `errors.compare_runs`.
         margin: what a difference must exceed to matter, a fraction.
