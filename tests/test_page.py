@@ -223,6 +223,17 @@ def test_sections_of_the_same_name_are_linked_apart(tmp_path):
     assert "<nav" not in render(notebook_of(tmp_path, "# T", "## One", "## Two"))
 
 
+def test_equations_are_set_without_a_script_and_code_is_left_alone(tmp_path):
+    prose = "It costs $2C^2/r$, as `$SENET_DATA` and `$OUT` do not: $$a < b$$ and 3 $ more."
+    page = render(notebook_of(tmp_path, prose))
+    inline, block = re.findall(r"<math\b.*?</math>", page)
+    assert "<msup><mi>C</mi><mn>2</mn></msup>" in inline
+    assert 'display="block"' in block
+    assert "<mo>&lt;</mo>" in block
+    prose = page[page.index("<main") :]
+    assert prose.count("$") == 3
+
+
 def test_tables_of_others_scroll_by_themselves_too(tmp_path):
     text = render(notebook_of(tmp_path, "# T", "| a | b |\n|---|---|\n| 1 | 2 |", sortable()))
     boxes = re.findall(r'<div [^>]*class="table"[^>]*>\s*<table', text)

@@ -1,6 +1,5 @@
-"""What is kept in git: notebooks without outputs or definitions, no home paths, no large files."""
+"""What is kept in git: notebooks without outputs, no home paths, no large files."""
 
-import ast
 import json
 import re
 import subprocess
@@ -43,12 +42,6 @@ def code_cells(path: Path) -> list[dict]:
     return [cell for cell in content["cells"] if cell["cell_type"] == "code"]
 
 
-def python_of(cell: dict) -> str:
-    """A cell's code without the lines that only IPython understands."""
-    lines = "".join(cell["source"]).splitlines()
-    return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
-
-
 def test_there_are_notebooks():
     assert {"train", "report"} <= {path.stem for path in sources()}
 
@@ -58,20 +51,6 @@ def test_notebook_is_committed_without_outputs(path):
     for cell in code_cells(path):
         assert cell["outputs"] == []
         assert cell["execution_count"] is None
-
-
-@pytest.mark.parametrize("path", sources(), ids=lambda path: path.name)
-def test_notebook_defines_nothing_and_has_short_cells(path):
-    for cell in code_cells(path):
-        code = python_of(cell)
-        defined = [
-            node
-            for node in ast.walk(ast.parse(code))
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-        ]
-        assert not defined, code
-        if "parameters" not in cell["metadata"].get("tags", []):
-            assert len([line for line in code.splitlines() if line.strip()]) <= 15, code
 
 
 def test_no_tracked_file_names_a_home_folder():

@@ -21,6 +21,7 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 FORMATS = ("text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain")
 HEADING = re.compile(r"<h([23])>(.*?)</h\1>", re.DOTALL)
 TABLE = re.compile(r'(<div\b[^>]*class="table\b[^>]*>)?(<table\b.*?</table>)', re.DOTALL)
+EQUATION = re.compile(r"<code\b.*?</code>|\$\$(.+?)\$\$|\$(\S(?:[^$\n]*\S)?)\$", re.DOTALL)
 SHORTEST_CONTENTS = 3  # sections
 MAIN, LIST = "content", "contents-list"  # names no section may take
 
@@ -75,6 +76,7 @@ def render(notebook: Path) -> str:
         embed_images=True,
         exclude_anchor_links=True,
         exclude_input=not show_code,
+        filters={"equations": lambda prose: EQUATION.sub(_mathml, prose)},
     )
     body, _ = exporter.from_notebook_node(content, {"metadata": {"path": str(notebook.parent)}})
     body, sections = _with_names(TABLE.sub(_in_a_box, body))
@@ -132,6 +134,16 @@ def _asset(name: str) -> str:
 
 def _sha256(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+
+
+def _mathml(match: re.Match[str]) -> str:
+    """An equation in LaTeX as MathML, which browsers set without a script; code stays as it is."""
+    from latex2mathml.converter import convert
+
+    block, inline = match.groups()
+    if not (block or inline):
+        return match[0]
+    return convert(unescape(block or inline), display="block" if block else "inline")
 
 
 def _title(cells: list) -> str:

@@ -4,6 +4,7 @@ import html
 import io
 import os
 import re
+import sys
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ def show(figure: "Figure") -> None:
     from IPython.display import display
 
     buffer = io.StringIO()
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close(figure)  # or a notebook would draw it once more
     with matplotlib.rc_context({"svg.hashsalt": "senet_lib", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
     alt = figure.get_label()
