@@ -31,7 +31,7 @@ endif
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'Settings: STUDY=$(STUDY) CORES=$(CORES) WORKERS=$(WORKERS) PYTHON=$(PYTHON)'
-	@echo 'For example: make study STUDY=short CORES=4'
+	@echo 'For example: make study STUDY=laptop CORES=4'
 
 env: $(STAMP) ## create the environment .venv, if it is missing or out of date
 

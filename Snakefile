@@ -1,7 +1,7 @@
 # One study as a graph: train (one notebook a model and seed) -> report (one page).
 #
 #   snakemake --cores 2                                       # configs/smoke.yaml
-#   snakemake --cores 2 --configfile configs/short.yaml
+#   snakemake --cores 2 --configfile configs/laptop.yaml
 #   snakemake --workflow-profile profiles/slurm --configfile configs/paper.yaml
 #
 # Snakemake deletes what a rule declares as output before it runs that rule again. The record of a

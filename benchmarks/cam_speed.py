@@ -25,7 +25,7 @@ from senet_lib.device import keep_freed_memory
 from senet_lib.runs.records import anchored
 from senet_lib.runs.weights import load_network
 
-WEIGHTS = "outputs/published/runs/short/se_res2net29/seed0"
+WEIGHTS = "outputs/published/runs/laptop/se_res2net29/seed0"
 MIB = 2**20
 
 

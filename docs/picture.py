@@ -7,12 +7,12 @@ from senet_lib.report.summary import leaderboard_markdown
 from senet_lib.runs.records import find_runs, load_run
 
 HERE = Path(__file__).resolve().parent
-RUNS = HERE.parent / "outputs" / "published" / "runs" / "short"
+RUNS = HERE.parent / "outputs" / "published" / "runs" / "laptop"
 
 if __name__ == "__main__":
     runs = [load_run(folder) for folder in find_runs(RUNS)]
     figure = seed_points(runs)
-    out = HERE / "images" / "short.png"
+    out = HERE / "images" / "laptop.png"
     figure.savefig(out, dpi=180, facecolor="white")
     print(f"{out}: {figure.get_label()}\n")
     print(leaderboard_markdown(runs))

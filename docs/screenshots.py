@@ -17,7 +17,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
-REPORT = ROOT / "outputs" / "published" / "reports" / "short" / "index.html"
+REPORT = ROOT / "outputs" / "published" / "reports" / "laptop" / "index.html"
 SIZE = {"width": 1200, "height": 900}
 TALL = {"width": 1200, "height": 2400}  # JupyterLab leaves out what is far outside the window
 PATIENCE_MS = 120_000

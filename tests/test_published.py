@@ -35,14 +35,16 @@ def test_a_published_run_is_whole_and_its_logits_give_its_error(folder):
 
 def test_the_readmes_table_is_that_of_the_published_runs():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    runs = [load_run(folder) for folder in find_runs(PUBLISHED / "runs" / "short")]
-    table = leaderboard_markdown(runs)
-    assert len(table.splitlines()) >= 2 + 4
-    assert table in readme
+    runs = [load_run(folder) for folder in find_runs(PUBLISHED / "runs" / "laptop")]
+    if not runs:
+        pytest.skip("no run of laptop is published here")
+    assert leaderboard_markdown(runs) in readme
 
 
-def test_the_published_report_stands_beside_its_runs():
-    assert (PUBLISHED / "reports" / "short" / "index.html").is_file()
+def test_the_published_reports_stand_beside_their_runs():
+    studies = {folder.parts[-3] for folder in FOLDERS}
+    assert studies
+    assert all((PUBLISHED / "reports" / name / "index.html").is_file() for name in studies)
 
 
 def test_the_readmes_speeds_are_those_last_measured():
