@@ -75,5 +75,5 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "make: cannot create $(VENV); on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
 	@echo "Installing into $(VENV), once (with CUDA on Linux several GB) ..."
 	"$(BIN)/python" -m pip install --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
-	@"$(BIN)/python" -c 'from senet_lib import fused; fused.library()' # the kernels, where there can be some
+	@"$(BIN)/python" -c 'from senet_lib.device import Setup; Setup.choose(device="cpu", precision="auto", compile="auto", threads=0)' # builds the kernels
 	@touch $@

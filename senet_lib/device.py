@@ -11,10 +11,11 @@ from pathlib import Path
 
 import torch
 
-from senet_lib import fused
+from senet_lib import kernels
 from senet_lib.errors import RecipeError, unknown
 from senet_lib.recipe import COMPILE_MODES, DEVICES, PRECISIONS
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
@@ -27,7 +28,8 @@ class Setup:
         precision: "fp32", or "bf16" for bf16 autocast with fp32 weights.
         compile: whether the forward and backward pass go through torch.compile.
         threads: CPU threads.
-        fused: whether the kernels of `senet_lib.fused` do convolutions, normalisations and gates.
+        fused: whether the kernels of `senet_lib.kernels` do convolutions, normalisations and gates.
+        kernels_missing: why they do not, where they were wanted; one line.
     """
 
     device: str
@@ -35,6 +37,7 @@ class Setup:
     compile: bool
     threads: int
     fused: bool = False
+    kernels_missing: str = ""
 
     @classmethod
     def choose(cls, *, device: str, precision: str, compile: str, threads: int) -> "Setup":
@@ -44,8 +47,8 @@ class Setup:
             device: auto, cpu or cuda.
             precision: auto, fp32 or bf16.
             compile: on for torch.compile, off for plain PyTorch; auto takes torch.compile on a GPU,
-                and on a CPU in bf16 the fused kernels, which are built in seconds where
-                torch.compile takes a minute or more.
+                and on a CPU our own kernels, which are built in seconds where torch.compile takes
+                a minute or more.
             threads: CPU threads, 0 for as many as torch takes by itself.
         """
         for kind, value, known in (
@@ -70,14 +73,15 @@ class Setup:
             torch.set_num_threads(threads)
         if precision == "auto":
             precision = "bf16" if _bf16_is_fast(device) else "fp32"
+        wanted = compile == "auto" and device == "cpu"
+        why_not = kernels.missing(DTYPES[precision]) if wanted else ""
         return cls(
             device=device,
             precision=precision,
             compile=compile == "on"
             or (compile == "auto" and device == "cuda" and _can_compile(device)),
-            fused=compile == "auto"
-            and (device, precision) == ("cpu", "bf16")
-            and fused.library() is not None,
+            fused=wanted and not why_not,
+            kernels_missing=why_not,
             threads=torch.get_num_threads(),
         )
 
@@ -85,8 +89,7 @@ class Setup:
 def _bf16_is_fast(device: str) -> bool:
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(supported and supported())
+    return kernels.bf16_is_fast()
 
 
 def _can_compile(device: str) -> bool:

@@ -40,7 +40,7 @@ def counted(number: int, noun: str) -> str:
 
 def device(run: "RunRecord | Setup") -> str:
     """Where and how a run computes."""
-    how = ", compiled" if run.compile else ", fused kernels" if run.fused else ""
+    how = ", compiled" if run.compile else ", kernels" if run.fused else ""
     return f"{run.device}, {run.precision}{how}"
 
 

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet_lib import fused
 from senet_lib.errors import SenetError, unknown
 
 POSITIONS = ("standard", "pre", "post", "identity")
@@ -131,13 +130,6 @@ def _stage_tuple(stages: object) -> tuple[int, ...]:
     return tuple(sorted(set(numbers)))
 
 
-def add_rescaled(attention: nn.Module, x: Tensor, shortcut: Tensor) -> Tensor:
-    """relu(attention(x) + shortcut), all (N, C, H, W); in one kernel where `fused` can."""
-    if isinstance(attention, SqueezeExcite) and attention.averages and fused.applies(attention, x):
-        return attention.rescale(x, shortcut)
-    return F.relu(attention(x) + shortcut)
-
-
 def register_attention(
     name: str, *, options: Iterable[str] = _OPTIONS
 ) -> Callable[
@@ -189,10 +181,12 @@ class ExciteGate(nn.Module):
         self.reduce = nn.Linear(channels, hidden, bias=spec.gate_bias)
         self.expand = nn.Linear(hidden, channels, bias=spec.gate_bias)
 
-    def forward(self, x: Tensor, squeezed: Tensor | None = None) -> Tensor:
-        squeezed = self.squeeze(x) if squeezed is None else squeezed  # (N, C)
-        gates = self.activation(self.expand(F.relu(self.reduce(squeezed))))
-        return gates[:, :, None, None]  # (N, C, 1, 1)
+    def excite(self, squeezed: Tensor) -> Tensor:
+        """The gates from the squeezed map, both (N, C)."""
+        return self.activation(self.expand(F.relu(self.reduce(squeezed))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.excite(self.squeeze(x))[:, :, None, None]  # (N, C, 1, 1)
 
 
 @register_attention("se")
@@ -209,17 +203,9 @@ class SqueezeExcite(nn.Module):
     def __init__(self, channels: int, spec: AttentionSpec) -> None:
         super().__init__()
         self.gate = ExciteGate(channels, spec)
-        self.averages = spec.squeeze == "avg"
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.rescale(x) if self.averages and fused.applies(self, x) else x * self.gate(x)
-
-    def rescale(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """x * gate(x), or relu(x * gate(x) + residual), by the kernels of `fused`."""
-        x, squeezed = fused.squeeze(x)
-        with torch.autocast(x.device.type, enabled=False):  # float32 is faster for so few numbers
-            gates = self.gate(x, squeezed)
-        return fused.scale(x, gates, residual)
+        return x * self.gate(x)
 
 
 class NeighbourGate(nn.Module):

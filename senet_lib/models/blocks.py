@@ -3,79 +3,23 @@
 Shapes: N images, C channels, H x W pixels, K classes.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet_lib import fused
 from senet_lib.errors import SenetError, unknown
-from senet_lib.models.attention import AttentionSpec, add_rescaled, build_attention
+from senet_lib.models.attention import AttentionSpec, build_attention
 
 SHORTCUTS = ("A", "B")
 
 
-class Conv3x3(nn.Conv2d):
-    """3x3 convolution without bias that keeps H and W at stride 1; by `fused` where that can."""
-
-    def __init__(self, in_channels: int, channels: int, stride: int = 1, groups: int = 1) -> None:
-        super().__init__(in_channels, channels, 3, stride, 1, groups=groups, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return fused.conv3x3(x, self.weight) if fused.applies(self, x) else super().forward(x)
-
-
 def conv3x3(in_channels: int, channels: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """3x3 convolution that keeps H and W at stride 1; no bias, a normalisation follows."""
-    return Conv3x3(in_channels, channels, stride, groups)
+    return nn.Conv2d(in_channels, channels, 3, stride, 1, groups=groups, bias=False)
 
 
 def conv1x1(in_channels: int, channels: int, stride: int = 1) -> nn.Conv2d:
     """1x1 convolution without bias."""
     return nn.Conv2d(in_channels, channels, 1, stride, bias=False)
-
-
-def norm_act(
-    norm: nn.Module, x: Tensor, *, relu: bool = True, residual: Tensor | None = None
-) -> Tensor:
-    """norm - [add residual] - [ReLU], all (N, C, H, W); in one kernel where `fused` can."""
-    if fused.applies(norm, x):
-        return fused.norm_act(x, norm, relu=relu, residual=residual)[0]
-    x = norm(x)
-    x = x if residual is None else x + residual
-    return F.relu(x) if relu else x
-
-
-def norm_act_plus(norm: nn.Module, x: Tensor, plus: Tensor) -> tuple[Tensor, Tensor]:
-    """y = norm - ReLU, and y + plus, all (N, C, H, W); in one kernel where `fused` can."""
-    if fused.applies(norm, x):
-        return fused.norm_act(x, norm, relu=True, plus=plus)
-    y = F.relu(norm(x))
-    return y, plus + y
-
-
-def split_add(module: nn.Module, x: Tensor, count: int) -> tuple[Tensor, ...]:
-    """The streams of a map, (N, C / count, H, W) each, the first added to the second."""
-    if fused.applies(module, x):
-        return fused.split(x, count, add=True)
-    first, second, *others = x.chunk(count, 1)
-    return first, second + first, *others
-
-
-def join(module: nn.Module, streams: list[Tensor]) -> Tensor:
-    """The streams of a module one behind the other: (N, C, H, W)."""
-    if fused.applies(module, streams[0]):
-        return fused.join(streams)
-    return torch.cat(streams, 1)
-
-
-class Pool2x2(nn.AvgPool2d):
-    """Mean of 2x2 pixels; by `fused` where that can."""
-
-    def __init__(self) -> None:
-        super().__init__(2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return fused.avg_pool2(x) if fused.applies(self, x) else super().forward(x)
 
 
 class Stem(nn.Module):
@@ -92,7 +36,7 @@ class Stem(nn.Module):
         self.pool = nn.MaxPool2d(3, 2, 1) if large else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pool(norm_act(self.norm, self.conv(x)))  # (N, C, H, W) or (N, C, H/4, W/4)
+        return self.pool(F.relu(self.norm(self.conv(x))))  # (N, C, H, W) or (N, C, H/4, W/4)
 
 
 class Head(nn.Module):
@@ -116,8 +60,7 @@ class Projection(nn.Module):
         self.norm = nn.BatchNorm2d(channels) if norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        return x if isinstance(self.norm, nn.Identity) else norm_act(self.norm, x, relu=False)
+        return self.norm(self.conv(x))
 
 
 class PaddedShortcut(nn.Module):
@@ -154,8 +97,7 @@ def make_shortcut(
 class ResidualBlock(nn.Module):
     """branch - BN + shortcut - ReLU, with the attention at one of four positions.
 
-    A subclass defines `branch`, without its last normalisation, and that one as `last_norm`. The
-    positions are those of Hu et al. 2018, section 6.5.
+    A subclass defines `branch`. The positions are those of Hu et al. 2018, section 6.5.
     """
 
     def __init__(
@@ -166,13 +108,8 @@ class ResidualBlock(nn.Module):
         self.position = spec.position
         self.attention = build_attention(in_channels if spec.position == "pre" else channels, spec)
 
-    @property
-    def last_norm(self) -> nn.Module:
-        """The normalisation that ends the branch."""
-        raise NotImplementedError
-
     def branch(self, x: Tensor) -> Tensor:
-        """The residual function up to its last norm, (N, C_in, H, W) to (N, C, H', W')."""
+        """The residual function, (N, C_in, H, W) to (N, C, H', W')."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -181,9 +118,9 @@ class ResidualBlock(nn.Module):
         shortcut = self.shortcut(x)
         if position == "identity":
             shortcut = attention(shortcut)
-        if position == "standard" and not isinstance(attention, nn.Identity):
-            return add_rescaled(attention, norm_act(self.last_norm, residual, relu=False), shortcut)
-        out = norm_act(self.last_norm, residual, residual=shortcut)
+        elif position == "standard":
+            residual = attention(residual)
+        out = F.relu(residual + shortcut)
         return attention(out) if position == "post" else out
 
 
@@ -206,12 +143,9 @@ class BasicBlock(ResidualBlock):
         self.conv1, self.norm1 = conv3x3(in_channels, channels, stride), nn.BatchNorm2d(channels)
         self.conv2, self.norm2 = conv3x3(channels, channels), nn.BatchNorm2d(channels)
 
-    @property
-    def last_norm(self) -> nn.Module:
-        return self.norm2
-
     def branch(self, x: Tensor) -> Tensor:
-        return self.conv2(norm_act(self.norm1, self.conv1(x)))  # (N, C, H/stride, W/stride)
+        x = F.relu(self.norm1(self.conv1(x)))  # (N, C, H/stride, W/stride)
+        return self.norm2(self.conv2(x))
 
 
 class Bottleneck(ResidualBlock):
@@ -239,14 +173,10 @@ class Bottleneck(ResidualBlock):
         self.norm2 = nn.BatchNorm2d(width)
         self.conv3, self.norm3 = conv1x1(width, channels), nn.BatchNorm2d(channels)
 
-    @property
-    def last_norm(self) -> nn.Module:
-        return self.norm3
-
     def branch(self, x: Tensor) -> Tensor:
-        x = norm_act(self.norm1, self.conv1(x))  # (N, width, H, W)
-        x = norm_act(self.norm2, self.conv2(x))  # (N, width, H/stride, W/stride)
-        return self.conv3(x)  # (N, C, H/stride, W/stride)
+        x = F.relu(self.norm1(self.conv1(x)))  # (N, width, H, W)
+        x = F.relu(self.norm2(self.conv2(x)))  # (N, width, H/stride, W/stride)
+        return self.norm3(self.conv3(x))  # (N, C, H/stride, W/stride)
 
 
 class PreactBlock(nn.Module):
@@ -273,7 +203,7 @@ class PreactBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         position, attention = self.position, self.attention
-        active = norm_act(self.norm1, attention(x) if position == "pre" else x)
+        active = F.relu(self.norm1(attention(x) if position == "pre" else x))
         residual = self.branch(active)
         keep = isinstance(self.shortcut, nn.Identity)
         shortcut = x if keep else self.shortcut(active)
@@ -303,7 +233,7 @@ class PreactBasic(PreactBlock):
 
     def branch(self, x: Tensor) -> Tensor:
         x = self.conv1(x)  # (N, C, H/stride, W/stride)
-        return self.conv2(norm_act(self.norm2, x))
+        return self.conv2(F.relu(self.norm2(x)))
 
 
 class PreactBottleneck(PreactBlock):
@@ -329,8 +259,8 @@ class PreactBottleneck(PreactBlock):
 
     def branch(self, x: Tensor) -> Tensor:
         x = self.conv1(x)  # (N, width, H, W)
-        x = self.conv2(norm_act(self.norm2, x))  # (N, width, H/stride, W/stride)
-        return self.conv3(norm_act(self.norm3, x))  # (N, C, H/stride, W/stride)
+        x = self.conv2(F.relu(self.norm2(x)))  # (N, width, H/stride, W/stride)
+        return self.conv3(F.relu(self.norm3(x)))  # (N, C, H/stride, W/stride)
 
 
 class Network(nn.Module):

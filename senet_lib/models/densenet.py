@@ -4,11 +4,12 @@ Shapes: N images, C channels, H x W pixels, K classes; growth k.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet_lib.errors import SenetError
 from senet_lib.models.attention import NO_ATTENTION, AttentionSpec, build_attention
-from senet_lib.models.blocks import Head, Network, conv1x1, conv3x3, norm_act
+from senet_lib.models.blocks import Head, Network, conv1x1, conv3x3
 
 
 class DenseLayer(nn.Module):
@@ -22,8 +23,8 @@ class DenseLayer(nn.Module):
         self.attention = build_attention(growth, attention)
 
     def forward(self, x: Tensor) -> Tensor:
-        new = self.conv1(norm_act(self.norm1, x))  # (N, 4k, H, W)
-        new = self.attention(self.conv2(norm_act(self.norm2, new)))  # (N, k, H, W)
+        new = self.conv1(F.relu(self.norm1(x)))  # (N, 4k, H, W)
+        new = self.attention(self.conv2(F.relu(self.norm2(new))))  # (N, k, H, W)
         return torch.cat([x, new], 1)  # (N, C + k, H, W)
 
 
@@ -36,7 +37,7 @@ class Transition(nn.Module):
         self.pool = nn.AvgPool2d(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pool(self.conv(norm_act(self.norm, x)))  # (N, C', H/2, W/2)
+        return self.pool(self.conv(F.relu(self.norm(x))))  # (N, C', H/2, W/2)
 
 
 class DenseNet(Network):

@@ -4,6 +4,7 @@ Shapes: N images, C channels, H x W pixels, K classes; s streams of w = C / s ch
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet_lib.errors import SenetError, unknown
@@ -11,15 +12,10 @@ from senet_lib.models.attention import NO_ATTENTION, AttentionSpec, build_attent
 from senet_lib.models.blocks import (
     Head,
     Network,
-    Pool2x2,
     ResidualBlock,
     Stem,
     conv1x1,
     conv3x3,
-    join,
-    norm_act,
-    norm_act_plus,
-    split_add,
 )
 
 GATE_PLACES = ("fused", "output", "last", "first2")
@@ -73,38 +69,37 @@ class Res2NetBlock(ResidualBlock):
             self.attention = build_attention(base_width * gated, attention)
         self.gate_at, self.scale = gate_at, scale
         self.conv1, self.norm1 = conv1x1(in_channels, channels), nn.BatchNorm2d(channels)
-        self.pool = Pool2x2() if stride == 2 else nn.Identity()
+        self.pool = nn.AvgPool2d(2) if stride == 2 else nn.Identity()
         self.convs = nn.ModuleList(conv3x3(base_width, base_width) for _ in range(scale - 1))
         self.norms = nn.ModuleList(nn.BatchNorm2d(base_width) for _ in range(scale - 1))
         self.conv3, self.norm3 = conv1x1(channels, channels), nn.BatchNorm2d(channels)
 
-    def fuse(self, x: Tensor) -> Tensor:
-        """split - cascade - concat - [attention]: X to the gated Z, both (N, C, H, W)."""
-        streams = split_add(self, x, self.scale)  # s of (N, w, H, W)
-        outputs, total = [streams[0]], streams[1]
-        for following, conv, norm in zip(streams[2:], self.convs, self.norms, strict=False):
-            output, total = norm_act_plus(norm, conv(total), following)
-            outputs.append(output)
-        outputs.append(norm_act(self.norms[-1], self.convs[-1](total)))
+    def cascade(self, x: Tensor) -> list[Tensor]:
+        """X, (N, C, H, W), to Y_1 ... Y_s, (N, w, H, W) each."""
+        first, *others = x.chunk(self.scale, 1)
+        outputs = [first]
+        for stream, conv, norm in zip(others, self.convs, self.norms, strict=True):
+            outputs.append(F.relu(norm(conv(stream + outputs[-1]))))
+        return outputs
+
+    def gated(self, outputs: list[Tensor]) -> Tensor:
+        """Z, the concatenation of all Y_i, with the attention on what it rescales."""
         if self.gate_at == "last":
-            outputs[-1] = self.attention(outputs[-1])
+            outputs = [*outputs[:-1], self.attention(outputs[-1])]
         elif self.gate_at == "first2":
-            outputs[:2] = self.attention(torch.cat(outputs[:2], 1)).chunk(2, 1)
-        fused = join(self, outputs)  # (N, C, H, W)
+            first, second = self.attention(torch.cat(outputs[:2], 1)).chunk(2, 1)
+            outputs = [first, second, *outputs[2:]]
+        fused = torch.cat(outputs, 1)  # (N, C, H, W)
         return self.attention(fused) if self.gate_at == "fused" else fused
 
-    @property
-    def last_norm(self) -> nn.Module:
-        return self.norm3
-
     def branch(self, x: Tensor) -> Tensor:
-        x = self.pool(norm_act(self.norm1, self.conv1(x)))  # (N, C, H/stride, W/stride)
-        return self.conv3(self.fuse(x))
+        x = self.pool(F.relu(self.norm1(self.conv1(x))))  # (N, C, H/stride, W/stride)
+        return self.norm3(self.conv3(self.gated(self.cascade(x))))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.gate_at == "output":
             return super().forward(x)
-        return norm_act(self.norm3, self.branch(x), residual=self.shortcut(x))
+        return F.relu(self.branch(x) + self.shortcut(x))
 
 
 class Res2Net(Network):

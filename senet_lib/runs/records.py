@@ -89,8 +89,9 @@ class RunRecord:
         hardware: processor, cores, system, and GPU.
         started: time of the first start, ISO 8601, UTC.
         finished: time of the record, likewise.
-        fused: whether the kernels of `senet_lib.fused` did what they can; records older than the
+        fused: whether the kernels of `senet_lib.kernels` did what they can; records older than the
             kernels lack it.
+        kernels_missing: why they did not, where they were wanted and could not be built.
     """
 
     path: Path = field(compare=False)
@@ -127,6 +128,7 @@ class RunRecord:
     started: str
     finished: str
     fused: bool = False
+    kernels_missing: str = ""
 
     @property
     def recipe_id(self) -> str:

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from senet_lib import fused
+from senet_lib import kernels
 from senet_lib.data.augment import crop_flip, cut_out, draw_epoch, normalise, pad_images
 from senet_lib.data.datasets import Dataset
-from senet_lib.device import Setup, keep_freed_memory
+from senet_lib.device import DTYPES, Setup, keep_freed_memory
 from senet_lib.recipe import Recipe, learning_rate
 
 WARM_UP_STEPS = 10
@@ -94,7 +94,8 @@ class Engine:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self.model = model.to(self.device, memory_format=torch.channels_last)
-        fused.enable(self.model, setup.fused)
+        if setup.fused:
+            kernels.enable(self.model)
         images = torch.from_numpy(dataset.x_train)
         self.size = images.shape[1]
         self.images = pad_images(images.to(self.device), recipe.padding)
@@ -110,8 +111,8 @@ class Engine:
             momentum=recipe.momentum,
             nesterov=recipe.nesterov,
             weight_decay=recipe.weight_decay,
-            # In fp32 the update rounds as that of a loop written plainly does, step by step.
-            fused=setup.precision != "fp32",
+            # Plain fp32 rounds the update as a loop written plainly does, step by step.
+            fused=setup.fused or setup.precision != "fp32",
         )
         self.loss = torch.compile(self._eager_loss) if setup.compile else self._eager_loss
         self.step_losses = torch.zeros(self.steps_per_epoch, device=self.device)
@@ -178,7 +179,7 @@ class Engine:
             lr: learning rate.
             step: place of the loss in `step_losses`.
         """
-        dtype = torch.bfloat16 if self.setup.precision == "bf16" else torch.float32
+        dtype = DTYPES[self.setup.precision]
         loss, num_wrong = self.loss(normalise(images, self.mean, self.std, dtype), labels)
         loss.backward()
         for group in self.optimizer.param_groups:

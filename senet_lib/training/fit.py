@@ -462,6 +462,7 @@ def _finish(
         precision=setup.precision,
         compile=setup.compile,
         fused=setup.fused,
+        kernels_missing=setup.kernels_missing,
         threads=setup.threads,
         evaluated_on="val" if job.num_val else "test",
         num_val=job.num_val,
@@ -495,6 +496,8 @@ def _announcement(job: Job, setup: Setup, position: Position) -> str:
     at = f"; going on in epoch {position.epoch + 1}, step {position.step}" if position.started and (
         position.epoch or position.step
     ) else ""  # fmt: skip
+    if setup.kernels_missing:
+        at += f"; plain PyTorch, for the kernels cannot be built: {setup.kernels_missing}"
     recipe = job.recipe
     if recipe.lr_policy == "step" and recipe.schedule and recipe.schedule[0] >= recipe.epochs:
         at += f"; the rate stays at {recipe.lr}, for its schedule begins after the last epoch"

@@ -5,7 +5,8 @@
 import torch
 from torch import Tensor, nn
 
-from senet_lib.fused.native import as_rows, call, empty_map
+from senet_lib.kernels.convolution import Moments
+from senet_lib.kernels.native import as_rows, call, empty_map
 
 
 class _NormAct(torch.autograd.Function):
@@ -13,18 +14,19 @@ class _NormAct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, bias, residual, plus, norm, relu, moments):
-        x, ldx = as_rows(x)
-        residual, ldr = as_rows(residual)
-        plus, ldp = as_rows(plus)
+        x, ldx = as_rows(x, x.dtype)
+        residual, ldr = as_rows(residual, x.dtype)
+        plus, ldp = as_rows(plus, x.dtype)
         n, c, h, w = x.shape
-        y, state = empty_map(n, c, h, w), torch.empty(4, c)
-        total = None if plus is None else empty_map(n, c, h, w)
+        y, state = empty_map(x, n, c, h, w), torch.empty(4, c)
+        total = None if plus is None else empty_map(x, n, c, h, w)
         call(
             "senet_norm",
+            x.dtype,
             [
                 *(x, ldx, residual, ldr, plus, ldp, *moments, weight, bias),
                 *(norm.running_mean, norm.running_var, norm.eps, float(norm.momentum)),
-                *(n * h * w, c, int(relu), torch.get_num_threads(), state, y, total),
+                *(n * h * w, c, int(relu), torch.get_num_threads(), state, y, c, total),
             ],
         )
         # Where the rectifier let pass what came is told by y, or without a residual by x itself.
@@ -39,14 +41,15 @@ class _NormAct(torch.autograd.Function):
         dplus = dtotal
         if dy is None:
             dy, dtotal = dtotal, None
-        x, ldx = as_rows(x)
-        dy, ldy = as_rows(dy)
-        dtotal, ldt = as_rows(dtotal)
+        x, ldx = as_rows(x, x.dtype)
+        dy, ldy = as_rows(dy, x.dtype)
+        dtotal, ldt = as_rows(dtotal, x.dtype)
         n, c, h, w = x.shape
-        dx, dweight, dbias = empty_map(n, c, h, w), torch.empty(c), torch.empty(c)
-        dresidual = empty_map(n, c, h, w) if ctx.has_residual else None
+        dx, dweight, dbias = empty_map(x, n, c, h, w), torch.empty(c), torch.empty(c)
+        dresidual = empty_map(x, n, c, h, w) if ctx.has_residual else None
         call(
             "senet_norm_back",
+            x.dtype,
             [
                 *(dy, ldy, dtotal, ldt, x, ldx, y, state, n * h * w, c, ctx.relu),
                 *(torch.get_num_threads(), dresidual, dx, dweight, dbias),
@@ -62,20 +65,20 @@ def norm_act(
     relu: bool,
     residual: Tensor | None = None,
     plus: Tensor | None = None,
+    moments: Moments | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Normalise a batch, and update the running statistics as BatchNorm2d in training does.
 
     Args:
-        x: (N, C, H, W), bfloat16, on the CPU.
+        x: (N, C, H, W), float32 or bfloat16, on the CPU.
         norm: whose weights and running statistics are used.
         relu: whether the result is rectified.
         residual: (N, C, H, W), added before the rectifier.
         plus: (N, C, H, W), added to the result, for the second value returned.
+        moments: mean and biased variance of each channel of x, where they are known.
     Returns:
         y = act(norm(x) + residual), and y + plus or None.
     """
-    version, *moments = getattr(x, "moments", (None, None, None))
-    if version != x._version:
-        moments = (None, None)
     norm.num_batches_tracked.add_(1)
-    return _NormAct.apply(x, norm.weight, norm.bias, residual, plus, norm, relu, moments)
+    known = moments or (None, None)
+    return _NormAct.apply(x, norm.weight, norm.bias, residual, plus, norm, relu, known)

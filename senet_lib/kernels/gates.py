@@ -5,7 +5,7 @@
 import torch
 from torch import Tensor
 
-from senet_lib.fused.native import as_rows, call, empty_map
+from senet_lib.kernels.native import as_rows, call, empty_map
 
 
 class _Squeeze(torch.autograd.Function):
@@ -13,19 +13,21 @@ class _Squeeze(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x):
-        x, ldx = as_rows(x)
+        x, ldx = as_rows(x, x.dtype)
         n, c, h, w = x.shape
         mean = torch.empty(n, c)
-        call("senet_squeeze", (x, ldx, n, h * w, c, torch.get_num_threads(), mean))
+        call("senet_squeeze", x.dtype, (x, ldx, n, h * w, c, torch.get_num_threads(), mean))
         return x.view_as(x), mean
 
     @staticmethod
     def backward(ctx, dx, dmean):
-        dx, ldx = as_rows(dx)
+        dx, ldx = as_rows(dx, dx.dtype)
         n, c, h, w = dx.shape
         extra = (dmean / (h * w)).contiguous()
-        total = empty_map(n, c, h, w)
-        call("senet_spread", (dx, ldx, extra, n, h * w, c, torch.get_num_threads(), total))
+        total = empty_map(dx, n, c, h, w)
+        call(
+            "senet_spread", dx.dtype, (dx, ldx, extra, n, h * w, c, torch.get_num_threads(), total)
+        )
         return total
 
 
@@ -34,13 +36,13 @@ class _Scale(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, gates, residual):
-        x, ldx = as_rows(x)
-        residual, ldr = as_rows(residual)
+        x, ldx = as_rows(x, x.dtype)
+        residual, ldr = as_rows(residual, x.dtype)
         n, c, h, w = x.shape
         wide = gates.float().contiguous()
-        y = empty_map(n, c, h, w)
+        y = empty_map(x, n, c, h, w)
         threads = torch.get_num_threads()
-        call("senet_scale", (x, ldx, residual, ldr, wide, n, h * w, c, threads, y))
+        call("senet_scale", x.dtype, (x, ldx, residual, ldr, wide, n, h * w, c, threads, y))
         ctx.save_for_backward(x, wide, None if residual is None else y)
         ctx.gates = gates.shape, gates.dtype
         return y
@@ -48,14 +50,15 @@ class _Scale(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy):
         x, gates, y = ctx.saved_tensors
-        x, ldx = as_rows(x)
-        dy, ldy = as_rows(dy)
+        x, ldx = as_rows(x, x.dtype)
+        dy, ldy = as_rows(dy, x.dtype)
         n, c, h, w = x.shape
-        dx = empty_map(n, c, h, w)
-        gradient, dgates = None if y is None else torch.empty_like(dx), torch.empty(n, c)
+        dx = empty_map(x, n, c, h, w)
+        gradient, dgates = None if y is None else empty_map(x, n, c, h, w), torch.empty(n, c)
         threads = torch.get_num_threads()
         call(
             "senet_scale_back",
+            x.dtype,
             (dy, ldy, x, ldx, y, gates, n, h * w, c, threads, dx, gradient, dgates),
         )
         shape, dtype = ctx.gates
@@ -63,7 +66,7 @@ class _Scale(torch.autograd.Function):
 
 
 def squeeze(x: Tensor) -> tuple[Tensor, Tensor]:
-    """A map (N, C, H, W), bfloat16, and its spatial mean (N, C), float32.
+    """A map (N, C, H, W), float32 or bfloat16, and its spatial mean (N, C), float32.
 
     What follows must use the map that is returned, so that both gradients are added in one pass.
     """
@@ -71,5 +74,5 @@ def squeeze(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def scale(x: Tensor, gates: Tensor, residual: Tensor | None = None) -> Tensor:
-    """x * gates, or relu(x * gates + residual); x (N, C, H, W), bfloat16, gates (N, C, 1, 1)."""
+    """x * gates, or relu(x * gates + residual); x (N, C, H, W), gates (N, C, 1, 1)."""
     return _Scale.apply(x, gates, residual)

@@ -5,7 +5,7 @@
 import torch
 from torch import Tensor
 
-from senet_lib.fused.native import as_rows, call, empty_map
+from senet_lib.kernels.native import as_rows, call, empty_map
 
 
 class _Split(torch.autograd.Function):
@@ -13,7 +13,7 @@ class _Split(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, count, add):
-        x, ldx = as_rows(x)
+        x, ldx = as_rows(x, x.dtype)
         ctx.add = add
         return _split(x, ldx, count, add)
 
@@ -32,27 +32,25 @@ class _Join(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, dy):
-        return _split(*as_rows(dy), ctx.count, False)
+        return _split(*as_rows(dy, dy.dtype), ctx.count, False)
 
 
 def _split(x: Tensor, ldx: int, count: int, add: bool) -> tuple[Tensor, ...]:
     n, c, h, w = x.shape
     width = c // count
     rows, threads = n * h * w, torch.get_num_threads()
-    streams = tuple(empty_map(n, width, h, w) for _ in range(count))
-    call("senet_split", (x, ldx, rows, width, count, int(add), threads, streams))
+    streams = tuple(empty_map(x, n, width, h, w) for _ in range(count))
+    call("senet_split", x.dtype, (x, ldx, rows, width, count, int(add), threads, streams))
     return streams
 
 
 def _join(streams: tuple[Tensor, ...], add: bool) -> Tensor:
-    streams = tuple(
-        stream.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
-        for stream in streams
-    )
+    rows = [stream.to(streams[0].dtype).permute(0, 2, 3, 1).contiguous() for stream in streams]
+    streams = tuple(stream.permute(0, 3, 1, 2) for stream in rows)
     n, width, h, w = streams[0].shape
     count, rows = len(streams), n * h * w
-    x = empty_map(n, count * width, h, w)
-    call("senet_join", (streams, rows, width, count, int(add), torch.get_num_threads(), x))
+    x = empty_map(streams[0], n, count * width, h, w)
+    call("senet_join", x.dtype, (streams, rows, width, count, int(add), torch.get_num_threads(), x))
     return x
 
 
@@ -61,23 +59,25 @@ class _Pool(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x):
-        x, ldx = as_rows(x)
+        x, ldx = as_rows(x, x.dtype)
         n, c, h, w = x.shape
-        y = empty_map(n, c, h // 2, w // 2)
-        call("senet_pool", (x, ldx, n, h, w, c, torch.get_num_threads(), y))
+        y = empty_map(x, n, c, h // 2, w // 2)
+        call("senet_pool", x.dtype, (x, ldx, n, h, w, c, torch.get_num_threads(), y))
         return y
 
     @staticmethod
     def backward(ctx, dy):
-        dy, ldy = as_rows(dy)
+        dy, ldy = as_rows(dy, dy.dtype)
         n, c, h, w = dy.shape
-        dx = empty_map(n, c, 2 * h, 2 * w)
-        call("senet_pool_back", (dy, ldy, n, 2 * h, 2 * w, c, torch.get_num_threads(), dx))
+        dx = empty_map(dy, n, c, 2 * h, 2 * w)
+        call(
+            "senet_pool_back", dy.dtype, (dy, ldy, n, 2 * h, 2 * w, c, torch.get_num_threads(), dx)
+        )
         return dx
 
 
 def split(x: Tensor, count: int, *, add: bool = False) -> tuple[Tensor, ...]:
-    """Streams of a map (N, C, H, W), bfloat16: `count` maps (N, C / count, H, W).
+    """Streams of a map (N, C, H, W), float32 or bfloat16: `count` maps (N, C / count, H, W).
 
     With `add`, stream 1 is the sum of streams 0 and 1.
     """
@@ -85,10 +85,10 @@ def split(x: Tensor, count: int, *, add: bool = False) -> tuple[Tensor, ...]:
 
 
 def join(streams: list[Tensor]) -> Tensor:
-    """s maps (N, w, H, W), bfloat16, one behind the other: (N, s w, H, W)."""
+    """s maps (N, w, H, W), float32 or bfloat16, one behind the other: (N, s w, H, W)."""
     return _Join.apply(*streams)
 
 
 def avg_pool2(x: Tensor) -> Tensor:
-    """Mean of 2x2 pixels, (N, C, H, W) to (N, C, H / 2, W / 2), bfloat16; H and W even."""
+    """Mean of 2x2 pixels, (N, C, H, W) to (N, C, H / 2, W / 2); H and W even."""
     return _Pool.apply(x)

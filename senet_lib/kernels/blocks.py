@@ -1,0 +1,240 @@
+"""The blocks of the networks, with the kernels doing what they can.
+
+Each class here has the state of the plain one it stands for and the same equation; `FASTER` says
+which for which. Where the kernels do not apply (see `applies`) a block is the plain one.
+
+Legend: N images, C channels, H x W pixels, K classes; s streams of w = C / s channels.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from senet_lib.kernels.convolution import Moments, conv3x3
+from senet_lib.kernels.gates import scale, squeeze
+from senet_lib.kernels.native import missing
+from senet_lib.kernels.norm import norm_act
+from senet_lib.kernels.streams import avg_pool2, split
+from senet_lib.models import attention, blocks, densenet, res2net
+
+LEAST_CHANNELS = 8  # below it the transforms cost more than the products they save
+MOST_CHANNELS = 256  # above it PyTorch's convolution is no slower
+
+
+def applies(block: nn.Module, x: Tensor) -> bool:
+    """Whether the kernels are to do this block's work on this map.
+
+    They do in training on a CPU, in float32 or bfloat16, unless somebody listens: a hook or a
+    dispatch mode would not see what happens inside.
+    """
+    autocast = torch.is_autocast_enabled("cpu")
+    return (
+        block.training
+        and x.device.type == "cpu"
+        and x.dim() == 4
+        and x.dtype == (torch.get_autocast_dtype("cpu") if autocast else torch.float32)
+        and not torch.compiler.is_compiling()
+        and not torch._C._len_torch_dispatch_stack()
+        and not any(map(_has_hooks, block.modules()))
+        and not missing(x.dtype)
+    )
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+
+
+def convolve(conv: nn.Module, x: Tensor) -> tuple[Tensor, Moments | None]:
+    """conv(x), and the moments of its channels where the kernel does it."""
+    channels = (conv.in_channels, conv.out_channels) if type(conv) is nn.Conv2d else (0, 0)
+    if (
+        min(channels) < LEAST_CHANNELS
+        or max(channels) > MOST_CHANNELS
+        or (conv.kernel_size, conv.stride, conv.padding) != ((3, 3), (1, 1), (1, 1))
+        or (conv.dilation, conv.groups, conv.padding_mode) != ((1, 1), 1, "zeros")
+        or conv.bias is not None
+        or x.shape[2] % 4
+        or x.shape[3] % 4
+    ):
+        return conv(x), None
+    return conv3x3(x, conv.weight)
+
+
+def normalise(
+    norm: nn.Module,
+    x: Tensor,
+    moments: Moments | None = None,
+    *,
+    relu: bool = True,
+    residual: Tensor | None = None,
+    plus: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """y = norm - [add residual] - [ReLU], all (N, C, H, W), and y + plus or None."""
+    if (
+        type(norm) is nn.BatchNorm2d
+        and norm.affine
+        and norm.track_running_stats
+        and norm.momentum is not None
+        and norm.weight.dtype == torch.float32
+    ):
+        return norm_act(x, norm, relu=relu, residual=residual, plus=plus, moments=moments)
+    y = norm(x)
+    y = y if residual is None else y + residual
+    y = F.relu(y) if relu else y
+    return y, None if plus is None else plus + y
+
+
+def conv_norm(
+    conv: nn.Module,
+    norm: nn.Module,
+    x: Tensor,
+    *,
+    relu: bool = True,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """conv - norm - [add residual] - [ReLU]."""
+    return normalise(norm, *convolve(conv, x), relu=relu, residual=residual)[0]
+
+
+def rescale(module: nn.Module, x: Tensor, shortcut: Tensor) -> Tensor:
+    """relu(attention(x) + shortcut), all (N, C, H, W)."""
+    if isinstance(module, SqueezeExcite) and module.averages:
+        return module.scale(x, shortcut)
+    return F.relu(module(x) + shortcut)
+
+
+class _Faster:
+    """A block that is `fast` where the kernels apply and the plain one elsewhere."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fast(x) if applies(self, x) else super().forward(x)
+
+
+class SqueezeExcite(_Faster, attention.SqueezeExcite):
+    @property
+    def averages(self) -> bool:
+        """Whether the squeeze is the mean, which alone has a kernel."""
+        return self.gate.squeeze is attention.SQUEEZES["avg"]
+
+    def scale(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """x * gate(x), or relu(x * gate(x) + residual)."""
+        x, squeezed = squeeze(x)
+        with torch.autocast("cpu", enabled=False):  # float32 is faster for so few numbers
+            gates = self.gate.excite(squeezed)  # (N, C)
+        return scale(x, gates, residual)
+
+    def fast(self, x: Tensor) -> Tensor:
+        return self.scale(x) if self.averages else x * self.gate(x)
+
+
+class Stem(_Faster, blocks.Stem):
+    def fast(self, x: Tensor) -> Tensor:
+        return self.pool(conv_norm(self.conv, self.norm, x))
+
+
+class Projection(_Faster, blocks.Projection):
+    def fast(self, x: Tensor) -> Tensor:
+        if isinstance(self.norm, nn.Identity):
+            return self.conv(x)
+        return conv_norm(self.conv, self.norm, x, relu=False)
+
+
+class _Residual(_Faster):
+    """`inner` is the branch up to its last convolution, which it returns with its normalisation."""
+
+    def fast(self, x: Tensor) -> Tensor:
+        gate, position = self.attention, self.position
+        conv, norm, x_inner = self.inner(gate(x) if position == "pre" else x)
+        shortcut = self.shortcut(x)
+        if position == "standard" and not isinstance(gate, nn.Identity):
+            return rescale(gate, conv_norm(conv, norm, x_inner, relu=False), shortcut)
+        if position == "identity":
+            shortcut = gate(shortcut)
+        out = conv_norm(conv, norm, x_inner, residual=shortcut)
+        return gate(out) if position == "post" else out
+
+
+class BasicBlock(_Residual, blocks.BasicBlock):
+    def inner(self, x: Tensor) -> tuple[nn.Module, nn.Module, Tensor]:
+        return self.conv2, self.norm2, conv_norm(self.conv1, self.norm1, x)
+
+
+class Bottleneck(_Residual, blocks.Bottleneck):
+    def inner(self, x: Tensor) -> tuple[nn.Module, nn.Module, Tensor]:
+        x = conv_norm(self.conv1, self.norm1, x)
+        return self.conv3, self.norm3, conv_norm(self.conv2, self.norm2, x)
+
+
+class Res2NetBlock(_Residual, res2net.Res2NetBlock):
+    def fast(self, x: Tensor) -> Tensor:
+        if self.gate_at == "output":
+            return super().fast(x)
+        return conv_norm(*self.inner(x), residual=self.shortcut(x))
+
+    def inner(self, x: Tensor) -> tuple[nn.Module, nn.Module, Tensor]:
+        x = conv_norm(self.conv1, self.norm1, x)
+        if isinstance(self.pool, nn.AvgPool2d):
+            x = avg_pool2(x)  # (N, C, H/2, W/2)
+        return self.conv3, self.norm3, self.gated(self.cascade(x))
+
+    def cascade(self, x: Tensor) -> list[Tensor]:
+        if not applies(self, x):
+            return super().cascade(x)
+        first, total, *others = split(x, self.scale, add=True)
+        outputs = [first]
+        for conv, norm, following in zip(self.convs, self.norms, [*others, None], strict=True):
+            output, total = normalise(norm, *convolve(conv, total), plus=following)
+            outputs.append(output)
+        return outputs
+
+
+class _Preact(_Faster):
+    """The branch of a subclass begins after the first normalisation and its rectifier."""
+
+    def fast(self, x: Tensor) -> Tensor:
+        gate, position = self.attention, self.position
+        active = normalise(self.norm1, gate(x) if position == "pre" else x)[0]
+        residual = self.inner(active)
+        shortcut = x if isinstance(self.shortcut, nn.Identity) else self.shortcut(active)
+        if position == "standard":
+            residual = gate(residual)
+        elif position == "identity":
+            shortcut = gate(shortcut)
+        out = residual + shortcut
+        return gate(out) if position == "post" else out
+
+
+class PreactBasic(_Preact, blocks.PreactBasic):
+    def inner(self, x: Tensor) -> Tensor:
+        return convolve(self.conv2, conv_norm(self.conv1, self.norm2, x))[0]
+
+
+class PreactBottleneck(_Preact, blocks.PreactBottleneck):
+    def inner(self, x: Tensor) -> Tensor:
+        x = conv_norm(self.conv1, self.norm2, x)
+        return self.conv3(conv_norm(self.conv2, self.norm3, x))
+
+
+class DenseLayer(_Faster, densenet.DenseLayer):
+    def fast(self, x: Tensor) -> Tensor:
+        new = conv_norm(self.conv1, self.norm2, normalise(self.norm1, x)[0])
+        return torch.cat([x, self.attention(convolve(self.conv2, new)[0])], 1)
+
+
+class Transition(_Faster, densenet.Transition):
+    def fast(self, x: Tensor) -> Tensor:
+        return avg_pool2(self.conv(normalise(self.norm, x)[0]))
+
+
+FASTER = {
+    faster.__bases__[1]: faster
+    for faster in (
+        *(SqueezeExcite, Stem, Projection, BasicBlock, Bottleneck, Res2NetBlock),
+        *(PreactBasic, PreactBottleneck, DenseLayer, Transition),
+    )
+}

@@ -1,0 +1,399 @@
+"""The kernels against PyTorch's own operations, for every set of instructions that is here."""
+
+import copy
+import ctypes
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from senet_lib import kernels
+from senet_lib.device import Setup
+from senet_lib.kernels import blocks, convolution, gates, native, norm, streams
+from senet_lib.models import create_model
+
+COMPILER = shutil.which("g++") or shutil.which("clang++")
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="needs g++ or clang++")
+HERE = torch.backends.cpu.get_cpu_capability()
+SETS = list(native.INSTRUCTION_SETS)
+RUNNABLE = SETS[: SETS.index(HERE) + 1] if HERE in SETS else ["DEFAULT"]
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2**-8}  # relative; bf16 maps are rounded so
+CASES = [(name, torch.float32) for name in RUNNABLE] + [(RUNNABLE[-1], torch.bfloat16)]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{str(case[1]).removeprefix('torch.')}")
+def dtype(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.dtype]:
+    """The type of the maps; the kernels are those of one set of instructions."""
+    name, dtype = request.param
+    monkeypatch.setattr(native, "instruction_set", lambda: name)
+    native.library.cache_clear()
+    assert kernels.missing(dtype) == ""
+    yield dtype
+    native.library.cache_clear()
+
+
+def maps(shape: tuple[int, ...], dtype: torch.dtype, mean: float = 0.0) -> torch.Tensor:
+    """A random map as the kernels take it."""
+    x = (torch.randn(shape) + mean).to(dtype)
+    return x.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else x
+
+
+def leaf(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same values as a leaf of their type, and as one in float64."""
+    return x.clone().requires_grad_(), x.double().requires_grad_()
+
+
+def assert_close(ours: torch.Tensor, exact: torch.Tensor, tolerance: float) -> None:
+    """The distance relative to the size of what is exact."""
+    error = (ours.detach().double() - exact.detach()).norm() / exact.detach().norm()
+    assert error < tolerance, f"{error:.1e}"
+
+
+@needs_compiler
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("extra", ["", "residual", "plus", "residual plus"])
+@pytest.mark.parametrize("shape", [(8, 13, 6, 6), (3, 52, 4, 4), (4, 16, 5, 3), (2, 7, 3, 3)])
+def test_norm_act_is_batch_norm_and_what_follows(dtype, shape, extra, relu) -> None:
+    near, channels = TOLERANCE[dtype], shape[1]
+    layer = torch.nn.BatchNorm2d(channels)
+    torch.nn.init.normal_(layer.weight, 1, 0.3)
+    torch.nn.init.normal_(layer.bias, 0, 0.3)
+    exact_layer = copy.deepcopy(layer).double()
+    x, exact_x = leaf(maps(shape, dtype, mean=2))
+    residual, exact_residual = leaf(maps(shape, dtype))
+    wide, exact_wide = leaf(maps((shape[0], 3 * channels, *shape[2:]), dtype))
+    middle = slice(channels, 2 * channels)  # a slice of channels: rows further apart
+
+    y, total = norm.norm_act(
+        x,
+        layer,
+        relu=relu,
+        residual=residual if "residual" in extra else None,
+        plus=wide[:, middle] if "plus" in extra else None,
+    )
+    exact = exact_layer(exact_x)
+    exact = exact + exact_residual if "residual" in extra else exact
+    exact = F.relu(exact) if relu else exact
+    assert_close(y, exact, near)
+    assert_close(layer.running_mean, exact_layer.running_mean, near)
+    assert_close(layer.running_var, exact_layer.running_var, near)
+    assert layer.num_batches_tracked == 1
+
+    gradient = maps((shape[0], 2 * channels, *shape[2:]), dtype)[:, :channels]  # a slice again
+    ours, theirs, gradients = [y], [exact], [gradient]
+    assert (total is not None) == ("plus" in extra)
+    if total is not None:
+        ours, theirs = [y, total], [exact, exact + exact_wide[:, middle]]
+        assert_close(total, theirs[1], near)
+        gradients.append(maps(shape, dtype))
+    torch.autograd.backward(ours, gradients)
+    torch.autograd.backward(theirs, [g.double() for g in gradients])
+    leaves = [(x, exact_x), (layer.weight, exact_layer.weight), (layer.bias, exact_layer.bias)]
+    leaves += [(residual, exact_residual)] if "residual" in extra else []
+    leaves += [(wide, exact_wide)] if "plus" in extra else []
+    for mine, other in leaves:
+        assert_close(mine.grad, other.grad, 2 * near)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("shape", "out"),
+    [
+        ((8, 13, 32, 32), 13),  # streams of Res2Net-29
+        ((5, 26, 16, 16), 26),
+        ((3, 52, 8, 8), 52),
+        ((2, 64, 16, 16), 64),
+        ((3, 20, 12, 20), 70),  # rows of an odd number of tiles
+        ((1, 9, 4, 4), 8),  # a single tile
+        ((7, 40, 8, 4), 33),
+        ((3, 3, 8, 8), 5),  # fewer channels than a vector has
+    ],
+)
+def test_conv3x3_is_the_convolution(dtype, shape: tuple[int, int, int, int], out: int) -> None:
+    near, (n, c, h, w) = TOLERANCE[dtype], shape
+    wide, exact_wide = leaf(maps((n, 2 * c, h, w), dtype, mean=0.5))
+    x, exact_x = wide[:, c:], exact_wide[:, c:]  # a slice of channels: rows further apart
+    weight = (torch.randn(out, c, 3, 3) / (3 * c**0.5)).requires_grad_()
+    exact_weight = weight.detach().double().requires_grad_()
+    gradient = maps((n, 2 * out, h, w), dtype)[:, :out]
+
+    y, (mean, variance) = convolution.conv3x3(x, weight)
+    exact = F.conv2d(exact_x, exact_weight, padding=1)
+    assert y.shape == exact.shape
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert_close(y, exact, near)
+    assert_close(mean, exact.mean((0, 2, 3)), near)
+    assert_close(variance, exact.var((0, 2, 3), correction=0), near)
+
+    y.backward(gradient)
+    exact.backward(gradient.double())
+    assert_close(wide.grad, exact_wide.grad, near)
+    assert_close(weight.grad, exact_weight.grad, near)
+
+
+@needs_compiler
+def test_conv3x3_takes_the_border_for_zeros(dtype) -> None:
+    x = torch.arange(16.0).view(1, 1, 4, 4).expand(1, 16, 4, 4).to(dtype)
+    weight = torch.zeros(16, 16, 3, 3)
+    for tap in range(9):  # channel k of y is x of channel k moved by one of the nine steps
+        weight[tap, tap, tap // 3, tap % 3] = 1
+    y, _ = convolution.conv3x3(x, weight)
+    exact = F.conv2d(x.float(), weight, padding=1)
+    torch.testing.assert_close(y.float(), exact, rtol=TOLERANCE[dtype], atol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("width", "count"), [(13, 4), (52, 4), (3, 2), (20, 3)])
+def test_split_and_join_are_chunk_and_cat(dtype, width: int, count: int) -> None:
+    x, exact_x = leaf(maps((3, width * count, 5, 4), dtype))
+    parts = streams.split(x, count, add=True)
+    first, second, *others = exact_x.chunk(count, 1)
+    exact = (first, second + first, *others)
+    for ours, theirs in zip(parts, exact, strict=True):
+        assert_close(ours, theirs, TOLERANCE[dtype])
+    plain = streams.split(x, count)
+    assert torch.equal(streams.join(plain), x)
+    assert torch.equal(streams.join([*plain[:-1], plain[-1].double()]), x)
+
+    gradients = [maps((3, width, 5, 4), dtype) for _ in range(count)]
+    torch.autograd.backward(parts, gradients)
+    torch.autograd.backward(exact, [g.double() for g in gradients])
+    assert_close(x.grad, exact_x.grad, TOLERANCE[dtype])
+    x.grad = None
+    whole = maps(tuple(x.shape), dtype)
+    streams.join(plain).backward(whole)
+    assert torch.equal(x.grad, whole)
+
+
+@needs_compiler
+def test_avg_pool2_is_the_mean_of_four_pixels(dtype) -> None:
+    x, exact_x = leaf(maps((3, 21, 6, 4), dtype))
+    gradient = maps((3, 21, 3, 2), dtype)
+    y, exact = streams.avg_pool2(x), F.avg_pool2d(exact_x, 2)
+    assert_close(y, exact, TOLERANCE[dtype])
+    y.backward(gradient)
+    exact.backward(gradient.double())
+    assert_close(x.grad, exact_x.grad, TOLERANCE[dtype])
+
+
+@needs_compiler
+@pytest.mark.parametrize("with_residual", [False, True])
+@pytest.mark.parametrize("shape", [(8, 13, 6, 6), (3, 52, 4, 4), (4, 16, 5, 3), (2, 208, 2, 2)])
+def test_squeeze_and_scale_are_those_of_squeeze_and_excitation(dtype, shape, with_residual) -> None:
+    x, exact_x = leaf(maps(shape, dtype, mean=1))
+    residual, exact_residual = leaf(maps(shape, dtype))
+    weight, exact_weight = leaf(torch.randn(shape[1], shape[1]) / shape[1])
+
+    same, mean = gates.squeeze(x)
+    assert_close(mean, exact_x.mean((2, 3)), 1e-5)
+    gate = torch.sigmoid(mean @ weight)[:, :, None, None]
+    y = gates.scale(same, gate, residual if with_residual else None)
+    exact_gate = torch.sigmoid(exact_x.mean((2, 3)) @ exact_weight)[:, :, None, None]
+    exact = exact_x * exact_gate
+    exact = F.relu(exact + exact_residual) if with_residual else exact
+    assert_close(y, exact, TOLERANCE[dtype])
+
+    gradient = maps(shape, dtype)
+    y.backward(gradient)
+    exact.backward(gradient.double())
+    near = (3 if dtype == torch.bfloat16 else 1) * TOLERANCE[dtype]
+    assert_close(x.grad, exact_x.grad, near)
+    assert_close(weight.grad, exact_weight.grad, near)
+    if with_residual:
+        assert_close(residual.grad, exact_residual.grad, near)
+
+
+@needs_compiler
+def test_no_digits_are_lost_where_the_mean_is_far_from_zero(dtype) -> None:
+    x = maps((16, 13, 8, 8), dtype, mean=200)
+    y, _ = norm.norm_act(x, torch.nn.BatchNorm2d(13), relu=False)
+    near = max(TOLERANCE[dtype], 200 * 2**-22)
+    assert_close(y, torch.nn.BatchNorm2d(13).double()(x.double()), near)
+
+
+def _step(x: torch.Tensor, weight: torch.Tensor, g: torch.Tensor) -> list[torch.Tensor]:
+    layer, leaf_x, leaf_w = torch.nn.BatchNorm2d(13), x.clone().requires_grad_(), weight.clone()
+    leaf_w.requires_grad_()
+    y, _ = norm.norm_act(leaf_x, layer, relu=True)
+    made, moments = convolution.conv3x3(y, leaf_w)
+    made.backward(g)
+    return [made.detach(), *moments, leaf_x.grad, layer.weight.grad, layer.running_var, leaf_w.grad]
+
+
+@needs_compiler
+def test_equal_threads_give_equal_bits(dtype) -> None:
+    """All but the gradient of a convolution's weight is the same for any number of threads."""
+    shape = (32, 13, 16, 16)
+    given = maps(shape, dtype), torch.randn(13, 13, 3, 3), maps(shape, dtype)
+    results, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2, 2):
+            torch.set_num_threads(threads)
+            results.append(_step(*given))
+    finally:
+        torch.set_num_threads(before)
+    one, two, again = results
+    assert all(map(torch.equal, two, again))
+    assert all(map(torch.equal, one[:-1], two[:-1]))
+    torch.testing.assert_close(one[-1], two[-1], rtol=1e-5, atol=1e-4)
+
+
+NETWORKS = [
+    *("se_res2net29", "se_res2net29+gate_at=output", "se_res2net29_last", "se_res2net29_first2"),
+    *("res2net29", "resnet20", "se_resnet20", "se_resnet20+position=pre"),
+    *("se_resnet20+position=identity", "se_resnet20+position=post", "se_resnet20+squeeze=max"),
+    *("resnet20+attention=cbam", "resnet20+shortcut=A", "preact_resnet110"),
+]
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_is_as_near_to_float64_as_pytorch_is(name: str) -> None:
+    plain = create_model(name).to(memory_format=torch.channels_last)
+    ours, exact = copy.deepcopy(plain), copy.deepcopy(plain).double()
+    kernels.enable(ours)
+    assert list(ours.state_dict()) == list(plain.state_dict())
+    images, labels = maps((8, 3, 32, 32), torch.float32), torch.arange(8) % 10
+    logits = [m(images.double() if m is exact else images) for m in (ours, plain, exact)]
+    F.cross_entropy(logits[0], labels).backward()
+    assert all(p.grad is not None for p in ours.parameters())
+    error, theirs = ((found - logits[2]).norm() for found in logits[:2])
+    assert error < max(3 * theirs, 1e-5 * logits[2].norm())
+    for (key, mine), other in zip(ours.named_buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5, msg=key)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["se_resnet20", "se_res2net29", "densenet_bc100_12"])
+def test_twenty_steps_end_at_the_loss_of_plain_pytorch(name: str) -> None:
+    """In float32, from the same start on the same batches; at a small rate, for at a larger one
+    every difference of rounding grows, that of two orders of PyTorch's own sums too."""
+    steps = 20 if name != "densenet_bc100_12" else 2
+    plain = create_model(name).to(memory_format=torch.channels_last)
+    ours = copy.deepcopy(plain)
+    kernels.enable(ours)
+    batches = [maps((8, 3, 32, 32), torch.float32) for _ in range(steps)]
+    labels, losses = torch.arange(8) % 10, []
+    for model in (plain, ours):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0005)
+        for images in batches:
+            loss = F.cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@needs_compiler
+def test_a_block_is_the_plain_one_where_kernels_do_not_apply() -> None:
+    x = maps((2, 3, 32, 32), torch.float32)
+    stem = create_model("resnet20").stem
+    kernels.enable(stem)
+    assert blocks.applies(stem, x)
+    assert not blocks.applies(stem, x.double())
+    assert not blocks.applies(stem, x.bfloat16())  # only where autocast says so
+    with torch.autocast("cpu", torch.bfloat16):
+        assert blocks.applies(stem, x.bfloat16())
+    seen = []
+    handle = stem.conv.register_forward_hook(lambda *_: seen.append(1))
+    assert not blocks.applies(stem, x)
+    stem(x)
+    assert seen == [1]
+    handle.remove()
+    assert blocks.applies(stem, x)
+    assert not blocks.applies(stem.eval(), x)
+    kernels.disable(stem)
+    assert type(stem) is type(create_model("resnet20").stem)
+
+
+@needs_compiler
+def test_winograd_is_taken_where_it_pays() -> None:
+    def taken(size: int = 8, **settings: object) -> bool:
+        chosen = {"in_channels": 16, "out_channels": 16, "padding": 1, "bias": False} | settings
+        conv = torch.nn.Conv2d(kernel_size=3, **chosen)
+        x = maps((2, conv.in_channels, size, size), torch.float32)
+        y, moments = blocks.convolve(conv, x)
+        torch.testing.assert_close(y, conv(x), rtol=1e-4, atol=1e-5)
+        return moments is not None
+
+    assert taken()
+    for unusual in ({"stride": 2}, {"groups": 2}, {"in_channels": 3}, {"bias": True}):
+        assert not taken(**unusual)
+    assert not taken(size=6)
+    assert not taken(dilation=2, padding=2)
+
+
+@needs_compiler
+@pytest.mark.parametrize("unusual", [{"affine": False}, {"momentum": None}])
+def test_an_unusual_normalisation_is_left_to_pytorch(unusual: dict) -> None:
+    layer, x = torch.nn.BatchNorm2d(4, **unusual), maps((2, 4, 3, 3), torch.float32)
+    y, total = blocks.normalise(layer, x, plus=x)
+    exact = F.relu(copy.deepcopy(layer)(x))
+    torch.testing.assert_close((y, total), (exact, x + exact))
+
+
+def test_auto_takes_the_kernels_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(compile: str) -> Setup:
+        return Setup.choose(device="cpu", precision="fp32", compile=compile, threads=0)
+
+    monkeypatch.setattr(kernels, "missing", lambda dtype: "")
+    assert chosen("auto").fused
+    assert not chosen("off").fused
+    monkeypatch.setattr(kernels, "missing", lambda dtype: "no compiler")
+    assert not chosen("auto").fused
+    assert chosen("auto").kernels_missing == "no compiler"
+    assert chosen("off").kernels_missing == ""
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", [name for name in SETS if name not in RUNNABLE])
+def test_the_kernels_compile_for_other_processors(name: str, tmp_path: Path) -> None:
+    """Where they do not, training falls back to PyTorch."""
+    if torch.backends.cpu.get_cpu_capability() not in SETS[1:]:
+        pytest.skip("the flags of an x86 compiler")
+    native.build(COMPILER, native.flags(name, torch.float32), tmp_path / "kernels.so")
+    assert [file.name for file in tmp_path.iterdir()] == ["kernels.so"]
+
+
+def test_without_a_compiler_the_reason_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native.shutil, "which", lambda name: None)
+    with pytest.raises(native.KernelsMissingError, match="compiler"):
+        native.library.__wrapped__(torch.float32)
+
+
+def test_the_line_of_a_compiler_that_fails_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_args: object, **_kwargs: object) -> None:
+        raise subprocess.CalledProcessError(1, "g++", stderr=b"a.cpp:1\nfatal error: no header\n")
+
+    monkeypatch.setattr(native, "CACHE", tmp_path)
+    monkeypatch.setattr(native.shutil, "which", lambda name: name)
+    monkeypatch.setattr(native.subprocess, "run", fail)
+    with pytest.raises(native.KernelsMissingError, match="no header"):
+        native.library.__wrapped__(torch.float32)
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_compiler
+def test_two_builds_at_once_leave_one_whole_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source = tmp_path / "small.cpp"
+    source.write_text('extern "C" int answer() { return 42; }')
+    monkeypatch.setattr(native, "SOURCES", [source])
+    path = tmp_path / "made" / "kernels.so"
+    build = (COMPILER, ("-fPIC",), path)
+    workers = [threading.Thread(target=native.build, args=build) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert ctypes.CDLL(str(path)).answer() == 42
+    assert [file.name for file in path.parent.iterdir()] == ["kernels.so"]
