@@ -106,6 +106,18 @@ def test_fvcore_and_the_closed_form_agree(name: str) -> None:
     assert count_flop_counter(model) == 2 * profile.macs
 
 
+@pytest.mark.parametrize("name", [n for n in list_models() if input_size(n) == (3, 32, 32)])
+def test_the_sources_own_counter_sees_every_layer(name: str) -> None:
+    import thop
+
+    macs, params = thop.profile(
+        create_model(name), inputs=(torch.zeros(1, 3, 32, 32),), verbose=False
+    )
+    profile = profile_model(create_model(name))
+    assert params == profile.num_params
+    assert profile.macs <= macs == count_thop_rule(create_model(name)).total
+
+
 @pytest.mark.parametrize("name", [n for n in list_models() if input_size(n) == (3, 224, 224)])
 def test_fvcore_and_the_closed_form_agree_on_large_images(name: str) -> None:
     model = create_model(name)
