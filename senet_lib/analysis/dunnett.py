@@ -32,7 +32,7 @@ def within(bounds: np.ndarray, families: Families, df: int) -> np.ndarray:
     from scipy.special import ndtr
 
     z, z_weights = _normal_nodes()
-    s, s_weights = _chi_nodes(df)
+    s, s_weights = chi_nodes(df)
     reach = np.asarray(bounds, float)[:, None, None] * s[:, None]  # (B, s, 1)
     inside = np.ones(reach.shape[:2])
     for n_control, networks in families:
@@ -75,7 +75,7 @@ def found_with(effect: float, critical: float, df: int) -> float:
     """
     from scipy.special import ndtr
 
-    s, weights = _chi_nodes(df)
+    s, weights = chi_nodes(df)
     return float(ndtr(effect - critical * s) @ weights)
 
 
@@ -104,7 +104,7 @@ def _normal_nodes() -> tuple[np.ndarray, np.ndarray]:
 
 
 @lru_cache(maxsize=4096)
-def _chi_nodes(df: int) -> tuple[np.ndarray, np.ndarray]:
+def chi_nodes(df: int) -> tuple[np.ndarray, np.ndarray]:
     """Likewise over s, the square root of a chi-square over its degrees of freedom."""
     from scipy import stats
 

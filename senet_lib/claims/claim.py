@@ -2,7 +2,8 @@
 
 The tolerance comes from the printed digits: 0.63 stands for [0.625, 0.635), "~11" for
 [10.5, 11.5), "+3.2" for [3.15, 3.25); the zeros of 100 and 0.80 are digits. A range such as 82-88
-stands as it is, both ends included; "> 0" for everything above 0.
+stands as it is, both ends included; "> 0" for everything above 0. Whether a last zero is a digit,
+the print does not say: a figure that agrees only if it is none is a near miss.
 """
 
 import math
@@ -13,16 +14,12 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from senet_lib.errors import SenetError, unknown
 from senet_lib.recipe import Recipe, Study
-
-if TYPE_CHECKING:
-    pass
-
 
 CLAIMS = Path(__file__).with_name("claims.yaml")
 
@@ -42,12 +39,14 @@ class Claim:
         measure: which quantity of ours answers it, a key of `MEASURES`.
         note: what is odd about it.
         printed: the value as printed, where `value` lost a digit or holds two numbers.
-        models: registry names; of a pair, the variant first.
+        models: registry names; of a pair, the variant first; of a count, the first is the network
+            of the row, and others are shown beside it.
         protocol: how the networks must have been trained; empty for what needs no training.
         arithmetic: key of `senet_lib.claims.arithmetic.ARITHMETIC`; empty if no check applies.
         epoch: epoch of the history that is meant, counted from 1; 0 for the last.
         column: which figure of that epoch.
         reconstructed: the networks are ours, their widths chosen to come near the source's totals.
+        reply: what is to be said of it in place of the note.
     """
 
     id: str
@@ -66,6 +65,7 @@ class Claim:
     epoch: int = 0
     column: str = ""
     reconstructed: bool = False
+    reply: str = ""
 
     @property
     def claimed(self) -> str:
@@ -86,6 +86,21 @@ class Claim:
     def middle(self) -> float:
         """Halfway between them."""
         return (self.low + self.high) / 2
+
+    @property
+    def loose(self) -> tuple[float, float]:
+        """The tolerance if a last zero is no digit; the tolerance itself where there is none."""
+        text = self.printed or self.value
+        if is_range(text) or not text.endswith("0"):
+            return self.low, self.high
+        return self.middle - 10 * (self.middle - self.low), self.middle + 10 * (
+            self.high - self.middle
+        )
+
+    def nearly_holds(self, number: float) -> bool:
+        """Whether a number is within the looser tolerance."""
+        low, high = self.loose
+        return low <= number < high
 
     def holds(self, number: float) -> bool:
         """Whether a number is within the tolerance."""

@@ -2,28 +2,31 @@
 
 A claim is a row of `claims.yaml`; its verdict is computed here and stands nowhere else.
 
-The tolerance comes from the printed digits: 0.63 stands for [0.625, 0.635), "~11" for
-[10.5, 11.5), "+3.2" for [3.15, 3.25); the zeros of 100 and 0.80 are digits. A range such as 82-88
-stands as it is, both ends included; "> 0" for everything above 0.
-
-The verdicts, the first that applies:
+What the printed digits of a figure stand for says `claims.claim`. The verdicts, the first that
+applies:
 
 - contradicted by arithmetic: the source's own figures, or what the architecture makes inevitable,
-  rule the printed figure out (`senet_lib.claims.arithmetic`), so that no run could confirm it;
-- not yet measured: runs of the protocol are missing, and the commands that make them are given;
-- reproduced: the measured interval and the tolerance have a point in common;
-- not reproduced: they have none.
+  rule the printed figure out (`claims.arithmetic`), so that no run could confirm it. Each such
+  verdict names the fact it rests on; there are fewer facts than contradictions;
+- depends on our widths: a size of a network whose widths the source does not state. Many choices of
+  widths print its three totals (`claims.widths`), and the range over them stands beside the figure;
+- not yet measured: runs of the protocol are missing, or those there are leave it undecided; the
+  commands that make more are given;
+- reproduced: a count prints as claimed, for the one network of the row; a mean, a difference or a
+  standard deviation over seeds is the claimed one by two one-sided tests (`claims.equivalence`);
+- not reproduced: a count prints otherwise, or the 95 % interval excludes the printed figure. A near
+  miss is one that would agree if the last zero printed is no digit.
 
-The measured interval of a count is the count itself. Of a mean over seeds it is the 95 % t
-interval, of a difference the one over the differences of shared seeds, of a standard deviation the
-95 % chi-square interval, and of a figure that the source printed from one single run the 95 %
-prediction interval of one more run. All take at least three seeds. An interval of a mean that
-reaches further than one percentage point (or the width of a claimed range) to either side fits too
-much to decide anything: more seeds are asked for. Two claims have a rule of their own: a gain
+Every verdict has the chance that it would also be reached were the claim false, in the sense of
+`claims.equivalence`; what arithmetic rules out, and what was chosen to agree, would be in any case.
+
+All measurements take at least three seeds. Some claims have a rule of their own. A figure that the
+source printed from one single run is not reproduced where one more run would not fall there. A gain
 (`a-se-gain`) is reproduced if its whole interval is above 0 and the MACs grow by less than 1 %; the
-state of the art (`b-sota`) if the mean agrees with the printed one and its whole interval is below
-the published errors at like size. Parameters for a percentage point (`b-efficiency-*`) are ours
-over the source's own drop in error, until that drop is measured.
+state of the art (`b-sota`) if the mean agrees and its whole interval is below the published errors
+at like size; an IoU by the one definition chosen beforehand (`claims.definitions.CHOSEN`); the
+p-value by the paired t test. Parameters for a percentage point (`b-efficiency-*`) are ours over the
+source's own drop in error, until that drop is measured.
 
 A run counts for a protocol if recipe and images are the protocol's, whatever its study is called.
 """
@@ -37,10 +40,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from senet_lib.claims.arithmetic import ARITHMETIC, Derivation
+from senet_lib.claims.arithmetic import ARITHMETIC, FACTS, Derivation
 from senet_lib.claims.claim import Claim, _content, load_claims, load_protocol
+from senet_lib.claims.equivalence import count_if_false
 from senet_lib.claims.evidence import Evidence, claim_runs
 from senet_lib.claims.measures import MEASURES, Found
+from senet_lib.claims.widths import family_range, fitting_widths
 from senet_lib.recipe import load_study
 from senet_lib.runs.published import PUBLISHED
 from senet_lib.runs.records import (
@@ -53,21 +58,15 @@ from senet_lib.runs.study import train_command
 from senet_lib.wording import counted
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from senet_lib.analysis.scores import StudyScores
     from senet_lib.report.table import Table, Text
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 CONTRADICTED, NOT_MEASURED = "contradicted by arithmetic", "not yet measured"
-VERDICTS = (REPRODUCED, NOT_REPRODUCED, CONTRADICTED, NOT_MEASURED)
-
-
-# A claim
-
-
-# The runs
-
-
-# The verdicts
+DEPENDS = "depends on our widths"
+VERDICTS = (REPRODUCED, NOT_REPRODUCED, CONTRADICTED, DEPENDS, NOT_MEASURED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +85,12 @@ class Judgement:
         missing: model and seed of the runs that are needed.
         commands: what to type to get them.
         remark: what a reader should know.
+        if_false: chance that the verdict would also be reached were the claim false; None where
+            nothing is measured.
+        near_miss: the figure would agree if the last zero printed is no digit.
+        fact: key of `arithmetic.FACTS` that a contradiction rests on, else empty.
+        family: what the figure lies between over all widths that print the source's totals, in the
+            claim's unit; None where its network's widths are stated.
     """
 
     claim: Claim
@@ -99,6 +104,10 @@ class Judgement:
     missing: Sequence[tuple[str, int]]
     commands: Sequence[str]
     remark: str
+    if_false: float | None = None
+    near_miss: bool = False
+    fact: str = ""
+    family: tuple[float, float] | None = None
 
     @property
     def command(self) -> str:
@@ -113,7 +122,13 @@ class Judgement:
             "subject": f"{self.claim.subject}: {self.claim.quantity}",
             "claimed": f"{self.claim.claimed} (from {self.claim.low:g} to {self.claim.high:g})",
             "measured": self.measured,
-            "verdict": self.verdict,
+            "verdict": self.verdict + (", a near miss" if self.near_miss else ""),
+            "if false": "" if self.if_false is None else f"as likely as {self.if_false:.2g}",
+            "rests on": FACTS.get(self.fact, ""),
+            "widths": ""
+            if self.family is None
+            else f"{self.family[0]:.4g} to "
+            f"{self.family[1]:.4g} {self.claim.unit} over {len(fitting_widths())} choices",
             "arithmetic": self.derivation,
             "remark": self.remark,
             "runs": "\n".join(run.path.as_posix() for run in self.runs),
@@ -125,7 +140,8 @@ class Judgement:
         """Everything, ready for JSON; what is infinite becomes None."""
         names = ("id", "source", "where", "subject", "quantity", "claimed", "low", "high", "unit")
         fields = {name: getattr(self.claim, name) for name in names}
-        fields |= {n: getattr(self, n) for n in ("verdict", "measured", "number", "interval", "n")}
+        found = ("verdict", "measured", "number", "interval", "n", "if_false", "near_miss", "fact")
+        fields |= {name: getattr(self, name) for name in (*found, "family")}
         fields |= {
             "runs": [run.path.as_posix() for run in self.runs],
             "derivation": self.derivation,
@@ -164,11 +180,13 @@ def _judge(claim: Claim, book: Mapping[str, Claim], evidence: Evidence) -> Judge
     if derived and derived.number is not None and found.number is None:
         ends = (derived.number, derived.number)
         found = replace(found, number=derived.number, interval=ends, text=f"{derived.number:.3g}")
-    verdict = _verdict(claim, derived, found)
+    family = family_range(claim)
+    verdict = _verdict(claim, derived, found, family)
     open_still = verdict == NOT_MEASURED
+    near = verdict == NOT_REPRODUCED and not claim.protocol and claim.nearly_holds(found.number)
     remarks = [_reconstructed(claim, verdict), found.remark]
     if verdict != CONTRADICTED:
-        remarks.append(claim.note)
+        remarks.append(claim.reply or claim.note)
     if open_still:
         remarks = [_named(found.missing), *remarks, _elsewhere(claim, evidence)]
     commands = _commands(claim, found.missing) if open_still else []
@@ -186,12 +204,32 @@ def _judge(claim: Claim, book: Mapping[str, Claim], evidence: Evidence) -> Judge
         missing=tuple(found.missing) if open_still else (),
         commands=tuple(commands),
         remark="; ".join(filter(None, remarks)),
+        if_false=_if_false(claim, verdict, found),
+        near_miss=near,
+        fact=derived.fact if verdict == CONTRADICTED else "",
+        family=family,
     )
 
 
-def _verdict(claim: Claim, derived: Derivation | None, found: Found) -> str:
+def _if_false(claim: Claim, verdict: str, found: Found) -> float | None:
+    if verdict in (CONTRADICTED, DEPENDS):
+        return 1.0
+    if verdict == NOT_MEASURED:
+        return None
+    held = verdict == REPRODUCED
+    return count_if_false(claim, held) if found.if_false is None else found.if_false
+
+
+def _verdict(
+    claim: Claim,
+    derived: Derivation | None,
+    found: Found,
+    family: tuple[float, float] | None,
+) -> str:
     if derived and derived.ruled_out:
         return CONTRADICTED
+    if family:
+        return DEPENDS
     if found.interval is None:
         return NOT_MEASURED
     holds = claim.meets(*found.interval) if found.holds is None else found.holds
@@ -202,11 +240,11 @@ def _reconstructed(claim: Claim, verdict: str) -> str:
     """That a network is ours in its widths, so that its size is evidence of nothing."""
     if not claim.reconstructed or verdict == NOT_MEASURED:
         return ""
-    if claim.protocol or verdict == CONTRADICTED:
+    if verdict != DEPENDS:
         return "measured on our reconstruction"
     return (
-        "by our reconstruction, whose widths were chosen to meet these totals, so that neither "
-        "agreement nor a near miss is evidence"
+        "by our reconstruction, whose widths were chosen to come near these totals: neither "
+        "agreement nor disagreement is evidence"
     )
 
 
@@ -283,6 +321,52 @@ def counts(judgements: Sequence[Judgement]) -> dict[str, int]:
     """How many claims have each verdict, in the order of `VERDICTS`; 0 where none has it."""
     found = Counter(judgement.verdict for judgement in judgements)
     return {verdict: found[verdict] for verdict in VERDICTS}
+
+
+def claims_frame(judgements: Sequence[Judgement]) -> "pd.DataFrame":
+    """Every claim and what was found of it, a row each.
+
+    Args:
+        judgements: what `judge` gives.
+    Returns:
+        id, source, where, subject, quantity, claimed (with its unit), verdict, near_miss, number,
+        low and high (its interval), n (seeds), if_false, fact, family_low and family_high (see
+        `Judgement`), derivation, remark and command. Numbers are in the claim's unit, NaN where
+        there is none.
+    """
+    import pandas as pd
+
+    rows = []
+    for found in judgements:
+        low, high = found.interval or (math.nan, math.nan)
+        family_low, family_high = found.family or (math.nan, math.nan)
+        names = ("id", "source", "where", "subject", "quantity", "claimed")
+        rows.append({
+            **{name: getattr(found.claim, name) for name in names},
+            "verdict": found.verdict,
+            "near_miss": found.near_miss,
+            "number": math.nan if found.number is None else found.number,
+            "low": low,
+            "high": high,
+            "n": found.n,
+            "if_false": math.nan if found.if_false is None else found.if_false,
+            "fact": found.fact,
+            "family_low": family_low,
+            "family_high": family_high,
+            "derivation": found.derivation,
+            "remark": found.remark,
+            "command": found.command,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def facts(judgements: Sequence[Judgement]) -> dict[str, list[str]]:
+    """The independent facts behind the contradictions: {key of `FACTS`: ids of the claims}."""
+    return {
+        fact: ids
+        for fact in FACTS
+        if (ids := [found.claim.id for found in judgements if found.fact == fact])
+    }
 
 
 def judge_all(runs_root: str | Path = DEFAULT_ROOT) -> list[Judgement]:

@@ -4,29 +4,38 @@ A measure takes a claim, the book of all claims and the evidence of the runs, an
 found in the claim's unit. What needs no run is in `arithmetic`.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from senet_lib.analysis.literature import PUBLISHED
-from senet_lib.analysis.localisation import METRICS, Summary, summarise
-from senet_lib.analysis.scores import IOU_METRICS, StudyScores
-from senet_lib.analysis.statistics import FEWEST_SEEDS
+from senet_lib.analysis.localisation import METRICS
+from senet_lib.analysis.statistics import FEWEST_SEEDS, standard_deviation
 from senet_lib.analysis.trials import TRIAL_LABELS
 from senet_lib.claims.arithmetic import (
-    LEVEL,
     LIKE_SIZE,
     MAP_SIZES,
     MILLION,
     SMALL_COST,
     TABLE,
-    WIDEST,
     block_cost,
     cost,
     millions,
     thop_total,
+)
+from senet_lib.claims.definitions import CHOSEN, claimed_order, definitions
+from senet_lib.claims.equivalence import (
+    ALPHA,
+    Estimate,
+    agrees,
+    mean_if_false,
+    spread_agrees,
+    spread_if_false,
+    spread_interval,
 )
 from senet_lib.wording import counted
 
@@ -51,6 +60,7 @@ class Found:
         missing: model and seed of the runs that are needed.
         remark: what a reader should know.
         holds: the answer, where it is not that tolerance and interval meet.
+        if_false: chance that the answer would be the same if the claim were false; None for counts.
     """
 
     number: float | None = None
@@ -61,6 +71,7 @@ class Found:
     missing: Sequence[tuple[str, int]] = ()
     remark: str = ""
     holds: bool | None = None
+    if_false: float | None = None
 
 
 def _exact(number: float, text: str, remark: str = "") -> Found:
@@ -68,10 +79,10 @@ def _exact(number: float, text: str, remark: str = "") -> Found:
 
 
 def _total(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
-    """Parameters or MACs, in millions; the first of several networks that agrees, if one does."""
+    """Parameters or MACs, in millions, of the row's one network; others are shown beside it."""
     field_name = "num_params" if claim.measure == "params" else "macs"
     totals = {model: getattr(cost(model), field_name) for model in claim.models}
-    best = next((m for m, n in totals.items() if claim.holds(n / MILLION)), claim.models[0])
+    best = claim.models[0]
     texts = {model.replace("+", ", "): millions(n) for model, n in totals.items()}
     text = "; ".join(f"{n} ({m})" if len(texts) > 1 else n for m, n in texts.items())
     remark = ""
@@ -106,36 +117,72 @@ def _block(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
     return _exact(profile.macs / MILLION, text)
 
 
-def _mean(claim: "Claim", evidence: "Evidence", values: Mapping[int, float]) -> Found:
-    """Mean over seeds with its t interval, or a call for further seeds."""
-    from senet_lib.analysis.statistics import interval
+def _judged(
+    claim: "Claim",
+    evidence: "Evidence",
+    estimate: Estimate | None,
+    n: int,
+    answer: Callable[[Estimate], bool | None],
+    if_false: Callable[[Estimate, bool], float],
+) -> Found:
+    """A mean or a difference with its interval and the answer, or a call for further seeds.
 
-    n = len(values)
+    Args:
+        estimate: what was measured; None where seeds are too few for any.
+        n: seeds that all networks of the claim have.
+        answer: whether it is as claimed, None where further seeds are needed.
+        if_false: how likely that answer is if the claim is false.
+    """
     unit = "pp" if claim.measure in ("difference", "gain") else claim.unit
-    runs = [evidence.of(model, claim.protocol)[s] for model in claim.models for s in values]
-    mean = sum(values.values()) / n if n else math.nan
-    if n < FEWEST_SEEDS:
-        remark = f"{n} of {FEWEST_SEEDS} seeds so far, mean {mean:.2f} {unit}" if n else ""
-        return Found(missing=evidence.missing(claim, FEWEST_SEEDS), runs=runs, n=n, remark=remark)
-    found = interval(values.values(), LEVEL)
-    half = (found.high - found.low) / 2 if found else 0.0
-    if claim.epoch:  # a figure of a single run: where one more run would fall
-        half *= math.sqrt(n + 1)
-    low, high = mean - half, mean + half
-    text = f"{mean:.2f} {unit} [{low:.2f}, {high:.2f}]"
-    widest = max(WIDEST, claim.high - claim.low)
-    if half > widest and not claim.epoch:
-        remark = f"{text}: too wide to decide anything with {n} seeds"
+    runs = [evidence.of(m, claim.protocol)[s] for m in claim.models for s in evidence.shared(claim)]
+    if estimate is None:
+        said = f"{n} of {FEWEST_SEEDS} seeds so far" if n else ""
+        return Found(missing=evidence.missing(claim, FEWEST_SEEDS), runs=runs, n=n, remark=said)
+    low, high = estimate.interval()
+    text = f"{estimate.number:.2f} {unit} [{low:.2f}, {high:.2f}]"
+    holds = answer(estimate)
+    if holds is None:
+        remark = f"{text}: {n} seeds leave it undecided"
         return Found(missing=evidence.missing(claim, n + 1), runs=runs, n=n, remark=remark)
-    return Found(number=mean, interval=(low, high), text=text, runs=runs, n=n)
+    return Found(
+        number=estimate.number,
+        interval=(low, high),
+        text=text,
+        runs=runs,
+        n=n,
+        holds=holds,
+        if_false=if_false(estimate, holds),
+    )
+
+
+def _of_mean(values: Sequence[float]) -> Estimate | None:
+    """The mean of seeds; None where they are too few."""
+    n = len(values)
+    if n < FEWEST_SEEDS:
+        return None
+    se = standard_deviation(np.array(values)) / math.sqrt(n)
+    return Estimate(number=float(np.mean(values)), se=se, df=n - 1)
+
+
+def _mean(claim: "Claim", evidence: "Evidence", values: Sequence[float]) -> Found:
+    """A mean over seeds, which must lie within the margin of the printed figure."""
+
+    def answer(found: Estimate) -> bool | None:
+        holds = agrees(claim, found)
+        if holds is False and claim.epoch:  # a figure of a single run: where one more would fall
+            wider = replace(found, se=found.se * math.sqrt(found.df + 2))
+            return None if claim.meets(*wider.interval()) else False
+        return holds
+
+    chance = partial(mean_if_false, claim)
+    return _judged(claim, evidence, _of_mean(values), len(values), answer, chance)
 
 
 def _error(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
     """Mean test error, or accuracy, over seeds, in percent."""
     runs = evidence.of(claim.models[0], claim.protocol)
     sign = claim.measure == "accuracy"
-    values = {s: 100 * abs(sign - run.test_error) for s, run in runs.items()}
-    return _mean(claim, evidence, values)
+    return _mean(claim, evidence, [100 * abs(sign - run.test_error) for run in runs.values()])
 
 
 def _epoch(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
@@ -147,7 +194,7 @@ def _epoch(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
             values[seed] = 100 * (1 - float(rows["test_error"].get(claim.epoch, math.nan)))
         else:
             values[seed] = float(rows[claim.column].get(claim.epoch, math.nan))
-    known = {seed: value for seed, value in values.items() if math.isfinite(value)}
+    known = [value for value in values.values() if math.isfinite(value)]
     found = _mean(claim, evidence, known)
     if found.interval is None and not found.missing:
         remark = (
@@ -161,50 +208,95 @@ def _epoch(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
 
 def _sigma(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
     """Standard deviation over seeds (n - 1), percentage points, with its chi-square interval."""
-    runs = evidence.of(claim.models[0], claim.protocol)
+    runs = list(evidence.of(claim.models[0], claim.protocol).values())
     n = len(runs)
     if n < FEWEST_SEEDS:
-        return Found(missing=evidence.missing(claim, FEWEST_SEEDS), runs=list(runs.values()), n=n)
-    from scipy import stats
-
-    errors = [100 * run.test_error for run in runs.values()]
-    mean = sum(errors) / n
-    sd = math.sqrt(sum((e - mean) ** 2 for e in errors) / (n - 1))
-    tail = (1 - LEVEL) / 2
-    low, high = (sd * math.sqrt((n - 1) / stats.chi2.ppf(q, n - 1)) for q in (1 - tail, tail))
+        return Found(missing=evidence.missing(claim, FEWEST_SEEDS), runs=runs, n=n)
+    sd = standard_deviation(np.array([100 * run.test_error for run in runs]))
+    low, high = spread_interval(sd, n - 1)
+    text = f"{sd:.3f} pp [{low:.3f}, {high:.3f}]"
+    holds = spread_agrees(claim, sd, n - 1)
+    if holds is None:
+        remark = f"{text}: {n} seeds leave it undecided"
+        return Found(missing=evidence.missing(claim, n + 1), runs=runs, n=n, remark=remark)
     return Found(
         number=sd,
         interval=(low, high),
-        text=f"{sd:.3f} pp [{low:.3f}, {high:.3f}]",
-        runs=list(runs.values()),
+        text=text,
+        runs=runs,
         n=n,
-        remark=f"a weak test: with {n} seeds the interval spans a factor of {high / low:.0f}"
-        if sd
-        else "",
+        holds=holds,
+        if_false=spread_if_false(claim, n - 1, holds),
     )
 
 
-def _differences(claim: "Claim", evidence: "Evidence") -> dict[int, float]:
-    """Error of the plain network minus error of the variant on shared seeds, percentage points."""
-    variant, plain = (evidence.of(model, claim.protocol) for model in claim.models)
-    return {s: 100 * (plain[s].test_error - variant[s].test_error) for s in evidence.shared(claim)}
+def _drop(claim: "Claim", evidence: "Evidence") -> tuple[Estimate | None, int]:
+    """Error of the plain network minus error of the variant on the seeds both have, percentage
+    points, and how many these are. The networks are independent: pairing by seed buys nothing."""
+    seeds = evidence.shared(claim)
+    if len(seeds) < FEWEST_SEEDS:
+        return None, len(seeds)
+    variant, plain = (
+        _of_mean([100 * evidence.of(model, claim.protocol)[s].test_error for s in seeds])
+        for model in claim.models
+    )
+    difference = Estimate(
+        number=plain.number - variant.number,
+        se=math.hypot(plain.se, variant.se),
+        df=plain.df + variant.df,
+    )
+    return difference, len(seeds)
 
 
 def _difference(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
-    """Paired difference in error; signed as the claim is."""
-    sign = -1 if claim.value.startswith("-") else 1
-    values = {s: sign * d for s, d in _differences(claim, evidence).items()}
-    return _mean(claim, evidence, values)
+    """Difference in error; signed as the claim is."""
+    found, n = _drop(claim, evidence)
+    if found and claim.value.startswith("-"):
+        found = replace(found, number=-found.number)
+    chance = partial(mean_if_false, claim)
+    return _judged(claim, evidence, found, n, partial(agrees, claim), chance)
 
 
 def _gain(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
     """Gain in accuracy over shared seeds, and what it costs in MACs."""
     variant, plain = (cost(model).macs for model in claim.models)
     share = 100 * (variant - plain) / plain
-    found = _mean(claim, evidence, _differences(claim, evidence))
-    remark = "; ".join(filter(None, [found.remark, f"the cost: {share:+.3f} % MACs"]))
-    holds = None if found.interval is None else found.interval[0] > 0 and share < SMALL_COST
-    return replace(found, holds=holds, remark=remark)
+
+    def answer(gain: Estimate) -> bool | None:
+        low, high = gain.interval()
+        if low > 0:
+            return share < SMALL_COST
+        return False if high <= 0 else None
+
+    found, n = _drop(claim, evidence)
+    judged = _judged(claim, evidence, found, n, answer, lambda *_: ALPHA / 2)
+    return replace(
+        judged, remark="; ".join(filter(None, [judged.remark, f"the cost: {share:+.3f} % MACs"]))
+    )
+
+
+def _p_value(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
+    """p of the paired t test over shared seeds; without a difference it is anything alike."""
+    from scipy import stats
+
+    seeds = evidence.shared(claim)
+    runs = [evidence.of(model, claim.protocol)[s] for model in claim.models for s in seeds]
+    n = len(seeds)
+    errors = np.array([run.test_error for run in runs]).reshape(2, n)
+    if n < FEWEST_SEEDS or not standard_deviation(errors[0] - errors[1]):
+        wanted = max(FEWEST_SEEDS, n + (n >= FEWEST_SEEDS))
+        return Found(missing=evidence.missing(claim, wanted), runs=runs, n=n)
+    p = float(stats.ttest_rel(*errors).pvalue)
+    holds, chance = claim.holds(p), claim.high - claim.low
+    return Found(
+        number=p,
+        interval=(p, p),
+        text=f"{p:.2g}",
+        runs=runs,
+        n=n,
+        holds=holds,
+        if_false=chance if holds else 1 - chance,
+    )
 
 
 def _efficiency(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
@@ -213,20 +305,27 @@ def _efficiency(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
     variant, plain = (cost(model).num_params for model in claim.models)
     added = (variant - plain) / MILLION
     printed = book[f"{claim.id}-derror"]
-    drop = _mean(claim, evidence, _differences(claim, evidence))
-    if drop.interval is None:
+    drop, _ = _drop(claim, evidence)
+    if drop is None:
         low, high, middle = -printed.high, -printed.low, -float(printed.value)
         said = f"the source's own drop of {middle} pp; whether that holds is {printed.id}"
     else:
-        (low, high), middle = drop.interval, drop.number
-        said = f"the measured drop of {drop.text}"
+        (low, high), middle = drop.interval(), drop.number
+        said = f"the measured drop of {middle:.2f} pp [{low:.2f}, {high:.2f}]"
     # A drop that may be nothing has no finite price.
     interval = (added / high if high > 0 else math.inf, added / low if low > 0 else math.inf)
     number = added / middle if middle > 0 else math.inf
-    runs, n = ([], 0) if drop.interval is None else (drop.runs, drop.n)
+    seeds = evidence.shared(claim) if drop else []
+    runs = [evidence.of(model, claim.protocol)[s] for model in claim.models for s in seeds]
     text = f"{number:.3f} M/pp" if math.isfinite(number) else "no drop to pay for"
-    remark = f"{variant - plain:,} parameters over {said}"
-    return Found(number=number, interval=interval, text=text, runs=runs, n=n, remark=remark)
+    return Found(
+        number=number,
+        interval=interval,
+        text=text,
+        runs=runs,
+        n=len(seeds),
+        remark=f"{variant - plain:,} parameters over {said}",
+    )
 
 
 def _sota(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
@@ -243,9 +342,9 @@ def _sota(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
         f"{100 * near[-1].error:.2f} %; the lowest at any size is {100 * lowest.error:.2f} % "
         f"({lowest.network}, {lowest.source})"
     )
-    holds = None
-    if found.interval:
-        holds = claim.meets(*found.interval) and found.interval[1] < 100 * best.error
+    holds = found.holds
+    if holds:
+        holds = found.interval[1] < 100 * best.error
     return replace(found, holds=holds, remark="; ".join(filter(None, [found.remark, remark])))
 
 
@@ -255,40 +354,46 @@ def _recomputed(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
 
 
 def _localisation(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
-    """The source defines no mask and no threshold, so every definition measured is tried.
+    """The source defines no mask and no threshold; the definition is chosen beforehand.
 
-    The claim holds if there is a definition by which the networks stand in the claimed order and
-    this one's value lies in its interval. Scores of another recipe settle nothing.
+    The claim holds if by `CHOSEN` the networks stand in the claimed order and this one's mean lies
+    within the margin. Other definitions are counted, as exploration; scores of another recipe
+    settle nothing.
     """
-
     order = list(claimed_order(book.values()))
-    model = claim.models[0]
-    remark = (
-        "the source does not say what the maps were compared with, so every definition is tried"
-    )
-    missing = evidence.missing(claim, FEWEST_SEEDS)
-    own = evidence.scores(claim)
+    model, own = claim.models[0], evidence.scores(claim)
     found = [d for d in (definitions(own, order) if own else []) if d.seeds >= FEWEST_SEEDS]
-    if not found:
+    chosen = next((d for d in found if (d.trial, d.metric) == CHOSEN), None)
+    named = f"judged by {METRICS[CHOSEN[1]].label}, {TRIAL_LABELS[CHOSEN[0]]}"
+    missing = evidence.missing(claim, FEWEST_SEEDS)
+    if chosen is None:
         return Found(
-            missing=missing, remark="; ".join([remark, *_short_maps(claim, order, evidence)])
+            missing=missing, remark="; ".join([named, *_short_maps(claim, order, evidence)])
         )
-    means = [d.summaries[model].mean for d in found]
-    holding = [
-        d
-        for d in found
-        if d.ordered and (ends := d.summaries[model].interval) and claim.meets(ends.low, ends.high)
-    ]
-    named = "; ".join(d.label for d in holding) or "no definition"
-    return Found(
-        number=sorted(means)[len(means) // 2],
-        interval=(min(means), max(means)),
-        text=f"{min(means):.2f} to {max(means):.2f} over {counted(len(found), 'definition')}",
-        runs=list(evidence.of(model, claim.protocol).values()),
-        n=min(d.seeds for d in found),
-        remark=f"{remark}; order and value as claimed: {named}",
-        holds=bool(holding),
+    others = [d for d in found if d is not chosen]
+    ordered = sum(d.ordered for d in others)
+    remark = (
+        f"{named}; of {counted(len(others), 'other definition')}, which are exploration, {ordered} "
+        "give the claimed order"
     )
+    by_chance = 1 / math.factorial(len(order))
+
+    def if_false(estimate: Estimate, holds: bool) -> float:
+        if holds:
+            return by_chance * mean_if_false(claim, estimate, True)
+        return 1 - by_chance * (1 - mean_if_false(claim, estimate, False))
+
+    judged = _judged(
+        claim,
+        evidence,
+        _of_mean(list(own.per_seed(model, *CHOSEN).values())),
+        chosen.seeds,
+        lambda estimate: agrees(claim, estimate) if chosen.ordered else False,
+        if_false,
+    )
+    runs = list(evidence.of(model, claim.protocol).values())
+    said = "; ".join(filter(None, [judged.remark, remark]))
+    return replace(judged, runs=runs, remark=said)
 
 
 def _short_maps(claim: "Claim", order: Sequence[str], evidence: "Evidence") -> list[str]:
@@ -328,76 +433,6 @@ MEASURES: dict[str, Callable[["Claim", "Book", "Evidence"], Found]] = {
     "efficiency": _efficiency,
     "sota": _sota,
     "recomputed": _recomputed,
+    "p-value": _p_value,
     "localisation": _localisation,
 }
-
-
-# The claimed order
-
-
-def claimed_order(claims: Iterable["Claim"]) -> dict[str, float]:
-    """The claimed Grad-CAM IoU of each network, the highest first."""
-    claimed = {c.models[0]: c.middle for c in claims if c.measure == "localisation"}
-    return dict(sorted(claimed.items(), key=lambda pair: -pair[1]))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Definition:
-    """One meaning that "the IoU of the map" could have, and what the networks score by it.
-
-    Attributes:
-        trial: key of the trial.
-        metric: key of the metric.
-        summaries: over the seeds, by network.
-        ordered: whether the means stand in the claimed order.
-        seeds_ordered: seeds whose own scores stand in it.
-        seeds: seeds that all networks have.
-    """
-
-    trial: str
-    metric: str
-    summaries: Mapping[str, Summary]
-    ordered: bool
-    seeds_ordered: int
-    seeds: int
-
-    @property
-    def label(self) -> str:
-        """Metric and trial in words."""
-        return f"{METRICS[self.metric].label}, {TRIAL_LABELS[self.trial]}"
-
-
-def definitions(scores: StudyScores, order: Sequence[str]) -> list[Definition]:
-    """Every IoU that was measured, for networks in the order claimed, the highest first.
-
-    Args:
-        scores: of one study.
-        order: the networks.
-    Returns:
-        A definition for each trial and each of `IOU_METRICS` that all networks have scores of.
-    """
-    found = []
-    for trial in scores.trials:
-        for metric in IOU_METRICS:
-            values = [scores.per_seed(model, trial, metric) for model in order]
-            if not all(values):
-                continue
-            shared = sorted(set.intersection(*map(set, values)))
-            summaries = {m: summarise(v) for m, v in zip(order, values, strict=True)}
-            means = [summaries[model].mean for model in order]
-            found.append(
-                Definition(
-                    trial=trial,
-                    metric=metric,
-                    summaries=summaries,
-                    ordered=_falls(means),
-                    seeds_ordered=sum(_falls([v[seed] for v in values]) for seed in shared),
-                    seeds=len(shared),
-                )
-            )
-    return found
-
-
-def _falls(values: Sequence[float]) -> bool:
-    """Whether each value lies below the one before."""
-    return all(a > b for a, b in itertools.pairwise(values))

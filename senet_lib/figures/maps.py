@@ -11,7 +11,7 @@ from senet_lib.analysis.families import variant
 from senet_lib.analysis.localisation import THRESHOLDS, Summary
 from senet_lib.analysis.scores import StudyScores
 from senet_lib.analysis.trials import TRIAL_LABELS
-from senet_lib.claims.measures import Definition
+from senet_lib.claims.definitions import Definition
 from senet_lib.figures.style import BLUE, FURTHER, INK, MUTED, VERMILION, WIDTH, styled
 from senet_lib.report.gallery import overlay
 

@@ -7,7 +7,7 @@ from senet_lib.analysis.localisation import METRICS, Summary
 from senet_lib.analysis.scores import StudyScores, all_scores, metric_label, read_scores
 from senet_lib.analysis.statistics import FEWEST_SEEDS
 from senet_lib.analysis.trials import FAITHFULNESS_LABELS, FEWEST_RIGHT, TRIAL_LABELS
-from senet_lib.claims.measures import Definition, claimed_order, definitions
+from senet_lib.claims.definitions import Definition, claimed_order, definitions
 from senet_lib.report.gallery import METHOD_NAMES
 from senet_lib.report.table import Link, Table, Text, escape
 from senet_lib.runs.study import StudyRuns

@@ -1,0 +1,126 @@
+"""The family of widths that the second source leaves open, counted in closed form.
+
+The source states the blocks, the depth, s = 4 streams and r = 16, and no widths. Whoever builds the
+network chooses a stem and three stream widths; many choices print the source's three totals, and
+they differ in what they say of every other size. Ours (stem 16; 13, 26, 52) prints two of the three
+otherwise: 0.64 and 0.66 M instead of 0.63 and 0.65 M.
+"""
+
+# Legend: stem channels; w stream widths of the three stages, C = s w channels.
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from senet_lib.claims.claim import Claim, load_claims
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCALE, REDUCTION, BLOCKS, CLASSES = 4, 16, 3, 10
+SIDES = (32, 16, 8)
+STEMS = range(8, 65, 8)
+WIDTHS = (range(4, 25), range(8, 49), range(16, 81))
+"""Streams of each stage, whole numbers; a later stage is at least as wide as the one before."""
+TOTALS = {
+    "params": "b-res2net29-params",
+    "macs": "b-res2net29-flops",
+    "se_params": "b-se_res2net29-params",
+}
+"""What a choice must print, and the claim that says what."""
+COLUMNS = {
+    ("params", "res2net29"): "params",
+    ("macs", "res2net29"): "macs",
+    ("params", "se_res2net29"): "se_params",
+    ("macs", "se_res2net29"): "se_macs",
+    ("params", "se_res2net29_last"): "last_params",
+    ("params", "se_res2net29_first2"): "first2_params",
+}
+
+
+def res2net_sizes(stem: np.ndarray, widths: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Parameters and MACs of Res2Net-29 and of its gated forms, for 32x32 images and ten classes.
+
+    Args:
+        stem: channels of the stem, (...), integer.
+        widths: w of each of the three stages, each (...).
+    Returns:
+        params and macs of the network without gates; se_params and se_macs with gates on the whole
+        of Z; last_params with gates on stream s; first2_params with gates for the streams 1 and 2
+        that squeeze the whole of Z, as the source writes it (W1 in R^{C/r x C}), and
+        first2_half_params with gates that squeeze those two streams alone.
+    """
+    params, macs, previous = 29 * stem, 27 * stem * SIDES[0] ** 2, stem
+    gates = {"se": 0, "last": 0, "first2": 0, "first2_half": 0}
+    for stage, width in enumerate(widths):
+        channels = SCALE * width
+        cascade = (SCALE - 1) * 9 * width**2
+        for block in range(BLOCKS):
+            # The first 1x1 convolution of a later stage comes before its pooling.
+            before = SIDES[max(stage - 1, 0) if block == 0 else stage] ** 2
+            here, last = SIDES[stage] ** 2, channels**2
+            norms = 2 * channels + (SCALE - 1) * 2 * width + 2 * channels
+            params = params + previous * channels + cascade + last + norms
+            macs = macs + previous * channels * before + (cascade + last) * here
+            if block == 0:  # the shortcut's 1x1 convolution and its normalisation
+                params = params + previous * channels + 2 * channels
+                macs = macs + previous * channels * here
+            previous = channels
+        hidden = np.maximum(channels // REDUCTION, 1)
+        half = 2 * width
+        gates["se"] += BLOCKS * 2 * channels * hidden
+        gates["last"] += BLOCKS * 2 * width * np.maximum(width // REDUCTION, 1)
+        gates["first2"] += BLOCKS * (channels + half) * hidden
+        gates["first2_half"] += BLOCKS * 2 * half * np.maximum(half // REDUCTION, 1)
+    params, macs = params + CLASSES * previous + CLASSES, macs + CLASSES * previous
+    found = {"params": params, "macs": macs, "se_macs": macs + gates["se"]}
+    return found | {f"{name}_params": params + more for name, more in gates.items()}
+
+
+@cache
+def fitting_widths() -> "pd.DataFrame":
+    """Every choice of `STEMS` and `WIDTHS` that prints the source's 0.63 M, 100 M and 0.65 M.
+
+    Returns:
+        stem, w1, w2, w3 and what `res2net_sizes` gives, a row a choice.
+    """
+    import pandas as pd
+
+    grid = np.meshgrid(np.array(STEMS), *map(np.array, WIDTHS), indexing="ij")
+    ascending = (grid[1] <= grid[2]) & (grid[2] <= grid[3])
+    stem, *widths = (axis[ascending] for axis in grid)
+    sizes = res2net_sizes(stem, widths)
+    fits = np.ones(len(stem), bool)
+    for column, name in TOTALS.items():
+        (claim,) = load_claims(name)
+        fits &= (sizes[column] >= claim.low * 1e6) & (sizes[column] < claim.high * 1e6)
+    named = {"stem": stem, "w1": widths[0], "w2": widths[1], "w3": widths[2], **sizes}
+    return pd.DataFrame({name: values[fits] for name, values in named.items()})
+
+
+def family_range(claim: Claim) -> tuple[float, float] | None:
+    """What a size of the reconstruction lies between over `fitting_widths`, in the claim's unit.
+
+    Args:
+        claim: any claim.
+    Returns:
+        None where the claim is of no size, or of a network whose widths are stated.
+    """
+    if not claim.reconstructed:
+        return None
+    found = fitting_widths()
+    added = found["se_params"] - found["params"]
+    if claim.measure == "added-params":
+        values = added / 1e6
+    elif claim.measure == "added-params-percent":
+        values = 100 * added / found["params"]
+    elif claim.measure == "efficiency":
+        (drop,) = load_claims(f"{claim.id}-derror")
+        values = added / 1e6 / -float(drop.value)
+    elif column := COLUMNS.get((claim.measure, claim.models[0] if claim.models else "")):
+        values = found[column] / 1e6
+    else:
+        return None
+    return float(values.min()), float(values.max())
