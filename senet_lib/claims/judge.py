@@ -122,7 +122,7 @@ class Judgement:
             "subject": f"{self.claim.subject}: {self.claim.quantity}",
             "claimed": f"{self.claim.claimed} (from {self.claim.low:g} to {self.claim.high:g})",
             "measured": self.measured,
-            "verdict": self.verdict + (", a near miss" if self.near_miss else ""),
+            "verdict": self.verdict,
             "if false": "" if self.if_false is None else f"as likely as {self.if_false:.2g}",
             "rests on": FACTS.get(self.fact, ""),
             "widths": ""
@@ -184,7 +184,9 @@ def _judge(claim: Claim, book: Mapping[str, Claim], evidence: Evidence) -> Judge
     verdict = _verdict(claim, derived, found, family)
     open_still = verdict == NOT_MEASURED
     near = verdict == NOT_REPRODUCED and not claim.protocol and claim.nearly_holds(found.number)
-    remarks = [_reconstructed(claim, verdict), found.remark]
+    remarks = [_reconstructed(claim, verdict, family), found.remark]
+    if near:
+        remarks.insert(0, "a near miss: it agrees if the last zero printed is no digit")
     if verdict != CONTRADICTED:
         remarks.append(claim.reply or claim.note)
     if open_still:
@@ -236,15 +238,17 @@ def _verdict(
     return REPRODUCED if holds else NOT_REPRODUCED
 
 
-def _reconstructed(claim: Claim, verdict: str) -> str:
+def _reconstructed(claim: Claim, verdict: str, family: tuple[float, float] | None) -> str:
     """That a network is ours in its widths, so that its size is evidence of nothing."""
     if not claim.reconstructed or verdict == NOT_MEASURED:
         return ""
     if verdict != DEPENDS:
         return "measured on our reconstruction"
+    low, high = family
     return (
-        "by our reconstruction, whose widths were chosen to come near these totals: neither "
-        "agreement nor disagreement is evidence"
+        f"by our reconstruction; {len(fitting_widths())} other choices of widths print the "
+        f"source's three totals and have {low:.4g} to {high:.4g} {claim.unit}: neither agreement "
+        "nor disagreement is evidence"
     )
 
 
