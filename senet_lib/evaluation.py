@@ -2,7 +2,8 @@
 
 # Legend: N images, H height, W width, K classes.
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -10,6 +11,26 @@ import torch.nn.functional as F
 from torch import nn
 
 from senet_lib.data.augment import normalise
+
+
+@contextmanager
+def evaluating(model: nn.Module, *, tf32: bool = False) -> Iterator[None]:
+    """Eval mode within; afterwards every module is in the mode it was in.
+
+    Args:
+        model: any network.
+        tf32: whether a GPU may round the inputs of fp32 convolutions to 10 bits.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    cudnn = torch.backends.cudnn
+    kept = {"benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
+    model.eval()
+    try:
+        with cudnn.flags(enabled=True, allow_tf32=tf32, **kept):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 @torch.inference_mode()
@@ -36,25 +57,14 @@ def predict(
     """
     device = next(model.parameters()).device
     images = torch.as_tensor(images)
-    training = model.training
-    model.eval()
-    try:
-        with (
-            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
-            # Without this a GPU would round the inputs of fp32 convolutions to 10 bits.
-            torch.backends.cudnn.flags(
-                enabled=True,
-                benchmark=torch.backends.cudnn.benchmark,
-                deterministic=torch.backends.cudnn.deterministic,
-                allow_tf32=precision != "fp32",
-            ),
-        ):
-            parts = [
-                model(normalise(batch.to(device, non_blocking=True), mean, std)).float()
-                for batch in images.split(batch_size)
-            ]
-    finally:
-        model.train(training)
+    with (
+        evaluating(model, tf32=precision != "fp32"),
+        torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
+    ):
+        parts = [
+            model(normalise(batch.to(device, non_blocking=True), mean, std)).float()
+            for batch in images.split(batch_size)
+        ]
     return torch.cat(parts)
 
 

@@ -1,21 +1,24 @@
 """Gates by hand: from a layer's own weights, on arrays small enough for paper, and left alone."""
 
-import dataclasses
 import io
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from notebook_cells import run_cells
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from senet_lib.analysis import gates as excitation
-from senet_lib.analysis.gates import Gates, Importance, NoAttentionError, Scores
+from senet_lib.analysis import interventions
+from senet_lib.analysis.gates import Gates, NoAttentionError, telling_classes
+from senet_lib.analysis.interventions import Importance, Scores
 from senet_lib.data.datasets import load_data
 from senet_lib.errors import DataError, RecordError, SenetError, UnknownNameError
-from senet_lib.figures import gates as excitation_plots
+from senet_lib.figures.gates import class_gates
 from senet_lib.models import create_model
 from senet_lib.models.attention import AttentionSpec, build_attention
 from senet_lib.models.blocks import Network
@@ -79,8 +82,10 @@ def test_the_split_into_batches_changes_nothing(batch_size):
         assert whole.values[layer] == pytest.approx(parts.values[layer], abs=1e-6)
     labels = np.arange(7) % 10
     layer = whole.ends[-1]
-    one = excitation.channel_importance(model, images, labels, layer, [0, 5])
-    two = excitation.channel_importance(model, images, labels, layer, [0, 5], batch_size=batch_size)
+    one = interventions.channel_importance(model, images, labels, layer, [0, 5])
+    two = interventions.channel_importance(
+        model, images, labels, layer, [0, 5], batch_size=batch_size
+    )
     assert one.loss_change == pytest.approx(two.loss_change, abs=1e-6)
     assert one.mean_gate == pytest.approx(two.mean_gate, abs=1e-6)
 
@@ -133,8 +138,8 @@ def test_the_model_is_left_as_it_was():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     images, labels = noise(4, size=32), np.array([0, 1, 2, 3])
     layer = excitation.record_gates(model, images).layers[-1]
-    excitation.channel_importance(model, images, labels, layer, [0])
-    excitation.fixed_gates(model, images, labels, {layer: np.zeros(64)})
+    interventions.channel_importance(model, images, labels, layer, [0])
+    interventions.fixed_gates(model, images, labels, {layer: np.zeros(64)})
     assert [m.training for m in model.modules()] == modes
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     after = model.state_dict()
@@ -215,8 +220,6 @@ def test_class_means_on_paper():
 def test_the_share_of_variance_between_classes_on_paper():
     (spread,) = excitation.class_spread(gates_of(PAPER), LABELS).values()
     # Class means 0.3 and 0.7 about 0.5: 0.2; gates 0.1 about their class; 0.04 / (0.04 + 0.01).
-    assert spread.between_sd == pytest.approx([0.2, 0], abs=1e-7)
-    assert spread.within_sd == pytest.approx([0.1, 0], abs=1e-7)
     assert spread.share[0] == pytest.approx(0.8)
     assert math.isnan(spread.share[1])
     assert spread.total_share == pytest.approx(0.8)
@@ -254,8 +257,6 @@ def test_counts_of_closed_open_and_constant_gates_on_paper():
     assert row["constant_share"] == pytest.approx(1 / 3)
     assert (row["layer"], row["stage"], row["channels"]) == ("stage1.0.attention", 1, 3)
     assert row["mean"] == pytest.approx((0.31 + 2.0 + 3.86) / 12)
-    loose = excitation.layer_table(gates_of(values), LABELS, constant_sd=0.2)
-    assert loose["constant"].tolist() == [3]
 
 
 def test_a_model_whose_gates_do_not_depend_on_the_image_is_found_constant():
@@ -300,7 +301,9 @@ def with_channel_gone(model: SmallNet, images: Tensor, channel: int) -> Tensor:
 def test_importance_is_what_is_lost_without_the_channel(attention):
     model, images = small_net(attention=attention), noise(12)
     labels = np.arange(12) % 3
-    found = excitation.channel_importance(model, images, labels, "attention", [3, 1], batch_size=5)
+    found = interventions.channel_importance(
+        model, images, labels, "attention", [3, 1], batch_size=5
+    )
     with torch.no_grad():
         plain = model(images)
     truth = torch.from_numpy(labels)
@@ -323,7 +326,7 @@ def test_a_channel_that_the_head_ignores_has_no_importance():
     model = small_net()
     with torch.no_grad():
         model.linear.weight[:, 2] = 0
-    found = excitation.channel_importance(model, noise(9), np.arange(9) % 3, "attention")
+    found = interventions.channel_importance(model, noise(9), np.arange(9) % 3, "attention")
     assert found.channels.tolist() == [0, 1, 2, 3]
     assert (found.loss_change[2], found.error_change[2]) == (0, 0)
     assert (np.abs(found.loss_change[[0, 1, 3]]) > 0).all()
@@ -335,7 +338,7 @@ def test_running_the_first_blocks_once_changes_nothing(name):
     model, images, labels = create_model(name).eval(), noise(2, size=32), np.array([3, 7])
     assert isinstance(model, Network)
     layer = excitation.record_gates(model, images).layers[4]
-    found = excitation.channel_importance(model, images, labels, layer, [2])
+    found = interventions.channel_importance(model, images, labels, layer, [2])
     gate = model.get_submodule(layer).gate
 
     def close(module, inputs, output):
@@ -355,11 +358,11 @@ def test_running_the_first_blocks_once_changes_nothing(name):
 def test_unknown_layers_and_channels_are_refused():
     model, images, labels = small_net(), noise(2), np.array([0, 1])
     with pytest.raises(UnknownNameError, match="did you mean attention"):
-        excitation.channel_importance(model, images, labels, "atention")
+        interventions.channel_importance(model, images, labels, "atention")
     with pytest.raises(SenetError, match="channels 0 to 3, not 4"):
-        excitation.channel_importance(model, images, labels, "attention", [4])
+        interventions.channel_importance(model, images, labels, "attention", [4])
     with pytest.raises(UnknownNameError):
-        excitation.fixed_gates(model, images, labels, {"gate": np.ones(4)})
+        interventions.fixed_gates(model, images, labels, {"gate": np.ones(4)})
     assert not model.attention.gate._forward_hooks
 
 
@@ -386,7 +389,7 @@ def test_the_rank_correlation_is_spearmans():
 def test_fixed_gates_by_hand():
     model, images, labels = small_net(), noise(6), np.arange(6) % 3
     gate = np.array([0.1, 0.9, 0.5, 0.0])
-    found = excitation.fixed_gates(model, images, labels, {"attention": gate}, batch_size=4)
+    found = interventions.fixed_gates(model, images, labels, {"attention": gate}, batch_size=4)
     with torch.no_grad():
         means = model.conv(images).mean((2, 3)) * torch.from_numpy(gate).float()
         logits = model.linear(means)
@@ -399,8 +402,8 @@ def test_fixed_gates_by_hand():
 def test_fixing_gates_that_are_constant_changes_nothing():
     model, images, labels = small_net(), noise(6), np.arange(6) % 3
     nn.init.zeros_(model.attention.gate.expand.weight)  # every gate is 1/2
-    plain = excitation.fixed_gates(model, images, labels, {})
-    fixed = excitation.fixed_gates(model, images, labels, {"attention": np.full(4, 0.5)})
+    plain = interventions.fixed_gates(model, images, labels, {})
+    fixed = interventions.fixed_gates(model, images, labels, {"attention": np.full(4, 0.5)})
     assert fixed.losses == pytest.approx(plain.losses, abs=1e-12)
 
 
@@ -428,7 +431,7 @@ def runs_root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def subject(runs_root):
-    return excitation.open_run("demo", "se_resnet20", 0, runs_root, num_images=60)
+    return interventions.open_run("demo", "se_resnet20", 0, runs_root, num_images=60)
 
 
 def test_a_run_is_opened_with_its_first_images(subject):
@@ -457,138 +460,99 @@ def test_the_untrained_network_is_the_seeds_and_leaves_the_generator_alone(subje
 
 def test_runs_that_cannot_be_looked_at_are_refused(runs_root):
     with pytest.raises(RecordError):
-        excitation.open_run("demo", "se_resnet20", 9, runs_root)
+        interventions.open_run("demo", "se_resnet20", 9, runs_root)
     with pytest.raises(NoAttentionError, match="has no attention"):
-        excitation.open_run("demo", "resnet20", 0, runs_root)
+        interventions.open_run("demo", "resnet20", 0, runs_root)
     with pytest.raises(DataError, match="at least 1"):
-        excitation.open_run("demo", "se_resnet20", 0, runs_root, num_images=0)
+        interventions.open_run("demo", "se_resnet20", 0, runs_root, num_images=0)
 
 
 def test_stages_are_fixed_one_by_one_and_all_together(subject):
-    fixed = excitation_plots.fix_stages(subject)
+    fixed = interventions.fix_stages(subject)
     assert list(fixed) == ["none", "stage 1", "stage 2", "stage 3", "all"]
     means = {layer: values.mean(0) for layer, values in subject.gates.values.items()}
-    every = excitation.fixed_gates(
+    every = interventions.fixed_gates(
         subject.model, subject.images, subject.labels, means, moments=subject.moments
     )
     assert fixed["all"].losses == pytest.approx(every.losses)
-    frame = excitation_plots.fixed_view(fixed).frame.set_index("gates fixed")
-    assert frame.loc["none", "change (nats)"] == ""
-    assert frame.loc["all", "error (%)"] == f"{100 * every.error:.2f}"
+    frame = interventions.fixed_table(fixed)
+    assert frame.loc["none", "loss_change"] == 0
+    assert frame.loc["all", "error"] == every.error
 
 
-def test_the_change_of_loss_is_judged_image_by_image(subject):
+def test_the_change_of_loss_is_judged_image_by_image():
     wrong = np.zeros(4, bool)
     plain = Scores(wrong=wrong, losses=np.array([1.0, 2.0, 3.0, 4.0]))
     worse = Scores(wrong=wrong, losses=plain.losses + np.array([0.1, 0.2, 0.3, 0.2]))
     # mean 0.2, standard error 0.0816 / 2, t(3) at 97.5 % is 3.1824
-    row = excitation_plots.fixed_view({"none": plain, "all": worse}).frame.iloc[1]
-    assert row["change (nats)"] == "+0.2000"
-    assert row["95 % interval"] == "+0.0701 to +0.3299"
-    says = {
-        "is of use": {"none": plain, "all": worse},
-        "does better without": {"none": worse, "all": plain},
-        "do not show": {"none": plain, "all": plain},
-    }
-    for words, fixed in says.items():
-        text = excitation_plots.answer(subject, fixed, []).markdown
-        assert words in text
-        assert sum(other in text for other in says) == 1
-
-
-def test_the_answer_takes_its_numbers_from_the_gates(subject):
-    fixed = {"none": subject.fix([]), "all": subject.fix(subject.gates.layers)}
-    found = [importance_of([0.1, 0.2, 0.3], [3.0, 2.0, 1.0])]
-    text = excitation_plots.answer(subject, fixed, found).markdown
-    assert "Over 60 images" in text
-    assert "of 336 channels" in text  # 3 * (16 + 32 + 64)
-    assert "(by chance 15.25 %)" in text  # (10 - 1) / (60 - 1)
-    assert "−1.00 in stage1.0" in text
-    shares = [
-        s.total_share for s in excitation.class_spread(subject.gates, subject.labels).values()
-    ]
-    assert f"{100 * np.nanmean(shares[:3]):.2f} % of the gates' variance in stage 1" in text
-    assert f"{100 * np.nanmean(shares[6:]):.2f} % in stage 3" in text
-
-
-def test_gates_that_never_vary_have_no_share_to_compare(subject):
-    still = {layer: np.full_like(v, 0.5) for layer, v in subject.gates.values.items()}
-    silent = dataclasses.replace(subject, gates=Gates(values=still))
-    text = excitation_plots.answer(silent, {"none": subject.fix([]), "all": subject.fix([])}, [])
-    assert "336 of 336 channels are constant" in text.markdown
-    assert "cannot be compared" in text.markdown
-    assert "nan" not in text.markdown
-    texts_of(excitation_plots.class_share(silent))
+    row = interventions.fixed_table({"none": plain, "all": worse}).loc["all"]
+    assert row[["loss_change", "low", "high"]].tolist() == pytest.approx(
+        [0.2, 0.0701, 0.3299], abs=1e-4
+    )
+    one = {key: Scores(wrong=wrong[:1], losses=np.ones(1)) for key in ("none", "all")}
+    assert interventions.fixed_table(one).loc["all", "high"] == np.inf
 
 
 def test_the_telling_classes_are_the_extremes_and_their_neighbours():
     means = np.array([[0.0], [0.1], [0.5], [np.nan], [0.92], [1.0]])
-    assert excitation_plots.telling_classes(means) == [0, 1, 5, 4]
-    assert excitation_plots.telling_classes(means[:1]) == [0]
-    assert excitation_plots.telling_classes(means[:2]) == [0, 1]
+    assert telling_classes(means) == [0, 1, 5, 4]
+    assert telling_classes(means[:1]) == [0]
+    assert telling_classes(means[:2]) == [0, 1]
 
 
-def test_tables_have_a_row_each(subject):
-    table = excitation.layer_table(subject.gates, subject.labels)
-    assert len(excitation_plots.layers_view(table).frame) == 9
-    stages = excitation_plots.stages_view(table).frame
-    assert stages["stage"].tolist() == ["1", "2", "3"]
-    view = excitation_plots.importance_view([importance_of([0.1, 0.2, 0.3], [1.0, -1.0, 0.5])])
-    row = view.frame.iloc[0]
-    assert (row["largest (nats)"], row["median (nats)"], row["loss falls"]) == (
-        *("+1.0000", "+0.5000"), "1",
-    )  # fmt: skip
-    assert row["correlation"] == "−0.50"  # ranks 3, 1, 2 against 1, 2, 3
-    still = excitation_plots.importance_view([importance_of([0.1] * 3, [1.0, 2.0, 3.0])]).frame
-    assert (still["correlation"][0], still["p"][0]) == ("–", "")
-    assert "0.00" in excitation_plots._correlation(-0.001)
-    assert "−" not in excitation_plots._correlation(-0.001)
-    html = excitation_plots.subject_view(subject, subject.run.path.parent)._repr_html_()
-    assert 'href="seed0/record.json"' in html
-    assert "60 of shapes, test" in html
-
-
-def texts_of(figure) -> str:
-    figure.savefig(io.BytesIO(), format="png")
-    return " ".join(t.get_text() for axes in figure.axes for t in [*axes.texts, axes.title])
+def test_what_channels_are_worth_on_paper():
+    found = [
+        importance_of([0.1, 0.2, 0.3], [1.0, -1.0, 0.5]),
+        importance_of([0.1] * 3, [1.0, 2.0, 3.0]),
+    ]
+    row = interventions.importance_table(found[:1]).iloc[0]
+    assert (row["largest"], row["median"], row["falls"]) == (1, 0.5, 1)
+    assert row["rho"] == pytest.approx(-0.5)  # ranks 3, 1, 2 against 1, 2, 3
+    assert np.isnan(interventions.importance_table(found[1:])["rho"]).all()
 
 
 def test_the_figure_of_classes_draws_their_means_in_one_order():
     means = {"stage1.0.attention": np.array([[0.9, 0.1, 0.5], [0.7, 0.3, 0.5]])}
-    figure = excitation_plots.class_gates(means, ["cat", "dog"])
+    figure = class_gates(means, ["cat", "dog"])
+    figure.savefig(io.BytesIO(), format="png")
     lines = {line.get_label(): line.get_ydata().tolist() for line in figure.axes[0].lines}
     assert lines == {"cat": [0.1, 0.5, 0.9], "dog": [0.3, 0.5, 0.7]}
-    assert "from 0.20 to 0.80 over the channels" in figure.get_label()
-    assert "differ by 0.133 on average" in figure.get_label()  # (0.2 + 0.2 + 0) / 3
+    assert "0.133 in stage1.0" in figure.get_label()  # (0.2 + 0.2 + 0) / 3
     assert len({line.get_linestyle() for line in figure.axes[0].lines}) == 2
 
 
-def test_figures_describe_themselves_and_can_be_drawn(subject):
-    table = excitation.layer_table(subject.gates, subject.labels)
-    spreads = excitation.class_spread(subject.gates, subject.labels)
-    means = excitation_plots.gate_means(subject)
-    assert list(means) == [f"stage{s}.2.attention" for s in (1, 2, 3)]
-    texts_of(excitation_plots.class_gates(means, subject.run.classes))
-    extreme = excitation_plots.extreme_gates(table)
-    assert "stage 1 stage 2 stage 3" in texts_of(extreme)
-    assert extreme.axes[0].lines[2].get_ydata() == pytest.approx(100 * table["constant_share"])
-    shares = excitation_plots.class_share(subject)
-    texts_of(shares)
-    trained = next(line for line in shares.axes[0].lines if line.get_label() == "trained")
-    assert trained.get_ydata() == pytest.approx(
-        [100 * s.total_share for s in spreads.values()], nan_ok=True
+def test_the_notebook_shows_these_numbers(runs_root, subject, tmp_path):
+    chosen = {"study": "demo", "runs_root": str(runs_root), "page_folder": str(tmp_path)}
+    found = run_cells("excitation", **chosen, num_images=60, num_importance=4)
+    spreads = excitation.class_spread(subject.gates, subject.labels).values()
+    assert found["share"]["trained"].tolist() == pytest.approx(
+        [100 * one.total_share for one in spreads], nan_ok=True
     )
-    assert "nan" not in shares.get_label()
-    assert "by chance 15.3" in shares.get_label()
-    found = [subject.importance(layer, 8) for layer in subject.gates.ends]
-    scatter = excitation_plots.importance(found)
-    texts_of(scatter)
-    points = scatter.axes[2].lines[1].get_xydata()
-    assert points == pytest.approx(np.stack([found[2].mean_gate, found[2].loss_change], 1))
+    assert found["chance"] == pytest.approx(100 * 9 / 59)  # (10 - 1) / (60 - 1)
+    answer = found["outputs"][-1].markdown
+    assert "of 336 channels" in answer  # 3 * (16 + 32 + 64)
+    assert f"{100 * found['fixed'].loc['all', 'error']:.2f} %" in answer
+    kept = interventions.read_summaries(tmp_path).iloc[0]
+    assert (kept["model"], kept["images"], kept["layers"]) == ("se_resnet20", 60, 9)
+    assert kept["fixed_error"] == found["fixed"].loc["all", "error"]
+    stages = excitation.stage_table(found["layers"])
+    assert kept["mean_last"] == pytest.approx(stages["mean"].iloc[-1])
 
 
-def test_figures_of_a_network_without_stages(subject):
-    gates = Gates(values={"attention": np.array(PAPER, np.float32)})
-    table = excitation.layer_table(gates, LABELS)
-    assert "stage" not in texts_of(excitation_plots.extreme_gates(table))
-    assert "name no stages" in excitation_plots.stages_view(table)._repr_html_()
+def test_summaries_without_stages_have_no_ends_and_broken_ones_are_named(tmp_path):
+    assert interventions.read_summaries(tmp_path).empty
+    path = tmp_path / "gates-odd.json"
+    content = {
+        "model": "odd",
+        "seed": 0,
+        "images": 5,
+        "layers": 1,
+        "error": 0.5,
+        "fixed_error": 0.4,
+    }
+    path.write_text(json.dumps({**content, "first": None, "last": None}))
+    assert np.isnan(interventions.read_summaries(tmp_path).loc[0, "mean_first"])
+    for text, says in (("{", "not readable JSON"), ('{"model": "a"}', "it lacks seed, images")):
+        path.write_text(text)
+        with pytest.raises(RecordError, match=says):
+            interventions.read_summaries(tmp_path)

@@ -23,7 +23,6 @@ STILL_UPWARD = {
     ("analysis.ablation", "wording"),
     ("analysis.literature", "report.table"),
     ("analysis.literature", "wording"),
-    ("report.cam_views", "figures.maps"),
     ("runs.published", "wording"),
     ("runs.study", "report.table"),
     ("training.fit", "wording"),

@@ -210,12 +210,6 @@ def test_thresholds_cut_at_or_above():
     assert localisation.iou_best(maps, masks) == 1
 
 
-def test_one_threshold_for_all_maps():
-    curve = np.array([[0.2, 0.9, 0.1], [0.4, 0.1, 0.7]])
-    assert localisation.best_threshold(curve, (0.3, 0.5, 0.7)) == (0.5, 0.5)
-    assert localisation.best_threshold(curve[1:], (0.3, 0.5, 0.7)) == (0.7, 0.7)
-
-
 def test_curve_is_that_of_sets_counted_directly():
     maps, masks = random_grids(2, 5)
     maps = maps.astype(np.float32) - np.float32(0.2)
@@ -275,40 +269,16 @@ def test_score_is_the_same_whatever_the_chunk(monkeypatch):
 def test_summary_over_seeds_by_hand():
     """Values 1 2 3: a table's t for 2 degrees of freedom is 4.303."""
     found = localisation.summarise({2: 3, 0: 1, 1: 2})
-    assert (found.seeds, found.mean, found.note) == ((0, 1, 2), 2, "")
+    assert (found.seeds, found.mean) == ((0, 1, 2), 2)
     assert found.interval.low == pytest.approx(2 - 4.303 / 3**0.5, abs=1e-3)
 
 
 @pytest.mark.parametrize(
-    ("per_seed", "mean", "note"),
-    [
-        ({}, None, "fewer than two seeds"),
-        ({4: 0.5}, 0.5, "fewer than two seeds"),
-        ({0: 0.5, 1: 0.5}, 0.5, "the seeds do not differ"),
-    ],
+    ("per_seed", "mean"), [({}, None), ({4: 0.5}, 0.5), ({0: 0.5, 1: 0.5}, 0.5)]
 )
-def test_summary_says_why_there_is_no_interval(per_seed, mean, note):
+def test_a_summary_without_spread_has_no_interval(per_seed, mean):
     found = localisation.summarise(per_seed)
-    assert (found.mean, found.interval, found.note) == (mean, None, note)
-
-
-def test_table_has_chance_beside_each_mean_and_counts_zero_maps():
-    masks = np.stack([tile_mask(2, i % 4) for i in range(8)])
-    perfect = masks.astype(np.float32)
-    half = np.where(np.arange(8)[:, None, None] < 4, 0, perfect)
-    scores = {seed: localisation.score(maps, masks) for seed, maps in enumerate((perfect, half))}
-    table = localisation.summary_table(scores, masks).set_index("metric")
-    assert list(table.index) == list(METRICS)
-    assert table.loc["energy", "mean"] == pytest.approx((1 + 0.5) / 2)
-    assert table.loc["auc", "mean"] == pytest.approx((1 + 0.75) / 2)
-    assert table.loc["iou_at_area", "chance"] == pytest.approx(1 / 7)
-    assert set(table["zero_share"]) == {0.25}
-    assert set(table["seeds"]) == {2}
-    # Half the range is 0.25; t for 1 degree of freedom is 12.706.
-    assert table.loc["energy", "low"] == pytest.approx(0.75 - 12.706 * 0.25, abs=1e-3)
-    median = localisation.summary_table({0: scores[1]}, masks, over_maps="median")
-    assert median["mean"][0] == 0.5
-    assert np.isnan(median["low"][0])
+    assert (found.mean, found.interval) == (mean, None)
 
 
 def test_mistakes_are_refused():
@@ -330,10 +300,6 @@ def test_mistakes_are_refused():
     for thresholds in ((), (0.0, 0.5), (0.5, 0.5), (0.5, 1.1)):
         with pytest.raises(SenetError, match="ascend"):
             localisation.iou_curve(maps, masks, thresholds)
-    with pytest.raises(SenetError, match="seed"):
-        localisation.summary_table({}, masks)
-    with pytest.raises(DataError, match="seed 3"):
-        localisation.summary_table({3: localisation.score(maps, masks)}, masks[:2])
 
 
 # Grids
@@ -417,10 +383,6 @@ def test_images_that_all_networks_get_right():
     logits = np.log(np.stack([probability, 1 - probability], axis=-1))
     labels = np.array([0, 0, 0])
     np.testing.assert_array_equal(kept_by_all(logits, labels), [True, True, False])
-    kept = kept_by_all(logits, labels, min_probability=0.7)
-    np.testing.assert_array_equal(kept, [False, False, False])
-    kept = kept_by_all(logits[:1], labels, min_probability=0.7)
-    np.testing.assert_array_equal(kept, [True, False, False])
 
 
 def code(images: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
@@ -480,8 +442,6 @@ def test_mistakes_with_grids_are_refused(pool):
         focus_mosaics(images, labels, keep & (labels < 2), 1, rng=rng())
     with pytest.raises(DataError, match="logits for"):
         kept_by_all([np.zeros((3, 2))], labels)
-    with pytest.raises(SenetError, match="min_probability"):
-        kept_by_all([], labels, min_probability=1.0)
     grids = make_grids(*pool, 2, 1, rng=rng())
     with pytest.raises(DataError, match="maps of shape"):
         grid_maps(lambda images, targets: np.zeros((len(images), 2, 2)), grids)

@@ -1,25 +1,24 @@
 """Trials and scores: the same for every network, right where the answer is known, kept whole."""
 
 import json
-import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fake_runs import RECIPE, make_run, settings
+from fake_runs import RECIPE, make_run
+from notebook_cells import run_cells
 
 from senet_lib.analysis import cam_study, scores, trials
 from senet_lib.analysis.cam_study import open_study
-from senet_lib.claims.measures import definitions
+from senet_lib.claims.definitions import definitions
 from senet_lib.data.datasets import load_data
 from senet_lib.errors import DataError, RecordError
 from senet_lib.evaluation import predict
 from senet_lib.models import create_model
-from senet_lib.report import cam_views
 from senet_lib.runs.records import save_logits
-from senet_lib.runs.study import collect
 from senet_lib.runs.weights import WEIGHTS, NetSpec, save_weights
 
 MODELS = ("resnet20", "se_resnet20")
@@ -243,31 +242,59 @@ def made_up(values):
 
 
 def test_a_definition_gives_the_order_or_does_not():
-    claimed = {"b": 0.6, "a": 0.5}
     (found,) = definitions(made_up({"a": (0.4, 0.5, 0.6), "b": (0.7, 0.8, 0.5)}), ["b", "a"])
     assert (found.ordered, found.seeds_ordered, found.seeds) == (True, 2, 3)
-    said = cam_views.order_words([found], claimed)
-    assert "1 gives this order of the means" in said
-    assert "in 2 of 3 seeds" in said
-    # Means 0.667 and 0.5, SD 0.153 and 0.1, t 4.303: [0.29, 1.05] and [0.25, 0.75] hold both.
-    assert cam_views.meets(found, claimed)
-    assert not cam_views.meets(found, {"b": 0.6, "a": 0.2})
     (other,) = definitions(made_up({"a": (0.4, 0.5, 0.6), "b": (0.3, 0.4, 0.5)}), ["b", "a"])
-    assert "none gives this order" in cam_views.order_words([other], claimed)
+    assert (other.ordered, other.seeds_ordered) == (False, 0)
     assert definitions(made_up({"a": (0.4, 0.5)}), ["b", "a"]) == []
-    assert "no maps of b" in cam_views.order_text(made_up({"a": (0.4, 0.5)}), claimed).markdown
 
 
-def test_the_report_shows_the_scores_with_intervals_and_chance(pages, runs_root, capsys):
-    study = collect("demo", json.dumps(settings()), str(runs_root), str(pages))
-    cam_views.show_all(study)
-    text = capsys.readouterr().out
-    # One row a trial, and faithfulness.
-    assert len(re.findall(r"^ *a uniform map ", text, re.MULTILINE)) == 7
-    value = scores.read_scores(pages).summary("se_resnet20", "grid2", "energy")
-    ends = f"{value.interval.low:.2f} to {value.interval.high:.2f}"
-    assert f"{value.mean:.2f} ({ends})".replace("-", "−") in text
-    assert "cannot be asked: no maps of se_res2net29" in text
-    empty = collect("demo", json.dumps(settings()), str(runs_root), str(pages / "none"))
-    cam_views.show_all(empty)
-    assert "No map of this study was measured" in capsys.readouterr().out
+def test_scores_over_seeds_stand_beside_what_maps_score_that_know_nothing(pages):
+    found = scores.read_scores(pages)
+    table = found.table().set_index(["trial", "metric", "model"])
+    row = table.loc[("grid2", "energy", "se_resnet20")]
+    value = found.summary("se_resnet20", "grid2", "energy")
+    assert (row["n"], row["mean"]) == (2, pytest.approx(value.mean))
+    assert (row["low"], row["high"]) == (value.interval.low, value.interval.high)
+    grids = [name for name in found.trials if name.startswith("grid")]
+    for kind in ("wrong", "untrained"):
+        assert table.loc[grids, kind].notna().all()
+    # The maps of a grid have their mass in its tiles: what one wrong tile has and the right one
+    # has is never more than all.
+    energy = table.xs("energy", level="metric").loc[grids]
+    assert (energy["mean"] + energy["wrong"] <= 1 + 1e-9).all()
+
+
+def test_a_wrong_region_is_never_the_right_one(compared):
+    for trial in trials.make_trials(compared, 3, 15):
+        assert trial.wrong.shape == trial.masks.shape
+        assert trial.wrong.any((1, 2)).all()
+        if trial.grids is not None:
+            assert not (trial.wrong & trial.masks).any()
+    tile = trials.make_trials(compared, 3, 15)[0]
+    maps = tile.masks.astype(np.float32)
+    found = trials.measure(None, [replace(tile, ask=lambda explain: maps)]).set_index("metric")
+    assert found.loc["energy", ["score", "wrong"]].tolist() == [1, 0]
+
+
+def test_files_without_the_newer_columns_are_read(pages, tmp_path):
+    content = json.loads((pages / "localisation-seed0.json").read_text())
+    for row in content["rows"]:
+        row.pop("wrong", None), row.pop("untrained", None)
+    (tmp_path / "localisation-seed0.json").write_text(json.dumps(content))
+    found = scores.read_scores(tmp_path)
+    assert found.table()["wrong"].isna().all()
+    assert found.table()["mean"].notna().all()
+
+
+def test_the_notebook_shows_these_numbers(pages, runs_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(cam_study, "LEAST_REMOVALS", 1)
+    chosen = {"study": "demo", "models": list(MODELS), "seed": 1, "runs_root": str(runs_root)}
+    found = run_cells("gradcam", **chosen, grids=2, num_cases=0, page_folder=str(tmp_path))
+    kept = scores.read_scores(pages).per_seed("resnet20", "grid2", "energy")[1]
+    table = found["trial_table"]("grid2")
+    assert table.loc["resnet20", "grid pointing score"] == pytest.approx(kept)
+    assert table.loc["a uniform map", "grid pointing score"] == 0.25
+    measured = found["scores"]
+    wrong = measured[(measured["trial"] == "grid2") & (measured["metric"] == "energy")]["wrong"]
+    assert f"{wrong.mean():.3f}" in found["outputs"][-1].markdown

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from senet_lib.errors import DataError, SenetError, unknown
+from senet_lib.evaluation import evaluating
 from senet_lib.models.blocks import Head, Network
 
 if TYPE_CHECKING:
@@ -34,6 +35,14 @@ METHODS = {
     "eigencam": "EigenCAM",
 }
 """Methods by name, and their classes in pytorch-grad-cam."""
+METHOD_NAMES = {
+    "gradcam": "Grad-CAM",
+    "gradcam++": "Grad-CAM++",
+    "layercam": "LayerCAM",
+    "hirescam": "HiResCAM",
+    "scorecam": "Score-CAM",
+    "eigencam": "Eigen-CAM",
+}
 UPSAMPLINGS = ("bilinear", "nearest", "none")
 SCORECAM_NUMBERS = 2**24  # of masked images in memory at a time: 64 MiB in float32
 
@@ -95,9 +104,12 @@ def compute_maps(
     Source: Selvaraju et al. 2017 (arXiv:1610.02391), Chattopadhay et al. 2018 (arXiv:1710.11063),
         Jiang et al. 2021 (LayerCAM), Draelos and Carin 2020 (arXiv:2011.08891), Wang et al. 2020
         (arXiv:1910.01279), Muhammad and Yeasin 2020 (arXiv:2008.00299).
+        At the last layer Grad-CAM and HiResCAM are one: the logit is linear in the mean over the
+        map, so its gradient is the same at every place.
     Differs from the papers: as pytorch-grad-cam does. Grad-CAM++ takes the logit where its paper
         has the exponential of it. Score-CAM masks the normalised image, so what is covered has the
-        mean colour, and weights by the softmax over channels of the logit.
+        mean colour, weights by the softmax over channels of the logit, and enlarges its masks with
+        corners aligned, while the map it gives is enlarged like every other, corners not aligned.
     """
     if method not in METHODS:
         raise unknown("method", str(method), METHODS)
@@ -182,27 +194,14 @@ def _checked(
 
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Eval mode and full precision within; afterwards every module is in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
+    """Eval mode and full precision within, with gradients to be had."""
     device = next(model.parameters()).device
-    cudnn = torch.backends.cudnn
-    try:
-        model.eval()
-        with (
-            torch.inference_mode(False),
-            torch.autocast(device.type, enabled=False),
-            # Without this a GPU would round the inputs of fp32 convolutions to 10 bits.
-            cudnn.flags(
-                enabled=True,
-                benchmark=cudnn.benchmark,
-                deterministic=cudnn.deterministic,
-                allow_tf32=False,
-            ),
-        ):
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
+    with (
+        evaluating(model),
+        torch.inference_mode(False),
+        torch.autocast(device.type, enabled=False),
+    ):
+        yield
 
 
 def _explainer(model: nn.Module, method: str, batch_size: int) -> "BaseCAM":

@@ -3,7 +3,7 @@
 # Legend: M images or cases, H W size.
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from senet_lib.analysis.cam import compute_maps
+from senet_lib.analysis.gates import untrained_network
 from senet_lib.analysis.localisation import THRESHOLDS, iou_curve
 from senet_lib.analysis.scores import write_scores
 from senet_lib.analysis.trials import (
@@ -65,18 +66,29 @@ class CamStudy:
 
     def measure(self) -> "pd.DataFrame":
         """Score every network on every trial and by faithfulness, and write the scores beside the
-        page. Returns model, trial, metric, score, chance, cases, zero."""
+        page.
+
+        Returns:
+            Columns model, those of `trials.measure`, and untrained: what the maps of the network
+            score before training, on fewer cases.
+        """
         import pandas as pd
 
         index = self.compared.kept[: self.num_removals]
         images = self.compared.images(index)
         targets = torch.from_numpy(self.compared.dataset.y_test[index])
         frames = []
-        for name, network in self.networks.items():
+        for run in self.runs:
+            network = self.networks[run.model]
             explain = explainer(network, self.method, self.layer)
-            found = [measure(explain, self.trials)]
-            found.append(measure_faithfulness(network, explain, images, targets))
-            frames += [frame.assign(model=name) for frame in found]
+            fresh = untrained_network(run, self.compared.dataset.x_test)
+            before = measure(explainer(fresh, self.method, self.layer), self.few)
+            before = before.set_index(["trial", "metric"])["score"].rename("untrained")
+            found = [
+                measure(explain, self.trials).join(before, on=["trial", "metric"]),
+                measure_faithfulness(network, explain, images, targets),
+            ]
+            frames += [frame.assign(model=run.model) for frame in found]
         frame = pd.concat(frames, ignore_index=True)
         path = self.page_folder / f"localisation-seed{self.seed}.json"
         write_scores(path, self.compared, self.seed, frame, self.method, self.layer)
@@ -112,89 +124,72 @@ class CamStudy:
         }
 
     def examples(self, num_right: int = 4, num_split: int = 4) -> "Examples":
-        """Images for all networks side by side: some that all get right, then some on which they
-        disagree; drawn at random, and any images where there are none of either kind."""
-        labels = self.compared.dataset.y_test
+        """Images with every network's map for the class it names.
+
+        Args:
+            num_right: images that all networks get right, drawn at random.
+            num_split: then images on which they disagree, one of them being right.
+        Returns:
+            The images; the first of the split where there are none of either kind.
+        """
+        data = self.compared.dataset
         said = np.stack([run.test_logits()[0].argmax(1) for run in self.runs])  # (networks, N)
         agreed = (said == said[0]).all(0)
         rng = np.random.default_rng(DRAW)
-        right = rng.permutation(np.flatnonzero(agreed & (said[0] == labels)))[:num_right]
-        split = rng.permutation(np.flatnonzero(~agreed & (said == labels).any(0)))[:num_split]
-        chosen = np.concatenate([right, split])
-        return self._explained(chosen if len(chosen) else np.arange(min(num_right, len(labels))))
-
-    def _explained(self, index: np.ndarray) -> "Examples":
+        right = rng.permutation(np.flatnonzero(agreed & (said[0] == data.y_test)))[:num_right]
+        split = rng.permutation(np.flatnonzero(~agreed & (said == data.y_test).any(0)))[:num_split]
+        index = np.concatenate([right, split])
+        index = index if len(index) else np.arange(min(num_right, len(data.y_test)))
         images = self.compared.images(index)
         found = {
             name: compute_maps(network, images, method=self.method, layer=self.layer)
             for name, network in self.networks.items()
         }
         return Examples(
-            index=index,
-            images=self.compared.dataset.x_test[index],
-            labels=self.compared.dataset.y_test[index],
-            classes=self.compared.dataset.classes,
+            images=data.x_test[index],
+            labels=data.y_test[index],
             maps={name: one.maps for name, one in found.items()},
             logits={name: one.logits for name, one in found.items()},
+            index=index,
         )
 
-    def grid_examples(self, count: int = 3) -> "GridExamples":
-        """A case of each of the first 2 x 2 grids, with every network's map of the whole grid."""
+    def grid_examples(self, count: int = 3) -> "Examples":
+        """A case of each of the first `count` 2 x 2 grids, with maps of the whole grid."""
         trial = self.trials[0]
         cases = trial.grids
         chosen = np.unique(cases.grid_of, return_index=True)[1][:count]
         images = cases.images(cases.grid_of[chosen])
         targets = torch.from_numpy(cases.targets[chosen])
-        return GridExamples(
+        return Examples(
             images=_shown(images, self.runs[0]),
-            masks=trial.masks[chosen],
-            targets=cases.targets[chosen],
-            classes=self.compared.dataset.classes,
+            labels=cases.targets[chosen],
             maps={
                 name: explainer(network, self.method, self.layer)(images, targets)
                 for name, network in self.networks.items()
             },
+            masks=trial.masks[chosen],
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """Images with the maps of several networks.
+    """Images or grids with the maps of several networks.
 
     Attributes:
-        index: (M,), places in the split.
         images: (M, H, W, 3) uint8.
-        labels: (M,), their classes.
-        classes: names.
-        maps: (M, H, W) of each network, raw, for the class it names.
-        logits: (M, K) of each network.
+        labels: (M,), their classes; of a grid the class explained.
+        maps: (M, H, W) of each network, raw; of an image for the class that the network names.
+        logits: (M, K) of each network; none of grids.
+        masks: (M, H, W) bool, the tile of the class; None of images.
+        index: (M,), places in the split; None of grids.
     """
 
-    index: np.ndarray
     images: np.ndarray
     labels: np.ndarray
-    classes: Sequence[str]
     maps: dict[str, np.ndarray]
-    logits: dict[str, np.ndarray]
-
-
-@dataclass(frozen=True, kw_only=True)
-class GridExamples:
-    """Grids with the maps of several networks for one of the classes on each.
-
-    Attributes:
-        images: (M, H, W, 3) uint8.
-        masks: (M, H, W) bool, the tile of the class.
-        targets: (M,), the class explained.
-        classes: names.
-        maps: (M, H, W) of each network, raw.
-    """
-
-    images: np.ndarray
-    masks: np.ndarray
-    targets: np.ndarray
-    classes: Sequence[str]
-    maps: dict[str, np.ndarray]
+    logits: dict[str, np.ndarray] = field(default_factory=dict)
+    masks: np.ndarray | None = None
+    index: np.ndarray | None = None
 
 
 def _shown(images: Tensor, run: RunRecord) -> np.ndarray:
@@ -246,7 +241,7 @@ def open_study(
         runs=runs,
         networks={run.model: run.load_model() for run in runs},
         trials=trials,
-        few=make_trials(compared, max(grids // FEW, 1), 0),
+        few=make_trials(compared, max(grids // FEW, 1), max(OBJECTS_A_GRID * grids // FEW, 1)),
         method=method,
         layer=layer,
         num_removals=max(grids // GRIDS_A_REMOVAL, LEAST_REMOVALS),

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from senet_lib.errors import DataError, SenetError, unknown
+from senet_lib.evaluation import evaluating
 
 SUBSTRATES = ("zero", "blur")
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -48,10 +49,6 @@ class Road:
     """(N, F) float64, probability of the class, the highest pixels replaced (MoRF)."""
     least: np.ndarray
     """(N, F) float64, probability of the class, the lowest pixels replaced (LeRF)."""
-    most_kept: np.ndarray
-    """(N, F) bool, whether the class is still the prediction, the highest pixels replaced."""
-    least_kept: np.ndarray
-    """(N, F) bool, whether the class is still the prediction, the lowest pixels replaced."""
 
     @property
     def combined(self) -> np.ndarray:
@@ -73,10 +70,10 @@ def deletion(
     """Probability of a class while pixels are removed, highest first; lower areas are better.
 
     Args:
-        model: any classifier; run in eval mode, its training mode is put back.
+        model: any classifier; run in eval mode, its modes are put back.
         images: (N, C, H, W), normalised floats.
         maps: (N, H, W), any float, finite.
-        targets: (N,) int64, the classes explained; None for the predicted ones.
+        targets: (N,) int64, the classes explained; None for those predicted for the whole images.
         rng: orders pixels with equal values.
         substrate: what takes a pixel's place: "zero", which for a normalised image is the mean
             colour, or "blur", the image blurred (Gaussian of 11 pixels and deviation 5).
@@ -84,8 +81,7 @@ def deletion(
         batch_size: images at a time; bounds the memory, not the result.
     Raises:
         DataError: the arrays do not fit together or a map has a value that is not finite.
-        SenetError: steps is out of range.
-        UnknownNameError: no substrate has the name.
+        SenetError: steps is out of range, or no substrate has the name.
     Source: Petsiuk et al. 2018 (RISE).
     """
     return _curve(model, images, maps, targets, rng, substrate, steps, batch_size, insert=False)
@@ -104,20 +100,8 @@ def insertion(
 ) -> Curve:
     """Probability of a class while pixels are put back, highest first; higher areas are better.
 
-    Args:
-        model: as in `deletion`.
-        images: as in `deletion`.
-        maps: as in `deletion`.
-        targets: as in `deletion`; the predicted ones are those of the whole images.
-        rng: as in `deletion`.
-        substrate: what the images are before: "blur" or "zero", as in `deletion`.
-        steps: as in `deletion`.
-        batch_size: as in `deletion`.
-    Raises:
-        DataError: as in `deletion`.
-        SenetError: as in `deletion`.
-        UnknownNameError: as in `deletion`.
-    Source: Petsiuk et al. 2018 (RISE).
+    Args, errors and source are those of `deletion`; the substrate is what the images are before.
+
     Differs from the paper: the blur mirrors the image at its border, where theirs pads with zeros.
     """
     return _curve(model, images, maps, targets, rng, substrate, steps, batch_size, insert=True)
@@ -143,15 +127,11 @@ def road(
     its threshold, which for a map with many zeros can be the whole image, and does not seed.
 
     Args:
-        model: as in `deletion`.
-        images: as in `deletion`.
-        maps: as in `deletion`.
-        targets: as in `deletion`.
+        model, images, maps, targets, batch_size: as in `deletion`.
         rng: orders pixels with equal values and draws the noise.
         fractions: parts of the pixels to replace, each in (0, 1).
         noise: standard deviation in the unit of the images, one number or one a channel. The
             published 0.01 is of images in [0, 1]; on normalised images it is 0.01 / std.
-        batch_size: as in `deletion`.
     Raises:
         DataError: as in `deletion`.
         SenetError: a fraction is out of range, or so small that it replaces no pixel.
@@ -166,24 +146,19 @@ def road(
         )
     classes = _classes(model, images, targets, batch_size)
     sigma = np.broadcast_to(np.asarray(noise, np.float64), (images.shape[1],))
-    shape = (len(images), len(counts))
-    probabilities, kept = np.empty((2, *shape)), np.empty((2, *shape), bool)
+    probabilities = np.empty((2, len(images), len(counts)))
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
         order = _order(maps[part], rng)
         for way, ranked in enumerate((order, order[:, ::-1])):
             for place, count in enumerate(counts):
                 batch = _imputed(images[part], ranked[:, :count], sigma, rng)
-                logits = _logits(model, batch)
-                found = logits.softmax(1).gather(1, classes[part, None])[:, 0]
+                found = _logits(model, batch).softmax(1).gather(1, classes[part, None])[:, 0]
                 probabilities[way, part, place] = found.numpy()
-                kept[way, part, place] = (logits.argmax(1) == classes[part]).numpy()
     return Road(
         fractions=np.asarray(fractions, np.float64),
         most=probabilities[0],
         least=probabilities[1],
-        most_kept=kept[0],
-        least_kept=kept[1],
     )
 
 
@@ -251,12 +226,8 @@ def _classes(model: nn.Module, images: Tensor, targets: Tensor | None, batch_siz
 def _logits(model: nn.Module, images: Tensor) -> Tensor:
     """(B, K) float64 on the CPU, in eval mode."""
     device = next((p.device for p in model.parameters()), images.device)
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         return model(images.to(device)).double().cpu()
-    finally:
-        model.train(training)
 
 
 def _order(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -55,16 +55,15 @@ class Grids:
         """
         return assemble(self.source[torch.from_numpy(self.tiles[which])], self.n)
 
-    def masks(self) -> np.ndarray:
-        """The region of each case, (M, n h, n w) bool."""
+    def masks(self, shift: int = 0) -> np.ndarray:
+        """The region of each case, (M, n h, n w) bool; or that of so many tiles further on, the
+        first following the last."""
         h, w = self.source.shape[-2:]
-        cells = self.cells.reshape(-1, self.n, self.n)
+        cells = np.roll(self.cells, shift, axis=1).reshape(-1, self.n, self.n)
         return cells.repeat(h, axis=1).repeat(w, axis=2)
 
 
-def kept_by_all(
-    logits: Iterable[np.ndarray], labels: np.ndarray, *, min_probability: float = 0.0
-) -> np.ndarray:
+def kept_by_all(logits: Iterable[np.ndarray], labels: np.ndarray) -> np.ndarray:
     """Images that every compared network classifies correctly.
 
     All networks must be scored on the same tiles: if each chose its own, a network that is right
@@ -73,23 +72,17 @@ def kept_by_all(
     Args:
         logits: (N, K) of each network and seed compared.
         labels: (N,), integer.
-        min_probability: softmax probability that every network must give the label, in [0, 1).
     Returns:
         (N,) bool.
     Raises:
         DataError: logits and labels differ in number.
-        SenetError: min_probability is out of range.
     """
-    if not 0 <= min_probability < 1:
-        raise SenetError(f"min_probability is {min_probability}; it must be from 0 to below 1")
     labels = np.asarray(labels)
     keep = np.ones(len(labels), bool)
     for values in logits:
         if len(values) != len(labels):
             raise DataError(f"{len(values)} logits for {len(labels)} labels")
-        probability = torch.as_tensor(values).double().softmax(1).numpy()
-        keep &= probability.argmax(axis=1) == labels
-        keep &= probability[np.arange(len(labels)), labels] >= min_probability
+        keep &= np.asarray(values).argmax(axis=1) == labels
     return keep
 
 
@@ -154,9 +147,7 @@ def focus_mosaics(
     """2 x 2 mosaics with two images of a target class and one of each of two others, shuffled.
 
     Args:
-        images: (N, C, h, w), normalised.
-        labels: (N,), integer.
-        keep: (N,) bool, the images that may be used.
+        images, labels, keep: as in `make_grids`.
         count: mosaics for each target class, at least 1; the paper makes 100.
         rng: decides classes, places and images; the same state gives the same mosaics.
     Returns:

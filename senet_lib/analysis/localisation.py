@@ -70,12 +70,9 @@ def relevance_rank_accuracy(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Share of the |S| highest pixels that lie in the region, |S| being the region's size.
 
     Args:
-        maps: as in `energy`.
-        masks: as in `energy`.
+        maps, masks: as in `energy`.
     Returns:
         (N,) float64 in [0, 1], the expectation over ties; 0 for a zero map.
-    Raises:
-        DataError: as in `energy`.
     Source: Arras et al. 2022 (CLEVR-XAI).
     """
     a, inside = _checked(maps, masks)
@@ -91,12 +88,9 @@ def iou_at_area(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     on a 2 x 2 grid of 32-pixel tiles.
 
     Args:
-        maps: as in `energy`.
-        masks: as in `energy`.
+        maps, masks: as in `energy`.
     Returns:
         (N,) float64 in [0, 1]; 0 for a zero map.
-    Raises:
-        DataError: as in `energy`.
     """
     a, inside = _checked(maps, masks)
     hits = _expected_hits(a, inside)
@@ -109,13 +103,10 @@ def iou_curve(
     """Intersection over union of the region with {a >= t max(a)}, for each threshold t.
 
     Args:
-        maps: as in `energy`.
-        masks: as in `energy`.
+        maps, masks: as in `energy`.
         thresholds: T shares of each map's own maximum, ascending, in (0, 1].
     Returns:
         (N, T) float64 in [0, 1]; 0 for a zero map.
-    Raises:
-        DataError: as in `energy`.
         SenetError: the thresholds are out of range or not ascending.
     """
     levels = np.asarray(thresholds, np.float64)
@@ -138,12 +129,9 @@ def iou_at_half(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Intersection over union of the region with the pixels at or above half the map's maximum.
 
     Args:
-        maps: as in `energy`.
-        masks: as in `energy`.
+        maps, masks: as in `energy`.
     Returns:
         (N,) float64 in [0, 1]; 0 for a zero map.
-    Raises:
-        DataError: as in `energy`.
     """
     return iou_curve(maps, masks, (0.5,))[:, 0]
 
@@ -151,46 +139,24 @@ def iou_at_half(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
 def iou_best(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Highest intersection over union at any of `THRESHOLDS`, chosen for each map by the region.
 
-    An upper end, for the choice knows the answer; `best_threshold` chooses one for all maps.
+    An upper end, for the choice knows the answer.
 
     Args:
-        maps: as in `energy`.
-        masks: as in `energy`.
+        maps, masks: as in `energy`.
     Returns:
         (N,) float64 in [0, 1]; 0 for a zero map.
-    Raises:
-        DataError: as in `energy`.
     """
     return iou_curve(maps, masks).max(axis=1)
-
-
-def best_threshold(
-    curve: np.ndarray, thresholds: Sequence[float] = THRESHOLDS
-) -> tuple[float, float]:
-    """The one threshold with the highest mean IoU over all maps, and that mean.
-
-    Args:
-        curve: (N, T), what `iou_curve` returns for these thresholds.
-        thresholds: the T thresholds.
-    Returns:
-        (threshold, mean IoU); the lowest of equally good thresholds.
-    """
-    means = np.asarray(curve).mean(axis=0)
-    best = int(means.argmax())
-    return float(thresholds[best]), float(means[best])
 
 
 def pointing_game(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Whether the map's highest pixel lies in the region; no tolerance around it.
 
     Args:
-        maps: as in `energy`.
-        masks: as in `energy`.
+        maps, masks: as in `energy`.
     Returns:
         (N,) float64: 0 or 1, or the share in the region of the pixels that tie for the highest
         value; 0 for a zero map.
-    Raises:
-        DataError: as in `energy`.
     Source: Zhang et al. 2018 (excitation backprop).
     Differs from the paper: it grants 15 pixels of tolerance, half of a CIFAR image.
     """
@@ -242,16 +208,12 @@ def _half(masks: np.ndarray) -> np.ndarray:
     return np.full(len(masks), 0.5)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Metric:
-    """One way to compare a map with a region."""
+    """One way to compare a map with a region; its key in `METRICS` is its column in `score`."""
 
-    name: str
-    """Its key in `METRICS` and its column in `score`."""
     label: str
     """Its name in tables."""
-    words: str
-    """What it measures, one sentence."""
     function: Callable[[np.ndarray, np.ndarray], np.ndarray]
     """(maps, masks) to (N,)."""
     chance: Callable[[np.ndarray], np.ndarray]
@@ -259,61 +221,17 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric(
-            name="energy",
-            label="energy",
-            words="Share of the map's mass that lies in the region.",
-            function=energy,
-            chance=_share,
-        ),
-        Metric(
-            name="relevance_rank_accuracy",
-            label="relevance rank accuracy",
-            words="Share of the highest pixels, as many as the region has, that lie in it.",
-            function=relevance_rank_accuracy,
-            chance=_share,
-        ),
-        Metric(
-            name="iou_at_area",
-            label="IoU at the region's area",
-            words="IoU of the region with as many of the highest pixels as it has.",
-            function=iou_at_area,
-            chance=_share_iou,
-        ),
-        Metric(
-            name="iou_at_half",
-            label="IoU at half the maximum",
-            words="IoU of the region with the pixels at or above half the map's maximum.",
-            function=iou_at_half,
-            chance=_share,
-        ),
-        Metric(
-            name="iou_best",
-            label="IoU at the best threshold",
-            words="Highest IoU at any threshold, chosen for each map by the region itself.",
-            function=iou_best,
-            chance=_share,
-        ),
-        Metric(
-            name="pointing_game",
-            label="pointing game",
-            words="Whether the highest pixel lies in the region.",
-            function=pointing_game,
-            chance=_share,
-        ),
-        Metric(
-            name="auc",
-            label="AUC",
-            words="Chance that a pixel of the region lies above one outside it.",
-            function=auc,
-            chance=_half,
-        ),
-    )
+    "energy": Metric("energy", energy, _share),
+    "relevance_rank_accuracy": Metric("relevance rank accuracy", relevance_rank_accuracy, _share),
+    "iou_at_area": Metric("IoU at the region's area", iou_at_area, _share_iou),
+    "iou_at_half": Metric("IoU at half the maximum", iou_at_half, _share),
+    "iou_best": Metric("IoU at the best threshold", iou_best, _share),
+    "pointing_game": Metric("pointing game", pointing_game, _share),
+    "auc": Metric("AUC", auc, _half),
 }
-"""Chance is the score of a uniform map. A cut at a threshold keeps all of that map, which makes its
-IoU |S| / P; a random set of any size is expected to have no more, to first order."""
+"""Chance here is the score of a uniform map. A cut at a threshold keeps all of it, which makes its
+IoU |S| / P. Maps that have peaks score far less where they know nothing, so the chance to print
+is what the same maps score on a wrong region, and what maps of an untrained network do."""
 
 ENERGY_LABELS = {"grid": "grid pointing score", "focus": "Focus", "objects": "energy"}
 """What the energy is called, by what the regions are: a tile, two tiles, an object."""
@@ -345,20 +263,18 @@ def score(
     Returns:
         One row a map in the order given: a column for each metric, and `zero`, whether it is a
         zero map. Zero maps have their rows and scores like any other.
-    Raises:
-        DataError: as in `energy`.
         UnknownNameError: no metric has one of the names.
     """
     import pandas as pd
 
-    chosen = [_metric(name) for name in metrics]
+    chosen = {name: _metric(name) for name in metrics}
     if np.shape(maps) != np.shape(masks):
         raise _misfit(maps, masks)
-    columns = {metric.name: np.empty(len(maps)) for metric in chosen}
+    columns = {name: np.empty(len(maps)) for name in chosen}
     for start in range(0, len(maps), CHUNK):
         part = slice(start, start + CHUNK)
-        for metric in chosen:
-            columns[metric.name][part] = metric.function(maps[part], masks[part])
+        for name, metric in chosen.items():
+            columns[name][part] = metric.function(maps[part], masks[part])
     return pd.DataFrame({**columns, "zero": zero_maps(maps)})
 
 
@@ -372,8 +288,6 @@ class Summary:
     """Mean over the seeds, in the unit of the values; None without a seed."""
     interval: Interval | None
     """Of the mean, from Student's t; None where it does not exist."""
-    note: str
-    """Why there is no interval; empty where there is one."""
 
 
 def summarise(per_seed: Mapping[int, float], level: float = 0.95) -> Summary:
@@ -388,55 +302,8 @@ def summarise(per_seed: Mapping[int, float], level: float = 0.95) -> Summary:
     seeds = tuple(sorted(per_seed))
     values = [float(per_seed[seed]) for seed in seeds]
     found = interval(values, level)
-    note = ""
-    if found is None:
-        note = "the seeds do not differ" if len(seeds) > 1 else "fewer than two seeds"
     mean = float(np.mean(values)) if values else None
-    return Summary(seeds=seeds, mean=mean, interval=found, note=note)
-
-
-def summary_table(
-    scores: Mapping[int, "pd.DataFrame"], masks: np.ndarray, *, over_maps: str = "mean"
-) -> "pd.DataFrame":
-    """Each metric over the seeds, with its interval and with chance beside it.
-
-    Args:
-        scores: what `score` returned for each seed, on maps of the same masks.
-        masks: those masks, (N, H, W) bool.
-        over_maps: "mean" or "median": how a seed's maps become one number. Focus is published as
-            a median, the grid pointing score as a mean.
-    Returns:
-        One row a metric: metric, label, mean over the seeds, low, high (NaN without an interval),
-        chance (over the masks, as over_maps), seeds (their number), zero_share (part of the maps
-        of all seeds that are zero) and note.
-    Raises:
-        SenetError: there is no seed, or over_maps is neither.
-        DataError: a seed's maps are not as many as the masks.
-    """
-    import pandas as pd
-
-    if over_maps not in ("mean", "median") or not scores:
-        raise SenetError(f"need a seed, and mean or median instead of {over_maps!r}")
-    for seed, frame in scores.items():
-        if len(frame) != len(masks):
-            raise DataError(f"seed {seed} has {len(frame)} scored maps for {len(masks)} masks")
-    reduce = np.mean if over_maps == "mean" else np.median
-    zero_share = float(np.mean([frame["zero"].mean() for frame in scores.values()]))
-    rows = []
-    for name in (column for column in next(iter(scores.values())) if column in METRICS):
-        found = summarise({seed: reduce(frame[name]) for seed, frame in scores.items()})
-        rows.append({
-            "metric": name,
-            "label": METRICS[name].label,
-            "mean": found.mean,
-            "low": np.nan if found.interval is None else found.interval.low,
-            "high": np.nan if found.interval is None else found.interval.high,
-            "chance": float(reduce(chance(name, masks))),
-            "seeds": len(found.seeds),
-            "zero_share": zero_share,
-            "note": found.note,
-        })  # fmt: skip
-    return pd.DataFrame(rows)
+    return Summary(seeds=seeds, mean=mean, interval=found)
 
 
 def _metric(name: str) -> Metric:

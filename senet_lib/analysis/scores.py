@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from senet_lib.analysis.localisation import ENERGY_LABELS, METRICS, Summary, summarise
+from senet_lib.analysis.statistics import interval
 from senet_lib.analysis.trials import FAITHFULNESS_LABELS, Comparison
 from senet_lib.errors import RecordError
 from senet_lib.files import read_json, write_json
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
 
 REPORTS = (Path("outputs/reports"), Path("outputs/published/reports"))
 PATTERN = "localisation-seed*.json"
+COLUMNS = (
+    *("model", "seed", "trial", "metric", "score", "chance", "wrong", "untrained"),
+    *("cases", "zero"),
+)
 IOU_METRICS = ("iou_at_area", "iou_at_half", "iou_best")
 KEYS = (
     "study",
@@ -51,7 +58,7 @@ class StudyScores:
         layer: of the maps.
         right: images that every network compared classifies correctly, for each seed's file.
         frame: one row a model, seed, trial and metric: model, seed, trial, metric, score, chance,
-            cases, zero.
+            wrong, untrained, cases, zero; wrong and untrained are NaN in files of earlier versions.
         paths: the files.
     """
 
@@ -87,10 +94,32 @@ class StudyScores:
         rows = f[(f["model"] == model) & (f["trial"] == trial) & (f["metric"] == metric)]
         return dict(zip(rows["seed"].tolist(), rows["score"].tolist(), strict=True))
 
-    def chance(self, trial: str, metric: str) -> float:
-        """What a uniform map scores; for faithfulness the mean over the networks."""
-        f = self.frame
-        return float(f[(f["trial"] == trial) & (f["metric"] == metric)]["chance"].mean())
+    def table(self, level: float = 0.95) -> "pd.DataFrame":
+        """Every network, trial and metric over the seeds.
+
+        Args:
+            level: of the t interval of the mean.
+        Returns:
+            Columns trial, metric, model (in the order of the file), n (seeds), mean, low and high
+            (NaN without an interval), chance, wrong and untrained (means over the seeds: what a
+            uniform map scores, the same maps on a wrong region, maps of the untrained network),
+            cases and zero (summed over the seeds).
+        """
+        import pandas as pd
+
+        rows = []
+        for (trial, metric, model), group in self.frame.groupby(
+            ["trial", "metric", "model"], sort=False
+        ):
+            ends = interval(group["score"].to_numpy(), level)
+            rows.append({
+                "trial": trial, "metric": metric, "model": model, "n": len(group),
+                "mean": group["score"].mean(),
+                "low": ends.low if ends else np.nan, "high": ends.high if ends else np.nan,
+                **group[["chance", "wrong", "untrained"]].mean(),
+                **group[["cases", "zero"]].sum(),
+            })  # fmt: skip
+        return pd.DataFrame(rows)
 
 
 def write_scores(
@@ -107,7 +136,7 @@ def write_scores(
         path: where; its name should match `PATTERN`.
         compared: the networks and images.
         seed: whose runs were measured.
-        frame: columns model, trial, metric, score, chance, cases, zero.
+        frame: of `CamStudy.measure`.
         method: of the maps.
         layer: of the maps.
     """
@@ -124,7 +153,10 @@ def write_scores(
         "layer": layer,
         "compared": [[r.model, r.seed] for r in compared.runs],
         "right": compared.right,
-        "rows": frame.to_dict("records"),
+        "rows": [
+            {key: value for key, value in row.items() if value == value}  # NaN is no JSON
+            for row in frame.to_dict("records")
+        ],
     }
     write_json(Path(path), content)
     return Path(path)
@@ -152,7 +184,7 @@ def read_scores(folder: str | Path) -> StudyScores | None:
     return StudyScores(
         **{key: first[key] for key in KEYS if key != "seed"},
         right={c["seed"]: c["right"] for c in contents},
-        frame=pd.concat(frames, ignore_index=True),
+        frame=pd.concat(frames, ignore_index=True).reindex(columns=COLUMNS),
         paths=paths,
     )
 

@@ -28,7 +28,7 @@ from senet_lib.analysis.grids import (
     make_grids,
     tile_maps,
 )
-from senet_lib.analysis.localisation import chance, score
+from senet_lib.analysis.localisation import METRICS, chance, score
 from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import Dataset, hold_out, load_data
 from senet_lib.errors import DataError, RecordError
@@ -61,6 +61,14 @@ class Trial:
     grids: Grids | None = None
     """What the cases are drawn from; None where they are single images."""
 
+    @property
+    def wrong(self) -> np.ndarray:
+        """(M, H, W) bool, regions where the class is not: in a grid the next tile, in a mosaic the
+        two other tiles, else the region of the image before."""
+        if self.grids is None:
+            return np.roll(self.masks, 1, axis=0)
+        return ~self.masks if self.name == "mosaic" else self.grids.masks(shift=1)
+
 
 TRIAL_LABELS = {
     "grid2": "2 × 2 grid",
@@ -88,11 +96,6 @@ class Comparison:
     dataset: Dataset
     keep: np.ndarray
     right: int
-
-    @property
-    def models(self) -> list[str]:
-        """Names of the networks that have a run."""
-        return list(dict.fromkeys(run.model for run in self.runs))
 
     def of_seed(self, seed: int) -> list[RunRecord]:
         """The runs of one seed."""
@@ -219,27 +222,29 @@ def measure(explain: Explain, trials: Sequence[Trial]) -> "pd.DataFrame":
         trials: of `make_trials`.
     Returns:
         One row a trial and metric: trial, metric, score (over the cases, the mean, on mosaics the
-        median), chance (likewise), cases (M) and zero (maps without a positive value).
+        median), chance (likewise, of a uniform map), wrong (likewise, of the same maps and
+        `Trial.wrong` regions: what such maps score where they should find nothing), cases (M) and
+        zero (maps without a positive value).
     """
     import pandas as pd
 
     rows = []
     for trial in trials:
-        found = score(trial.ask(explain), trial.masks)
-        over = getattr(np, trial.over_maps)
+        maps, over = trial.ask(explain), getattr(np, trial.over_maps)
+        found, wrong = score(maps, trial.masks), score(maps, trial.wrong)
         rows += [
             {
                 "trial": trial.name,
                 "metric": name,
                 "score": float(over(found[name])),
                 "chance": float(over(chance(name, trial.masks))),
+                "wrong": float(over(wrong[name])),
                 "cases": len(found),
                 "zero": int(found["zero"].sum()),
             }
-            for name in found
-            if name != "zero"
+            for name in METRICS
         ]
-    columns = ["trial", "metric", "score", "chance", "cases", "zero"]
+    columns = ["trial", "metric", "score", "chance", "wrong", "cases", "zero"]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from senet_lib.analysis.cam import compute_maps, scale_for_display
+from senet_lib.analysis.cam import METHOD_NAMES, compute_maps, scale_for_display
 from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import Dataset
 from senet_lib.errors import SenetError
@@ -23,14 +23,6 @@ from senet_lib.evaluation import predict
 from senet_lib.files import write_atomically
 from senet_lib.report.page import frame, slug
 
-METHOD_NAMES = {
-    "gradcam": "Grad-CAM",
-    "gradcam++": "Grad-CAM++",
-    "layercam": "LayerCAM",
-    "hirescam": "HiResCAM",
-    "scorecam": "Score-CAM",
-    "eigencam": "Eigen-CAM",
-}
 PAGE, PICTURES = "index.html", "maps"
 PICTURE = re.compile(r"\d+-(.+-)?(right|wrong)-\d+\.png")
 MADE_BY = '<meta name="generator" content="senet gradcam">'
