@@ -60,6 +60,20 @@ class NonFiniteLossError(RuntimeError):
         )
 
 
+class OutOfMemoryError(RuntimeError):
+    """The machine, its GPU or the limit set for the process has too little memory."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on a CPU or a GPU."""
+    words = ("out of memory", "allocate memory", "bad_alloc")
+    return (
+        isinstance(error, (MemoryError, OutOfMemoryError))
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words))
+    )
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """An `UnknownNameError` that offers the nearest known names, or all of them when none is near.
 

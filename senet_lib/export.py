@@ -5,7 +5,7 @@ before the file takes its place. PyTorch has deprecated TorchScript; PT2 is its 
 """
 
 import importlib.util
-import os
+import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from senet_lib.errors import MissingDependencyError, SenetError, unknown
+from senet_lib.files import replacing
 
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
 TOLERANCE = 1e-4
@@ -62,8 +63,7 @@ def export_model(
     images = torch.randn(_CHECK_BATCH, *input_size, generator=generator)
     with torch.no_grad():
         expected = network(images)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(path) as partial, _quiet():
+    with replacing(path) as partial, _quiet():
         _WRITERS[format](network, partial, images[:_TRACE_BATCH])
         written = _READERS[format](partial, images)
         error = (written - expected).abs().max().item()
@@ -83,17 +83,6 @@ def _require_onnx() -> None:
         raise MissingDependencyError(
             f"ONNX needs {', '.join(missing)}; install with: pip install 'senet-lib[export]'"
         )
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary neighbour of path that takes its place on success and vanishes on failure."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -135,7 +124,9 @@ def _read_onnx(path: Path, images: Tensor) -> Tensor:
 
 def _write_torchscript(network: nn.Module, path: Path, images: Tensor) -> None:
     with torch.no_grad():
-        torch.jit.trace(network, images, check_trace=False).save(str(path))
+        buffer = io.BytesIO()  # on a full disk, its own writer would abort the process
+        torch.jit.save(torch.jit.trace(network, images, check_trace=False), buffer)
+        path.write_bytes(buffer.getvalue())
 
 
 def _read_torchscript(path: Path, images: Tensor) -> Tensor:
@@ -144,7 +135,9 @@ def _read_torchscript(path: Path, images: Tensor) -> Tensor:
 
 
 def _write_pt2(network: nn.Module, path: Path, images: Tensor) -> None:
-    torch.export.save(_export(network, images), path)
+    buffer = io.BytesIO()
+    torch.export.save(_export(network, images), buffer)
+    path.write_bytes(buffer.getvalue())
 
 
 def _read_pt2(path: Path, images: Tensor) -> Tensor:

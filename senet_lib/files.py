@@ -1,45 +1,128 @@
 """Files that are there whole or not at all."""
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+import shutil
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from senet_lib.errors import RecordError
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` on a temporary name beside `path`, then rename; nothing is left on an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+def partial_name(name: str, own: str = "*") -> str:
+    """The temporary name of a file or folder, or a pattern for those of every process."""
+    return f".{name}.{own}.partial"
+
+
+@contextmanager
+def replacing(path: str | Path, keep: str | Path | None = None) -> Iterator[Path]:
+    """A temporary neighbour of a file, which takes its place once the block has succeeded.
+
+    The name tells host and process, so that no two of them share one. The file gets the mode that
+    the umask says, whoever writes it, and nothing is left behind on an error.
+
+    Args:
+        path: the file that is to be there whole; missing folders are made.
+        keep: where the file that was there before goes, at the moment the new one is whole.
+    Raises:
+        OSError: it could not be written; `filename` is the file's own name.
+    """
+    path = Path(path)
+    own = f"{socket.gethostname()}.{os.getpid()}"
+    partial = path.with_name(partial_name(path.name, own) + path.suffix)
     try:
-        write(partial)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+        mode = partial.stat().st_mode
+        yield partial
+        partial.chmod(mode)
         with partial.open("rb") as file:
             os.fsync(file.fileno())  # a name must not outlive a power cut that its content does not
+        if keep and path.exists():
+            os.replace(path, keep)
         os.replace(partial, path)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             partial.unlink()
 
 
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A temporary neighbour of a folder, which takes its place once the block has succeeded. What
+    was there before is removed only then."""
+    own = f"{socket.gethostname()}.{os.getpid()}"
+    new, old = (folder.with_name(partial_name(folder.name, own + end)) for end in ("", ".old"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        yield new
+        if folder.exists():
+            os.replace(folder, old)
+        try:
+            os.replace(new, folder)
+        except OSError:
+            os.replace(old, folder)
+            raise
+        for left_over in folder.parent.glob(partial_name(folder.name)):  # of a killed process too
+            shutil.rmtree(left_over, ignore_errors=True)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        where = error.filename2 or error.filename or folder
+        raise OSError(error.errno, error.strerror, str(where)) from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def write_whole(path: str | Path, content: str | bytes, keep: str | Path | None = None) -> None:
+    """Write a file whole or not at all, text in UTF-8.
+
+    Args:
+        path: the file; missing folders are made.
+        content: all of it.
+        keep: where the file that was there before goes.
+    Raises:
+        OSError: it could not be written; `filename` is the file's own name.
+    """
+    with replacing(path, keep) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a mapping as JSON, whole or not at all."""
-    text = json.dumps(content, indent=1) + "\n"
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    """Write a mapping as JSON, whole or not at all; refuses what JSON cannot say, such as NaN."""
+    write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, needed: Iterable[str]) -> dict[str, Any]:
+def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
     """Read what `write_json` wrote.
 
+    Args:
+        path: the file.
+        needed: keys that must be there.
     Raises:
-        RecordError: the file is no readable JSON, or lacks a key.
+        RecordError: the file is no readable JSON object, or lacks a key.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise RecordError(f"{path} is not readable JSON") from None
+    if not isinstance(content, dict):
+        raise RecordError(f"{path} is not readable JSON")
     if missing := [key for key in needed if key not in content]:
-        raise RecordError(f"{path} is incomplete: it lacks {', '.join(missing)}")
+        raise RecordError(f"{path} is incomplete: it lacks {', '.join(sorted(missing))}")
     return content

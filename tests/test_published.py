@@ -21,8 +21,9 @@ def test_a_published_run_is_whole_and_its_logits_give_its_error(folder):
     assert (record.study, record.model, f"seed{record.seed}") == folder.parts[-3:]
     logits, labels = record.test_logits()
     wrong = (logits.argmax(1) != labels).mean()
-    few = max(5e-4, 2.5 / len(labels))  # ties made by half precision
-    assert wrong == pytest.approx(record.test_error, abs=few)
+    # Records without checksums are older, and their logits in half precision, which makes ties.
+    few = 0 if record.files else max(5e-4, 2.5 / len(labels))
+    assert wrong == pytest.approx(record.test_error, abs=few, rel=0)
     assert len(record.history) == record.recipe["epochs"]
     assert record.history.test_error.iloc[-1] == record.test_error
     if (folder / WEIGHTS).is_file():
@@ -30,6 +31,7 @@ def test_a_published_run_is_whole_and_its_logits_give_its_error(folder):
         model, spec = load_network(folder / WEIGHTS)
         assert spec.model == record.model
         assert spec.half_precision
+        assert (record.weights_error is None) == (not record.files)
         assert all(p.isfinite().all() for p in model.parameters())
 
 

@@ -14,10 +14,10 @@ from fake_runs import RECIPE, make_run, settings
 from senet_lib.cli import _parser, _train_settings
 from senet_lib.errors import RecordError
 from senet_lib.recipe import Recipe, load_study
-from senet_lib.report import summary as report
 from senet_lib.report.batch import execute
 from senet_lib.report.diagnosis import confident_mistakes, confusion_matrix, run_answer, run_facts
 from senet_lib.report.page import render, slug
+from senet_lib.report.summary import summary as report
 from senet_lib.report.table import Link, Table, escape
 from senet_lib.runs.study import collect, train_command
 
@@ -106,7 +106,7 @@ def test_every_run_that_is_not_compared_is_named_with_its_state(broken):
         ("resnet20", 2): "missing",
         ("se_resnet20", 0): "set aside",
         ("se_resnet20", 1): "unfinished",
-        ("se_resnet20", 2): "unreadable",
+        ("se_resnet20", 2): "damaged",
     }
     reasons = {p.seed: p.reason for p in study.problems if p.model == "se_resnet20"}
     assert reasons[0] == "made with another recipe: epochs 9, not 2"

@@ -219,7 +219,7 @@ def test_a_study_from_a_failing_run_to_its_repair(checkout):
     assert "Epoch 1 - Loss" in (checkout / "outputs/logs/tiny/resnet20-seed0.log").read_text()
     text = page.read_text(encoding="utf-8")
     assert "1 of 2 runs have finished" in text
-    assert "unreadable" in text
+    assert "damaged" in text
     assert not page.with_name("report.ipynb").exists()
 
     shutil.rmtree(blocked)

@@ -4,6 +4,7 @@ A run counts for a protocol if recipe and images are the protocol's, whatever it
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from senet_lib.runs.records import (
     RECORD,
     RunRecord,
     anchored,
+    copies,
     find_runs,
     load_run,
 )
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 
 def claim_runs(*roots: str | Path) -> list[RunRecord]:
-    """Every finished run below some folders, without the unreadable (`senet runs` names them).
+    """Every finished run below some folders, without the damaged and the copies (`senet runs` names
+    them).
 
     Args:
         roots: folders; none: outputs/runs and outputs/published/runs.
@@ -39,11 +42,12 @@ def claim_runs(*roots: str | Path) -> list[RunRecord]:
     found = []
     for folder in (path for root in roots for path in find_runs(root)):
         if (folder / RECORD).is_file():
-            try:
-                found.append(load_run(folder))
-            except RecordError:
-                continue
-    return found
+            with suppress(RecordError):
+                run = load_run(folder)
+                run.verify()
+                found.append(run)
+    copied = copies(found)
+    return [run for run in found if run.path not in copied]
 
 
 class Evidence:

@@ -56,8 +56,9 @@ def offered_runs(
             if all((folder / name).is_file() for name in (RECORD, WEIGHTS, LOGITS)):
                 try:
                     run = load_run(folder)
+                    run.verify()
                 except RecordError:
-                    continue  # `senet runs` lists it as unreadable
+                    continue  # `senet runs` says what is wrong with it
                 found.setdefault((run.study + note, run.data, run.num_val), []).append(run)
     names = [key[0] for key in found]
     offers = {}

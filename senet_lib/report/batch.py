@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from senet_lib.errors import MissingDependencyError, SenetError
-from senet_lib.files import write_atomically
+from senet_lib.files import write_whole
 from senet_lib.report.parameters import (
     cell_source,
     check_parameters,
@@ -31,6 +31,7 @@ from senet_lib.report.parameters import (
     parse_parameters,
     read_cells,
 )
+from senet_lib.runs.lock import locked, stopping
 
 __all__ = [
     "NotebookFailedError",
@@ -96,7 +97,7 @@ def execute(
 ) -> Path:
     """Execute a notebook with this interpreter, in the current folder, and write the result whole.
 
-    What the cells print goes to stderr as it comes. The exit of the process (SIGTERM, Ctrl-C)
+    What the cells print goes to stderr as it comes. The exit of the process (a signal, Ctrl-C)
     stops the kernel and leaves the partial notebook.
 
     Args:
@@ -109,6 +110,7 @@ def execute(
     Raises:
         ParameterError: a parameter does not exist or has the wrong type.
         NotebookFailedError: a cell failed or the kernel died.
+        RunExistsError: another process is making the same notebook right now.
     """
     source, out = find_notebook(name_or_path), Path(out)
     if out.suffix != ".ipynb":
@@ -116,21 +118,21 @@ def execute(
     if out.exists() and out.samefile(source):
         raise SenetError(f"--out {out} is the notebook itself; choose another path")
     checked = check_parameters(source, parameters or {})
-    out.parent.mkdir(parents=True, exist_ok=True)
     partial, failure = out.with_suffix(".partial.ipynb"), out.parent / FAILURE
-    failure.unlink(missing_ok=True)
-    try:
-        _run(source, partial, checked)
-        _finish(partial, source, out)
-        if html is not None:
-            from senet_lib.report.page import write_page
+    with locked(out.with_name(f".{out.name}.lock"), f"{out} is being made by another process"):
+        failure.unlink(missing_ok=True)
+        try:
+            _run(source, partial, checked)
+            _finish(partial, source, out)
+            if html is not None:
+                from senet_lib.report.page import write_page
 
-            write_page(partial, Path(html))
-    except NotebookFailedError as error:
-        if error.error != "RunStopped":  # a run that reached its time limit goes on next time
-            _write_failure(failure, error)
-        raise
-    os.replace(partial, out)
+                write_page(partial, Path(html))
+        except NotebookFailedError as error:
+            if error.error != "RunStopped":  # a run that reached its time limit goes on next time
+                _write_failure(failure, error)
+            raise
+        os.replace(partial, out)
     return out
 
 
@@ -152,7 +154,7 @@ def _run(source: Path, partial: Path, parameters: dict[str, Any]) -> None:
         notebook = parameterize_notebook(
             notebook, parameters, kernel_name="python3", language="python"
         )
-    with _kernel_folder() as folder, _stop_on_sigterm():
+    with _kernel_folder() as folder, _stop_on_signals():
         try:
             papermill.execute_notebook(
                 notebook,
@@ -254,8 +256,9 @@ def _kernel_manager(folder: Path) -> type:
 
 
 @contextmanager
-def _stop_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that the kernel is stopped and the folder removed."""
+def _stop_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind the stack, so that the kernel is stopped and the folder
+    removed; SIGINT does so by itself."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -263,18 +266,19 @@ def _stop_on_sigterm() -> Iterator[None]:
     def leave(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    before = {n: signal.signal(n, leave) for n in stopping() if n != signal.SIGINT}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _finish(partial: Path, source: Path, out: Path) -> None:
     """Name the paths in the notebook's metadata as they are, not as they were while it ran."""
     content = json.loads(partial.read_text(encoding="utf-8"))
     content["metadata"]["papermill"].update(input_path=source.name, output_path=out.name)
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(partial, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def _write_failure(path: Path, error: NotebookFailedError) -> None:
@@ -287,4 +291,4 @@ def _write_failure(path: Path, error: NotebookFailedError) -> None:
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     text = json.dumps(content, indent=2) + "\n"
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_whole(path, text)

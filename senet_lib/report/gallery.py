@@ -20,7 +20,7 @@ from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import Dataset
 from senet_lib.errors import SenetError
 from senet_lib.evaluation import predict
-from senet_lib.files import write_atomically
+from senet_lib.files import write_whole
 from senet_lib.report.page import frame, slug
 
 PAGE, PICTURES = "index.html", "maps"
@@ -307,8 +307,8 @@ def _write(out_dir: Path, pictures: dict[str, bytes], text: str) -> Path:
     found = folder.glob("*.png") if page.exists() else ()
     earlier = {path for path in found if PICTURE.fullmatch(path.name)}
     for name, png in pictures.items():
-        write_atomically(folder / name, lambda partial, png=png: partial.write_bytes(png))
-    write_atomically(page, lambda partial: partial.write_text(text, encoding="utf-8"))
+        write_whole(folder / name, png)
+    write_whole(page, text)
     for path in earlier - {folder / name for name in pictures}:
         with suppress(FileNotFoundError):
             path.unlink()

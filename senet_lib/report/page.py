@@ -14,7 +14,7 @@ from html import escape, unescape
 from pathlib import Path
 
 from senet_lib.errors import MissingDependencyError, SenetError
-from senet_lib.files import write_atomically
+from senet_lib.files import write_whole
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 # Best first. Widgets and scripts are left out: their fallbacks are shown instead.
@@ -51,7 +51,7 @@ def write_page(notebook: Path, page: Path) -> None:
     if page.suffix != ".html":
         raise SenetError(f"--html {page} must end in .html")
     text = render(notebook)
-    write_atomically(page, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_whole(page, text)
 
 
 def render(notebook: Path) -> str:

@@ -1,33 +1,38 @@
 """Copy a study's finished runs and its report to where they are kept in version control.
 
-A published run has its record and history as they are and its test logits in half precision. Those
-that are to be looked at have their weights too, in half precision and only where the file stays
-small, and their executed notebook.
+A published run has its history and test logits as they are. Those that are to be looked at have
+their weights too, in half precision and only where the file stays small, and their executed
+notebook; their record says what error those very weights make.
 """
 
 import re
 import shutil
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from html import unescape
 from pathlib import Path
 from urllib.parse import unquote
 
-import numpy as np
+import torch
 
+from senet_lib.data.datasets import hold_out, load_data
 from senet_lib.errors import RecordError
-from senet_lib.files import write_atomically
+from senet_lib.evaluation import error_and_loss, predict
+from senet_lib.files import replacing_folder, write_whole
 from senet_lib.recipe import load_study
+from senet_lib.runs.lock import locked
 from senet_lib.runs.published import MAX_WEIGHTS_BYTES, PUBLISHED
 from senet_lib.runs.records import (
     DEFAULT_ROOT,
     HISTORY,
-    RECORD,
+    LOGITS,
     RunRecord,
     anchored,
-    find_runs,
+    list_runs,
     load_run,
-    save_logits,
+    save_record,
 )
 from senet_lib.runs.weights import WEIGHTS, load_network, save_weights
 
@@ -49,20 +54,42 @@ def publish_run(record: RunRecord, folder: Path, *, whole: bool = True) -> None:
         record: the run, with its files beside it.
         folder: where the copy goes; what an earlier copy left there is replaced.
         whole: with weights and notebook.
+    Raises:
+        SenetError: a file of the run is damaged, or its images are not at hand.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECORD).unlink(missing_ok=True)  # until the copy is whole again
-    shutil.copyfile(record.path / HISTORY, folder / HISTORY)
-    logits, labels = record.test_logits()
-    save_logits(folder, logits.astype(np.float16), labels.astype(np.uint8))
-    for name in (WEIGHTS, NOTEBOOK):
-        (folder / name).unlink(missing_ok=True)
-    if whole and 2 * record.num_params <= MAX_WEIGHTS_BYTES:
-        model, spec = load_network(record.path / WEIGHTS)
-        save_weights(folder / WEIGHTS, model.half(), spec)
-    if whole and (record.path / NOTEBOOK).is_file():
-        shutil.copyfile(record.path / NOTEBOOK, folder / NOTEBOOK)
-    shutil.copyfile(record.path / RECORD, folder / RECORD)
+    _check_apart(record.path, folder)
+    record.verify()
+    with replacing_folder(folder) as partial:
+        for name in (HISTORY, LOGITS):
+            shutil.copyfile(record.path / name, partial / name)
+        if whole and (record.path / NOTEBOOK).is_file():
+            shutil.copyfile(record.path / NOTEBOOK, partial / NOTEBOOK)
+        error = None
+        if whole and 2 * record.num_params <= MAX_WEIGHTS_BYTES:
+            model, spec = load_network(record.path / WEIGHTS)
+            save_weights(partial / WEIGHTS, model.half(), spec)
+            error = _error_of(partial / WEIGHTS, record)
+        save_record(replace(record, path=partial, weights_error=error))
+
+
+def _check_apart(source: Path, target: Path) -> None:
+    """Refuse to copy a folder onto itself, into itself or onto one that it lies in."""
+    inner, outer = source.resolve(), target.resolve()
+    if inner == outer or inner in outer.parents or outer in inner.parents:
+        raise RecordError(
+            f"{target} is the source {source}, or one lies in the other; name another"
+        )
+
+
+def _error_of(weights: Path, record: RunRecord) -> float:
+    """Error that these weights make on the images the run was evaluated on."""
+    dataset = load_data(record.data)
+    if record.num_val:
+        dataset = hold_out(dataset, record.num_val)
+    if dataset.fingerprint != record.data_fingerprint:
+        raise RecordError(f"{record.data} is no longer what {record.path} was trained on")
+    logits = predict(load_network(weights)[0], dataset.x_test, record.mean, record.std)
+    return error_and_loss(logits, torch.from_numpy(dataset.y_test))[0]
 
 
 def publish_study(
@@ -71,7 +98,8 @@ def publish_study(
     target: str | Path = PUBLISHED,
     keep: Sequence[str] = ("*",),
 ) -> list[Path]:
-    """Copy every finished run of a study.
+    """Copy every finished run of a study. A run that is damaged, or there twice, is left out and
+    named on stderr.
 
     Args:
         study: its name, a folder below `root`.
@@ -81,19 +109,25 @@ def publish_study(
     Returns:
         The folders of the copies.
     Raises:
-        RecordError: the study has no finished run.
+        RecordError: the study has no finished run, or would be copied onto itself.
+        RunExistsError: another process is publishing the study right now.
     """
-    source = Path(root) / study
-    folders = [folder for folder in find_runs(source) if (folder / RECORD).is_file()]
+    source, goal = Path(root) / study, Path(target) / "runs" / study
+    _check_apart(source, goal)
+    table = list_runs(source)
+    table = table[~table["status"].isin(["failed", "unfinished"])]
+    for path, problem in table[table["problem"] != ""][["path", "problem"]].values:
+        print(f"note: {path} is left out: {problem}", file=sys.stderr)
+    folders = [Path(path) for path in table["path"][table["problem"] == ""]]
     if not folders:
         raise RecordError(f"there is no finished run in {source}; `senet runs` lists what there is")
     copies = []
-    for folder in folders:
-        name = folder.relative_to(source)
-        copy = Path(target) / "runs" / study / name
-        whole = any(fnmatchcase(name.as_posix(), pattern) for pattern in keep)
-        publish_run(load_run(folder), copy, whole=whole)
-        copies.append(copy)
+    with locked(goal.with_name(f".{study}.lock"), f"{goal} is being written by another process"):
+        for folder in folders:
+            name = folder.relative_to(source)
+            whole = any(fnmatchcase(name.as_posix(), pattern) for pattern in keep)
+            publish_run(load_run(folder), goal / name, whole=whole)
+            copies.append(goal / name)
     return copies
 
 
@@ -120,15 +154,14 @@ def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED)
         "runs_root": str(target / "runs"),
         "page_folder": str(folder),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     made = anchored(REPORTS) / study
+    _check_apart(made, folder)
     for path in sorted(path for pattern in COPIED for path in made.glob(pattern)):
-        shutil.copyfile(path, folder / path.name)
+        write_whole(folder / path.name, path.read_bytes())
     for weights in (target / "runs" / study).glob(f"*/seed0/{WEIGHTS}"):
         name = f"gallery-{weights.parent.parent.name}-seed0"
         if (made / name / "index.html").is_file():
-            (folder / name).mkdir(exist_ok=True)
-            shutil.copyfile(made / name / "index.html", folder / name / "index.html")
+            write_whole(folder / name / "index.html", (made / name / "index.html").read_bytes())
     for axis in load_study(config).axes if config else ():
         page = folder / f"ablation-{axis}"
         execute(
@@ -153,4 +186,4 @@ def _drop_dead_links(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     mended = re.sub(r'<a href="([^"#:]+)">(.*?)</a>', checked, text, flags=re.DOTALL)
     if mended != text:
-        write_atomically(page, lambda partial: partial.write_text(mended, encoding="utf-8"))
+        write_whole(page, mended)

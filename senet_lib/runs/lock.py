@@ -1,59 +1,76 @@
-"""What keeps a run's folder whole: one process at a time, and no stop between two steps."""
+"""What keeps a folder whole: one process at a time, and no stop between two steps."""
 
-import os
+import errno
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from senet_lib.errors import RunExistsError
 
 LOCK = ".lock"
+_NO_FLOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder against a second run; the system lets go when the process dies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
-        if not _try_lock(file) or not _is_at(file, folder / LOCK):
-            raise RunExistsError(f"{folder} is being trained by another process right now")
-        for left_over in folder.glob(".*.partial"):  # of a process killed while it wrote
-            left_over.unlink(missing_ok=True)
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Hold a lock file against other processes; the system lets go when this one dies.
+
+    On a file system that has no locks the file itself is the lock. It names host and process; of
+    one that has died on this host it is taken over.
+
+    Args:
+        path: the lock file; missing folders are made, and an empty one is removed afterwards.
+        busy: what to say when another process holds it.
+    Raises:
+        RunExistsError: another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _acquire(path, busy)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()  # while it is held: who opened it before finds that it is no longer there
+        with suppress(OSError):
+            lock.release()
+        with suppress(OSError):
+            path.parent.rmdir()  # only if nothing was written
+
+
+def _acquire(path: Path, busy: str) -> BaseFileLock:
+    for kind in (FileLock, SoftFileLock):
+        lock = kind(path)
         try:
-            yield
-        finally:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # filelock tells that it falls back, as is meant
+                lock.acquire(timeout=0)
+        except Timeout as error:
+            holder = getattr(error, "holder", None)
+            where = f" ({holder}; if that one is gone, remove {path})" if holder else ""
+            raise RunExistsError(busy + where) from None
+        except (NotImplementedError, OSError) as error:
+            number = getattr(error, "errno", errno.ENOSYS)
+            if kind is SoftFileLock or number not in _NO_FLOCK:
+                raise
             with suppress(OSError):
-                (folder / LOCK).unlink()
-                folder.rmdir()  # only if nothing was written
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows: no advisory locks; two runs in one folder go unnoticed there
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks; two runs in one folder go unnoticed there
-        return True
-    return True
-
-
-def _is_at(file: IO[str], path: Path) -> bool:
-    """False when another run has ended and taken the file away since it was opened."""
-    with suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    return False
+                if path.stat().st_size == 0:  # what the first kind has made to lock it
+                    path.unlink()
+            continue
+        return lock
+    raise AssertionError("unreachable: the loop returns or raises")
 
 
 @contextmanager
 def stop_signals() -> Iterator[list[str]]:
-    """Names of the SIGINT and SIGTERM received; a second SIGINT interrupts at once."""
+    """Names of the SIGINT, SIGTERM and SIGHUP received; a second SIGINT interrupts at once.
+
+    A SIGHUP that is ignored, as under nohup, stays so.
+    """
     received: list[str] = []
     if threading.current_thread() is not threading.main_thread():
         yield received
@@ -64,9 +81,16 @@ def stop_signals() -> Iterator[list[str]]:
             raise KeyboardInterrupt
         received.append(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in stopping()}
     try:
         yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stopping() -> list[int]:
+    """The signals that ask a process to stop, but for a SIGHUP that it was started to ignore."""
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    heard = hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([hangup] if heard else [])]

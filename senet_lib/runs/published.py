@@ -27,7 +27,7 @@ NOT_KEPT = (
 )
 COLUMNS = (
     "model", "study", "seed", "protocol", "num_images", "epochs", "data", "test_error",
-    "num_params", "num_bytes", "licence", "path",
+    "weights_error", "num_params", "num_bytes", "licence", "path",
 )  # fmt: skip
 _TOTALS = {name: classes * each for name, (classes, each, _) in CIFAR_COUNTS.items()}
 _TOTALS["shapes"] = SHAPES_TRAIN
@@ -48,8 +48,9 @@ def list_pretrained(pattern: str = "*", root: str | Path | None = None) -> "pd.D
     Returns:
         model, study, seed, protocol (how it was trained, in words), num_images (training images
         used; <NA> where the data are not ours), epochs, data, test_error (a fraction),
-        num_params, num_bytes (size of the weights, which are in half precision; <NA> where the
-        file is not kept), licence, and path (the run's folder, for `load_run`).
+        weights_error (that of the weights as they are kept, rounded to half precision; None where
+        it was not measured), num_params, num_bytes (size of the weights; <NA> where the file is
+        not kept), licence, and path (the run's folder, for `load_run`).
     """
     from fnmatch import fnmatchcase
 
@@ -124,7 +125,8 @@ def load_pretrained(name: str, seed: int = 0, study: str | None = None) -> "nn.M
             the most images, and of these the one trained for the most epochs.
     Returns:
         The network. Its weights were rounded to half precision when they were published, which
-        changes its logits by about a thousandth of their size.
+        changes its logits by about a thousandth of their size; the error of these very weights is
+        `find_pretrained(name).weights_error`.
     Raises:
         SenetError: as for `find_pretrained`.
     """

@@ -1,33 +1,41 @@
 """Run records: what a finished run leaves on disk, and the table of all runs.
 
 A run's folder is the only bridge between training and analysis. `record.json` is written last and
-by renaming, so a folder that has one is complete.
+by renaming, so a folder that has one is complete. It holds the SHA-256 of the files beside it and
+of its own content; both are checked where they are read. Records older than that have neither.
 """
 
 import csv
 import dataclasses
+import hashlib
 import io
 import json
+import math
 import os
 import re
+import typing
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from senet_lib.errors import RecordError, unknown
-from senet_lib.files import write_atomically
+from senet_lib.errors import RecordError, SenetError, unknown
+from senet_lib.files import read_json, sha256_of, write_whole
 from senet_lib.recipe import Recipe
-from senet_lib.runs.weights import CHECKPOINT, WEIGHTS, load_network
+from senet_lib.runs.weights import CHECKPOINT, PREVIOUS, WEIGHTS, load_network
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
 RECORD, HISTORY, LOGITS, FAILED = "record.json", "history.csv", "test_logits.npz", "failed.json"
+CHECKED = (HISTORY, LOGITS, WEIGHTS)
+ALWAYS = (
+    "epochs", "batch_size", "lr", "lr_policy", "schedule", "gamma", "warmup", "momentum",
+    "nesterov", "weight_decay", "padding", "flip", "label_smoothing",
+)  # fmt: skip
 DEFAULT_ROOT = Path("outputs/runs")
 
 
@@ -92,6 +100,9 @@ class RunRecord:
         fused: whether the kernels of `senet_lib.kernels` did what they can; records older than the
             kernels lack it.
         kernels_missing: why they did not, where they were wanted and could not be built.
+        weights_error: of a published run, the error measured with its weights as they were rounded
+            for publishing; None where they are those of the training, or not kept.
+        files: SHA-256 of the files beside the record; empty in records older than this field.
     """
 
     path: Path = field(compare=False)
@@ -129,6 +140,8 @@ class RunRecord:
     finished: str
     fused: bool = False
     kernels_missing: str = ""
+    weights_error: float | None = field(default=None, compare=False)
+    files: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def recipe_id(self) -> str:
@@ -143,33 +156,89 @@ class RunRecord:
     @property
     def history(self) -> "pd.DataFrame":
         """One row an epoch: epoch lr train_loss train_error test_loss test_error
-        images_per_second (so far) wall_seconds (so far)."""
+        images_per_second (so far) wall_seconds (so far).
+
+        Raises:
+            RecordError: the file is missing or damaged.
+        """
         import pandas as pd
 
-        return pd.read_csv(self._file(HISTORY))
+        path = self._file(HISTORY)
+        try:
+            table = pd.read_csv(path)
+            whole = list(table["epoch"]) == list(range(1, self.recipe["epochs"] + 1))
+            whole = whole and all(pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes)
+        except (ValueError, KeyError):  # pandas' own errors are ValueErrors
+            whole = False
+        if not whole:
+            raise RecordError(
+                f"{path} is damaged: it is no table of {self.recipe['epochs']} epochs"
+            )
+        return table
 
     def test_logits(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logits (N, K), float32, and labels (N,), int64, of the evaluated images in order."""
-        with np.load(self._file(LOGITS)) as archive:
-            return archive["logits"].astype(np.float32), archive["labels"].astype(np.int64)
+        """Logits (N, K), float32, and labels (N,), int64, of the evaluated images in order.
+
+        Raises:
+            RecordError: the file is missing or damaged.
+        """
+        path = self._file(LOGITS)
+        try:
+            with np.load(path) as archive:
+                logits = archive["logits"].astype(np.float32)
+                labels = archive["labels"].astype(np.int64)
+            shape = (len(labels), len(self.classes))
+            whole = logits.shape == shape and labels.ndim == 1 and np.isfinite(logits).all()
+            whole = whole and (labels >= 0).all() and (labels < shape[1]).all()
+        except MemoryError:
+            raise
+        except Exception:  # numpy, zipfile and zlib raise whatever the bytes provoke
+            whole = False
+        if not whole:
+            raise RecordError(
+                f"{path} is damaged: not a label and {len(self.classes)} logits for each image"
+            )
+        return logits, labels
 
     def load_model(self) -> "nn.Module":
-        """The trained network, in eval mode and fp32, on the CPU."""
+        """The trained network, in eval mode and fp32, on the CPU.
+
+        Raises:
+            SenetError: the file is missing or damaged.
+        """
         return load_network(self._file(WEIGHTS))[0]
+
+    def verify(self) -> None:
+        """Read the files beside the record, all that it has a checksum of, and what they hold.
+
+        Raises:
+            RecordError: one is missing or damaged; the message names it.
+        """
+        for name in self.files:
+            self._file(name)
+        _ = self.history, self.test_logits()
 
     def _file(self, name: str) -> Path:
         path = self.path / name
         if not path.is_file():
             raise RecordError(f"{self.path} has a record but no {name}")
+        if name in self.files and sha256_of(path) != self.files[name]:
+            raise RecordError(f"{path} was changed after it was written: its checksum differs")
         return path
 
 
 def save_record(record: RunRecord) -> None:
-    """Write record.json; call it last, when everything else of the run is on disk."""
-    text = json.dumps(record.to_dict(), indent=2) + "\n"
-    write_atomically(
-        record.path / RECORD, lambda partial: partial.write_text(text, encoding="utf-8")
-    )
+    """Write record.json with the checksums of the files beside it; call it last, when all of them
+    are on disk."""
+    present = [name for name in CHECKED if (record.path / name).is_file()]
+    content = record.to_dict() | {"files": {n: sha256_of(record.path / n) for n in present}}
+    text = json.dumps({**content, "sha256": _digest(content)}, indent=2, allow_nan=False) + "\n"
+    write_whole(record.path / RECORD, text)
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 of what a record says, however its JSON is laid out."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def save_history(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
@@ -178,19 +247,14 @@ def save_history(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
     writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(
-        folder / HISTORY, lambda partial: partial.write_text(buffer.getvalue(), encoding="utf-8")
-    )
+    write_whole(folder / HISTORY, buffer.getvalue())
 
 
 def save_logits(folder: Path, logits: np.ndarray, labels: np.ndarray) -> None:
-    """Write test_logits.npz: logits (N, K), float32 or float16, and labels (N,), integers."""
-
-    def write(partial: Path) -> None:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, logits=logits, labels=labels)
-
-    write_atomically(folder / LOGITS, write)
+    """Write test_logits.npz: logits (N, K), float32, and labels (N,), integers."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, logits=logits, labels=labels)
+    write_whole(folder / LOGITS, buffer.getvalue())
 
 
 def load_run(path: str | Path) -> RunRecord:
@@ -204,26 +268,79 @@ def load_run(path: str | Path) -> RunRecord:
     path = Path(path)
     folder = path.parent if path.name == RECORD else path
     if not (folder / RECORD).is_file():
-        state = "unfinished; run it again to go on" if (folder / CHECKPOINT).is_file() else "no run"
+        begun = any((folder / name).is_file() for name in (CHECKPOINT, PREVIOUS))
+        state = "unfinished; run it again to go on" if begun else "no run"
         raise RecordError(f"{folder} holds {state}: there is no {RECORD}")
+    known = {f.name: f for f in dataclasses.fields(RunRecord) if f.name != "path"}
+    none = dataclasses.MISSING
+    needed = [n for n, f in known.items() if f.default is none and f.default_factory is none]
+    fields = read_json(folder / RECORD, needed)  # those with a default are younger than others
+    digest = fields.pop("sha256", None)
+    if (digest or "files" in fields) and digest != _digest(fields):
+        raise RecordError(
+            f"{folder / RECORD} was changed after it was written: its checksum differs"
+        )
+    record = RunRecord(path=folder, **{name: fields[name] for name in known if name in fields})
+    if reason := _wrong(record):
+        raise RecordError(f"{folder / RECORD} is damaged: {reason}")
+    return record
+
+
+def _wrong(record: RunRecord) -> str:
+    """Which field of a record has a wrong type or is out of range; empty if none."""
+    kinds = typing.get_type_hints(RunRecord)
+    for name, kind in kinds.items():
+        value = getattr(record, name)
+        if name != "path" and not _is_a(value, kind):
+            return f"{name} is {str(value)[:40]!r}"
+    for name, holds in (
+        ("status", record.status == "finished"),
+        ("evaluated_on", record.evaluated_on in ("test", "val")),
+        ("seed", record.seed < 2**63),
+        ("test_error", record.test_error <= 1),
+        ("weights_error", (record.weights_error or 0) <= 1),
+        ("classes", len(record.classes) > 0),
+        ("std", len(record.std) == len(record.mean) > 0 and min(record.std) > 0),
+        ("files", set(record.files) <= set(CHECKED)),
+    ):
+        if not holds:
+            return f"{name} is {str(getattr(record, name))[:40]!r}"
+    if missing := [name for name in ALWAYS if name not in record.recipe]:
+        return f"its recipe lacks {', '.join(missing)}"
     try:
-        fields = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise RecordError(f"{folder / RECORD} is not readable JSON") from None
-    if not isinstance(fields, dict):
-        raise RecordError(f"{folder / RECORD} is not readable JSON")
-    known = [f for f in dataclasses.fields(RunRecord) if f.name != "path"]
-    missing = [f.name for f in known if f.default is dataclasses.MISSING and f.name not in fields]
-    if missing:
-        raise RecordError(f"{folder / RECORD} is incomplete: it lacks {', '.join(sorted(missing))}")
-    return RunRecord(path=folder, **{f.name: fields[f.name] for f in known if f.name in fields})
+        Recipe.from_dict(record.recipe)
+    except (SenetError, TypeError) as error:
+        return f"its recipe: {error}"
+    return ""
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    """Whether a value read from JSON is of an annotated type; numbers are finite and 0 or above."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return True
+    if origin is Mapping:
+        return isinstance(value, dict) and all(_is_a(item, parts[1]) for item in value.values())
+    if origin is Sequence:
+        return isinstance(value, list) and all(_is_a(item, parts[0]) for item in value)
+    if origin is not None:  # a union
+        return any(_is_a(value, part) for part in parts)
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value) and value >= 0
+    return type(value) is kind and (kind is not int or value >= 0)
 
 
 def find_runs(root: str | Path = DEFAULT_ROOT) -> list[Path]:
-    """Folders below `root` that hold a run, finished or not, in natural order."""
+    """Folders below `root` that hold a run, finished or not, in natural order; none that is hidden,
+    for those are copies being made."""
     root = from_top(root, DEFAULT_ROOT)
-    marks = (RECORD, CHECKPOINT, FAILED)
-    folders = {mark.parent for name in marks for mark in root.rglob(name)}
+    marks = (RECORD, CHECKPOINT, PREVIOUS, FAILED)
+    folders = {
+        mark.parent
+        for name in marks
+        for mark in root.rglob(name)
+        if not any(part.startswith(".") for part in mark.relative_to(root).parts)
+    }
     return sorted(
         folders, key=lambda f: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", f"{f}")]
     )
@@ -237,38 +354,70 @@ def list_runs(root: str | Path = DEFAULT_ROOT, **where: Any) -> "pd.DataFrame":
         where: keep the rows whose column equals the value, as in `model="resnet20"`.
     Returns:
         The fields of `RunRecord`, with `path` as text. `status` is "finished", "unfinished" (a
-        checkpoint to go on from), "failed" or "unreadable" (`load_run` says why); rows other than
-        finished have study, model and seed alone.
+        checkpoint to go on from), "failed" or "damaged"; rows other than finished have study, model
+        and seed alone. `problem` names what is damaged of a run and why, or another folder with the
+        same run; it is empty where all is well.
     Raises:
         UnknownNameError: `where` names a column that does not exist.
     """
     import pandas as pd
 
-    columns = [*(f.name for f in dataclasses.fields(RunRecord)), "recipe_id"]
+    columns = [*(f.name for f in dataclasses.fields(RunRecord)), "recipe_id", "problem"]
     for name in where:
         if name not in columns:
             raise unknown("column", name, columns)
-    rows = [_row(folder) for folder in find_runs(root)]
-    table = pd.DataFrame(rows, columns=columns).astype({"seed": "Int64"})
+    runs, rows = [], {}
+    for folder in find_runs(root):
+        run, rows[folder] = _row(folder)
+        runs += [run] if run else []
+    for copy, original in copies(runs).items():
+        rows[copy]["problem"] = f"the same network and seed as {original}"
+    table = pd.DataFrame(list(rows.values()), columns=columns).astype({"seed": "Int64"})
     for name, value in where.items():
         table = table[table[name] == value]
     return table.reset_index(drop=True)
 
 
-def _row(folder: Path) -> dict[str, Any]:
+def copies(runs: Sequence[RunRecord]) -> dict[Path, Path]:
+    """Which runs are copies of another one, for a seed counts once.
+
+    Args:
+        runs: runs below one root.
+    Returns:
+        A copy's folder to that of the run it is a copy of: of the runs of one study, network, seed,
+        recipe and data the one whose folder is called as `fit` calls it, or else the first.
+    """
+    found: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        kind = [run.study, run.model, run.overrides, run.seed, run.recipe_id, run.num_val, run.data]
+        found.setdefault(json.dumps(kind, sort_keys=True), []).append(run)
+    copied = {}
+    for same in found.values():
+        own = [run for run in same if run.path.parts[-2:] == (run.model, f"seed{run.seed}")]
+        original = (own or same)[0].path
+        copied |= {run.path: original for run in same if run.path != original}
+    return copied
+
+
+def _row(folder: Path) -> tuple[RunRecord | None, dict[str, Any]]:
+    """A run that is whole, if there is one, and its row of the table."""
+    problem = ""
     if (folder / RECORD).is_file():
-        with suppress(RecordError):
-            return {**load_run(folder).to_dict(), "path": str(folder)}
-        status = "unreadable"
+        try:
+            run = load_run(folder)
+            run.verify()
+            return run, {**run.to_dict(), "path": str(folder), "problem": ""}
+        except (RecordError, OSError) as error:
+            status, problem = "damaged", str(error)
     else:
         status = "failed" if (folder / FAILED).is_file() else "unfinished"
-    ours = re.fullmatch(r"seed\d+", folder.name) and len(folder.parts) >= 3
+    ours = re.fullmatch(r"seed\d{1,18}", folder.name) and len(folder.parts) >= 3
     study, model, seed = folder.parts[-3:] if ours else ("", "", "")
-    digits = seed.removeprefix("seed")
-    return {
+    return None, {
         "path": str(folder),
         "status": status,
         "study": study,
         "model": model,
-        "seed": int(digits) if digits.isdigit() else None,
+        "seed": int(seed.removeprefix("seed")) if seed else None,
+        "problem": problem,
     }

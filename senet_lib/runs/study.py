@@ -6,12 +6,15 @@ every run the settings ask for and that is not there, is a `Problem` with the co
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from senet_lib.errors import RecordError
+from senet_lib.data.datasets import load_data
+from senet_lib.errors import RecordError, SenetError, unknown
 from senet_lib.recipe import Recipe, Study, load_study
 from senet_lib.runs.records import (
     DEFAULT_ROOT,
@@ -19,6 +22,7 @@ from senet_lib.runs.records import (
     RECORD,
     RunRecord,
     anchored,
+    copies,
     find_runs,
     from_top,
     load_run,
@@ -39,7 +43,7 @@ class Problem:
     Attributes:
         model: registry name.
         seed: its seed, None where the folder does not say.
-        state: missing, unfinished, failed, unreadable or set aside.
+        state: missing, unfinished, failed, damaged or set aside.
         reason: what is known about it.
         command: what to type to get the run; empty where nothing needs to be done.
         files: what there is to look at.
@@ -107,28 +111,36 @@ def collect(
         page_folder: where the page will be; empty: outputs/reports/<study>.
         logs_root: folder of the studies' logs.
     Raises:
+        UnknownNameError: there is no such study, and no settings of one.
         RecordError: no study is named, or without settings, the folder mixes recipes or data.
     """
     settings = _read_settings(config) if config else None
     study = study or (settings.study if settings else "")
     if not study:
         raise RecordError("name a study, such as study=smoke, or its config")
-    folder, logs = from_top(runs_root, DEFAULT_ROOT) / study, from_top(logs_root, LOGS) / study
-    runs, problems = [], []
-    for path in find_runs(folder):
-        try:
-            found = load_run(path) if (path / RECORD).is_file() else None
-        except RecordError as error:
-            problems.append(_unreadable(path, str(error)))
-            continue
-        if found is None:
+    root, logs = from_top(runs_root, DEFAULT_ROOT), from_top(logs_root, LOGS) / study
+    if not settings and not (root / study).is_dir():
+        raise unknown("study", study, [path.name for path in root.glob("*") if path.is_dir()])
+    found, problems = [], []
+    for path in find_runs(root / study):
+        if not (path / RECORD).is_file():
             problems.append(_not_finished(path, logs))
-        elif settings and (reason := _set_aside(found, settings)):
-            problems.append(
-                Problem(model=found.model, seed=found.seed, state="set aside", reason=reason)
-            )
-        else:
-            runs.append(found)
+            continue
+        try:
+            run = load_run(path)
+            run.verify()
+            found.append(run)
+        except (RecordError, OSError) as error:
+            problems.append(_damaged(path, str(error)))
+    reasons = {path: f"the same network and seed as {own}" for path, own in copies(found).items()}
+    if settings:
+        reasons = {run.path: _set_aside(run, settings) for run in found} | reasons
+    runs = [run for run in found if not reasons.get(run.path)]
+    reasons |= _on_other_images(runs, settings.data if settings else "")
+    for run in found:
+        if reason := reasons.get(run.path):
+            problems.append(_aside(run, reason))
+    runs = [run for run in runs if not reasons.get(run.path)]
     _check_one_kind(study, runs)
     if settings:
         problems = _complete(problems, runs, settings, config, logs)
@@ -162,11 +174,15 @@ def _log(logs: Path, model: str, seed: int | None) -> tuple[Path, ...]:
     return (path,) if path.is_file() else ()
 
 
-def _unreadable(folder: Path, reason: str) -> Problem:
+def _damaged(folder: Path, reason: str) -> Problem:
     model, seed = _names(folder)
-    return Problem(
-        model=model, seed=seed, state="unreadable", reason=reason, files=(folder / RECORD,)
-    )
+    files = (folder / RECORD,)
+    return Problem(model=model, seed=seed, state="damaged", reason=reason, files=files)
+
+
+def _aside(run: RunRecord, reason: str) -> Problem:
+    files = (run.path / RECORD,)
+    return Problem(model=run.model, seed=run.seed, state="set aside", reason=reason, files=files)
 
 
 def _not_finished(folder: Path, logs: Path) -> Problem:
@@ -215,6 +231,26 @@ def _differing(there: Mapping[str, Any], asked: Recipe) -> str:
     return "; ".join([f"{k} {a}, not {b}" for k, (a, b) in pairs.items() if a != b] + unknown)
 
 
+def _on_other_images(runs: Sequence[RunRecord], data: str) -> dict[Path, str]:
+    """Why runs on data of the same name are not compared: their images are not those that the name
+    stands for now or, where these are not at hand, not those of most runs; nothing if it is open.
+    """
+    counts = Counter(run.data_fingerprint for run in runs).most_common()
+    names = {run.data for run in runs}
+    if len(counts) < 2 or (not data and len(names) > 1):
+        return {}
+    right = counts[0][0] if counts[0][1] > counts[1][1] else ""
+    with suppress(SenetError, OSError):
+        now = load_data(data or names.pop()).fingerprint
+        right = now if now in dict(counts) else right
+    return {
+        run.path: f"trained on other images: fingerprint {run.data_fingerprint[:12]}, not "
+        f"{right[:12]} as the others"
+        for run in runs
+        if right and run.data_fingerprint != right
+    }
+
+
 def _check_one_kind(study: str, runs: Sequence[RunRecord]) -> None:
     kinds = {(r.recipe_id, r.data_fingerprint, r.num_val): r for r in runs}
     if len(kinds) > 1:
@@ -234,21 +270,22 @@ def _complete(
 ) -> list[Problem]:
     """Add the missing runs and the commands; a stray failure of an unwanted run is dropped."""
     finished = {(run.model, run.seed) for run in runs}
-    known = {(p.model, p.seed): p for p in problems}
-    completed = []
+    others, completed = list(problems), []
     for model in settings.models:
         for seed in settings.seeds:
             if (model, seed) in finished:
                 continue
-            missing = Problem(
+            known = next((p for p in others if (p.model, p.seed) == (model, seed)), None)
+            if known:
+                others.remove(known)
+            problem = known or Problem(
                 model=model, seed=seed, state="missing", files=_log(logs, model, seed)
             )
-            problem = known.pop((model, seed), missing)
             command = train_command(settings, config, model, seed)
-            if problem.state in ("set aside", "unreadable"):
+            if problem.state in ("set aside", "damaged"):
                 command = f"move the folder away, then {command}"
             completed.append(Problem(**{**_fields(problem), "command": command}))
-    return completed + [p for p in known.values() if p.state == "set aside"]
+    return completed + [p for p in others if p.state in ("set aside", "damaged")]
 
 
 def _fields(problem: Problem) -> dict[str, Any]:

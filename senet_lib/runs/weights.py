@@ -1,11 +1,15 @@
 """Files that hold networks: finished weights (safetensors) and a run's checkpoint (resumable).
 
-Both are written under a temporary name and renamed, so that a reader sees a whole file or none.
-Weights carry what is needed to use them alone: the model's name and overrides, the classes and the
-normalisation.
+Both are written under a temporary name and renamed, so that a reader sees a whole file or none. The
+checkpoint before the last one is kept until the next is whole, for a disk may damage what is there.
+Weights carry what is needed to use them alone: the model's name and overrides, the classes, the
+normalisation, and a checksum of all that and of the numbers, which is checked when they are read.
 """
 
+import hashlib
+import io
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +18,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from senet_lib.errors import CheckpointError, SenetError
-from senet_lib.files import write_atomically
+from senet_lib.errors import CheckpointError, SenetError, is_out_of_memory
+from senet_lib.files import write_whole
 from senet_lib.models import create_model
 
 WEIGHTS = "weights.safetensors"
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, PREVIOUS, DAMAGED = "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.damaged.pt"
 FORMAT = "senet_lib/1"
 
 
@@ -84,12 +88,23 @@ class NetSpec:
 
 
 def save_weights(path: Path, model: nn.Module, spec: NetSpec) -> None:
-    """Write the network's parameters and buffers with `spec` as metadata."""
-    from safetensors.torch import save_file
+    """Write the network's parameters and buffers with `spec` as metadata; equal networks give
+    equal bytes."""
+    from safetensors.torch import save
 
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    metadata = {"format": FORMAT, "spec": json.dumps(spec.to_dict())}
-    write_atomically(path, lambda partial: save_file(state, partial, metadata=metadata))
+    fields = {"format": FORMAT, **spec.to_dict()}
+    text = json.dumps({**fields, "sha256": _digest(fields, state)}, sort_keys=True)
+    # One key: safetensors writes several in an order that differs from process to process.
+    write_whole(path, save(state, metadata={"spec": text}))
+
+
+def _digest(fields: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).numpy())
+    return digest.hexdigest()
 
 
 def load_network(path: str | Path) -> tuple[nn.Module, NetSpec]:
@@ -104,7 +119,8 @@ def load_network(path: str | Path) -> tuple[nn.Module, NetSpec]:
     """
     path = Path(path)
     if path.is_dir():
-        found = [path / name for name in (WEIGHTS, CHECKPOINT) if (path / name).is_file()]
+        names = (WEIGHTS, CHECKPOINT, PREVIOUS)
+        found = [path / name for name in names if (path / name).is_file()]
         if not found:
             raise CheckpointError(f"{path} holds neither {WEIGHTS} nor {CHECKPOINT}")
         path = found[0]
@@ -133,12 +149,16 @@ def _read_weights(path: Path) -> tuple[NetSpec, dict[str, torch.Tensor]]:
         raise CheckpointError(f"{path} is not a whole safetensors file") from None
     half = any(tensor.dtype == torch.float16 for tensor in state.values())
     try:
-        spec = NetSpec.from_dict(json.loads(metadata["spec"]))
-        return replace(spec, half_precision=half), state
-    except (KeyError, TypeError, ValueError):
+        fields = json.loads(metadata["spec"])
+        digest = fields.pop("sha256", None)
+        spec = NetSpec.from_dict(fields)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         raise CheckpointError(
             f"{path} was not written by senet_lib: it does not say which model its weights are of"
         ) from None
+    if (digest or "format" in fields) and digest != _digest(fields, state):  # older ones have none
+        raise CheckpointError(f"{path} was changed after it was written: its checksum differs")
+    return replace(spec, half_precision=half), state
 
 
 def _read_state(path: Path) -> tuple[NetSpec, dict[str, torch.Tensor]]:
@@ -152,24 +172,32 @@ def _read_state(path: Path) -> tuple[NetSpec, dict[str, torch.Tensor]]:
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a run's resumable state: tensors, numbers, strings, and lists and dicts of them."""
-    write_atomically(path, lambda partial: torch.save({"format": FORMAT, **state}, partial))
+    """Write a run's resumable state: tensors, numbers, strings, and lists and dicts of them. The
+    checkpoint that was there stays beside it as checkpoint.previous.pt."""
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, buffer)
+    write_whole(path, buffer.getvalue(), keep=path.with_name(PREVIOUS))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a run's resumable state. No code in the file is executed.
 
     Raises:
-        CheckpointError: there is no such file, or it is no checkpoint of ours.
+        CheckpointError: there is no such file, or it is damaged, or no checkpoint of ours.
+        OSError: it cannot be read.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # torch does not look at the checksums of its own format
+            damaged = zipfile.ZipFile(file).testzip()
+        state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"no such checkpoint: {path}") from None
-    except Exception:  # torch.load raises whatever the bytes provoke
-        raise CheckpointError(
-            f"{path} is not a checkpoint, or not a whole one; a run starts over without it"
-        ) from None
+    except Exception as error:  # both raise whatever the bytes provoke
+        if isinstance(error, OSError) or is_out_of_memory(error):
+            raise
+        raise CheckpointError(f"{path} is damaged, or not a checkpoint") from None
+    if damaged:
+        raise CheckpointError(f"{path} is damaged: its checksum differs")
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} is not a checkpoint of senet_lib: expected a {CHECKPOINT} or {WEIGHTS} "

@@ -7,10 +7,11 @@ on from its last checkpoint and ends with the weights it would have had.
 import dataclasses
 import hashlib
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,14 +22,23 @@ import torch
 from senet_lib import wording
 from senet_lib.data.datasets import Dataset, hold_out, load_data, take
 from senet_lib.device import Setup
-from senet_lib.errors import NonFiniteLossError, RecipeError, RunExistsError
+from senet_lib.errors import (
+    CheckpointError,
+    NonFiniteLossError,
+    OutOfMemoryError,
+    RecipeError,
+    RunExistsError,
+    is_out_of_memory,
+)
 from senet_lib.evaluation import error_and_loss, predict
+from senet_lib.files import partial_name
 from senet_lib.models import input_size
 from senet_lib.profiling import profile_model
 from senet_lib.recipe import Recipe
 from senet_lib.runs import provenance
-from senet_lib.runs.lock import locked, stop_signals
+from senet_lib.runs.lock import LOCK, locked, stop_signals
 from senet_lib.runs.records import (
+    CHECKED,
     DEFAULT_ROOT,
     FAILED,
     RECORD,
@@ -41,6 +51,8 @@ from senet_lib.runs.records import (
 )
 from senet_lib.runs.weights import (
     CHECKPOINT,
+    DAMAGED,
+    PREVIOUS,
     WEIGHTS,
     NetSpec,
     load_checkpoint,
@@ -50,6 +62,9 @@ from senet_lib.runs.weights import (
 from senet_lib.training.engine import Engine, EpochResult
 from senet_lib.training.progress import watch
 
+PARTIALS = [f"{partial_name(name)}*" for name in (CHECKPOINT, RECORD, *CHECKED)]
+LEFT_OVER = (CHECKPOINT, PREVIOUS, DAMAGED, LOCK, *PARTIALS)  # of no use to a finished run
+
 
 class RunStopped(Exception):  # noqa: N818  (a stop is not an error)
     """The run stopped at a checkpoint before its last epoch; the same call goes on from there.
@@ -57,22 +72,20 @@ class RunStopped(Exception):  # noqa: N818  (a stop is not an error)
     Attributes:
         reason: "time limit", or the name of the signal.
         path: the run's folder.
+        where: how far it came, in words.
     """
 
-    def __init__(self, *, reason: str, path: Path, epoch: int, epochs: int, step: int) -> None:
-        self.reason, self.path = reason, path
-        self.where = f"in epoch {epoch} of {epochs} after step {step}"
+    def __init__(self, *, reason: str, path: Path, where: str = "before its first step") -> None:
+        self.reason, self.path, self.where = reason, path, where
         super().__init__(
-            f"stopped ({reason}) {self.where}; "
-            f"the checkpoint is in {path}: run the same again to go on"
+            f"stopped ({reason}) {where}; what there is of the run is in {path}: run the same "
+            "again to go on"
         )
 
     def _render_traceback_(self) -> list[str]:
         """One line instead of a traceback, in notebooks."""
         why = "Interrupted" if self.reason == "SIGINT" else f"Stopped ({self.reason})"
-        return [
-            f"{why} {self.where}. Run this cell again to go on; its checkpoint is in {self.path}"
-        ]
+        return [f"{why} {self.where}. Run this cell again to go on; the run is in {self.path}"]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -183,6 +196,8 @@ def fit(
         RunExistsError: the folder holds a run of another recipe, or one being trained now.
         RunStopped: the time limit was reached, or a signal came; call again to go on.
         NonFiniteLossError: the loss diverged.
+        OutOfMemoryError: there is too little memory.
+        OSError: a file could not be written; `filename` says which. The last checkpoint is whole.
     """
     began = time.perf_counter()
     if max_minutes is not None and not max_minutes > 0:
@@ -191,38 +206,65 @@ def fit(
         raise RecipeError(f"test_every is {test_every!r}; it must be a whole number, 1 or above")
     if not checkpoint_minutes >= 0:
         raise RecipeError(f"checkpoint_minutes is {checkpoint_minutes}; it must be 0 or above")
-    job = _plan(
-        model, recipe or Recipe(), seed, data, out, study, protocol, overrides or {}, num_val
-    )
-    if (job.out / RECORD).is_file():
-        return _finished(job, precision)
-    with locked(job.out), stop_signals() as signals:
-        if (job.out / RECORD).is_file():  # finished while we waited for the folder
+    with stop_signals() as signals:
+        job = _plan(
+            model, recipe or Recipe(), seed, data, out, study, protocol, overrides or {}, num_val
+        )
+        if (job.out / RECORD).is_file():
             return _finished(job, precision)
-        source = provenance.git_state()  # now: by the end, the checkout may be another
-        (job.out / FAILED).unlink(missing_ok=True)
-        state = _checkpoint_of(job, precision)
-        position = Position(**state["position"]) if state else Position(started=_now())
-        if state and precision == "auto":
-            precision = state["setup"]["precision"]
-        setup = Setup.choose(device=device, precision=precision, compile=compile, threads=threads)
-        torch.manual_seed(seed)
-        engine = Engine(job.spec.build(), job.dataset, job.recipe, seed, setup)
-        if state:
-            _take_up(engine, state)
-        _Session(
-            job,
-            engine,
-            position,
-            signals,
-            began,
-            max_minutes,
-            checkpoint_minutes,
-            progress,
-            on_epoch,
-            test_every,
-        ).run()
-        return _finish(job, engine, position, began, source)
+        if signals:
+            raise RunStopped(reason=signals[0], path=job.out)
+        busy = f"{job.out} is being trained by another process right now"
+        with locked(job.out / LOCK, busy), _memory_named(job):
+            if (job.out / RECORD).is_file():  # finished while we waited for the folder
+                return _finished(job, precision)
+            _tidy(job.out, *PARTIALS, FAILED)  # of a process that was killed or has failed
+            source = provenance.git_state()  # now: by the end, the checkout may be another
+            state = _checkpoint_of(job, precision)
+            position = Position(**state["position"]) if state else Position(started=_now())
+            if state and precision == "auto":
+                precision = state["setup"]["precision"]
+            setup = Setup.choose(
+                device=device, precision=precision, compile=compile, threads=threads
+            )
+            torch.manual_seed(seed)
+            engine = Engine(job.spec.build(), job.dataset, job.recipe, seed, setup)
+            if state:
+                _take_up(engine, state, job)
+            _Session(
+                job,
+                engine,
+                position,
+                signals,
+                began,
+                max_minutes,
+                checkpoint_minutes,
+                progress,
+                on_epoch,
+                test_every,
+            ).run()
+            return _finish(job, engine, position, began, source)
+
+
+@contextmanager
+def _memory_named(job: Job) -> Iterator[None]:
+    """Say in one line what there was too little memory for."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            f"there is too little memory to train {job.spec.model} in {job.out}; a smaller "
+            "--batch-size needs less. What was done up to the last checkpoint is kept"
+        ) from None
+
+
+def _tidy(folder: Path, *patterns: str) -> None:
+    """Remove what is of no use in a run's folder any more, as far as that is allowed."""
+    for path in (path for pattern in patterns for path in folder.glob(pattern)):
+        with suppress(OSError):
+            path.unlink()
 
 
 class _Session:
@@ -295,9 +337,14 @@ class _Session:
             dataset.std,
             precision="fp32" if last else engine.setup.precision,
         )
+        error, loss = error_and_loss(logits, torch.from_numpy(dataset.y_test).to(logits.device))
         if last:
+            if not (logits.isfinite().all() and math.isfinite(loss)):  # the last step did it
+                raise NonFiniteLossError(
+                    epoch=self.job.recipe.epochs, step=self.engine.steps_per_epoch
+                )
             save_logits(self.job.out, logits.cpu().numpy(), dataset.y_test)
-        return error_and_loss(logits, torch.from_numpy(dataset.y_test).to(logits.device))
+        return error, loss
 
     def _after_step(self, step: int) -> None:
         self.position.step = step
@@ -327,13 +374,9 @@ class _Session:
         )
         self.saved_at = time.perf_counter()
         if reason:
-            raise RunStopped(
-                reason=reason,
-                path=self.job.out,
-                epoch=position.epoch + 1,
-                epochs=self.job.recipe.epochs,
-                step=position.step,
-            )
+            epochs = self.job.recipe.epochs
+            where = f"in epoch {position.epoch + 1} of {epochs} after step {position.step}"
+            raise RunStopped(reason=reason, path=self.job.out, where=where)
         self.engine.resume_clock()
 
 
@@ -395,26 +438,50 @@ def _plan(
 
 
 def _finished(job: Job, precision: str) -> RunRecord:
-    """The record in the folder, if it is of the same run."""
+    """The record in the folder, if it is whole and of the same run."""
     record = load_run(job.out)
     there = {name: getattr(record, name) for name in ("model", "overrides", "seed", "num_val")}
     there |= {"data_fingerprint": record.data_fingerprint, **record.recipe}
     _compare(job, there, record.precision, precision)
+    record.verify()
+    _tidy(job.out, *LEFT_OVER)  # by a process killed after it had written the record
     return record
 
 
 def _checkpoint_of(job: Job, precision: str) -> dict[str, Any] | None:
-    """The checkpoint in the folder, if there is one and it is of the same run."""
-    if not (job.out / CHECKPOINT).is_file():
-        return None
-    state = load_checkpoint(job.out / CHECKPOINT)
-    _compare(job, state["identity"], state["setup"]["precision"], precision)
-    return state
+    """The newest whole checkpoint in the folder, if there is one and it is of the same run.
+
+    One that is damaged is named and set aside, and the one before takes its place.
+    """
+    for name in (CHECKPOINT, PREVIOUS):
+        path = job.out / name
+        if not path.is_file():
+            continue
+        try:
+            state = load_checkpoint(path)
+            there, used = state["identity"], state["setup"]["precision"]
+            Position(**state["position"])
+        except (CheckpointError, KeyError, TypeError) as error:
+            reason = error if isinstance(error, CheckpointError) else f"{path} lacks {error}"
+            older = name == CHECKPOINT and (job.out / PREVIOUS).is_file()
+            then = "the run goes on from the one before" if older else "the run starts over"
+            print(f"note: {reason}; {then}", file=sys.stderr)
+            path.replace(job.out / DAMAGED)
+            continue
+        _compare(job, there, used, precision)
+        return state
+    return None
 
 
-def _take_up(engine: Engine, state: Mapping[str, Any]) -> None:
+def _take_up(engine: Engine, state: Mapping[str, Any], job: Job) -> None:
     """Put the checkpoint's state into the engine; a speed measured elsewhere is not mixed in."""
-    engine.load_state(state["engine"])
+    try:
+        engine.load_state(state["engine"])
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"the checkpoint in {job.out} does not fit its own run ({reason}); move it away"
+        ) from None
     if state["setup"] != dataclasses.asdict(engine.setup):
         engine.timed_images, engine.timed_seconds = 0, 0.0
         print(
@@ -487,7 +554,7 @@ def _finish(
         finished=_now(),
     )
     save_record(record)
-    (job.out / CHECKPOINT).unlink(missing_ok=True)
+    _tidy(job.out, *LEFT_OVER)
     return load_run(job.out)
 
 

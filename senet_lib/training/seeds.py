@@ -14,20 +14,28 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
 from senet_lib.errors import RecipeError
+from senet_lib.runs.lock import stopping
 
 
 def train_seeds(
-    words: Sequence[str], seeds: Sequence[int], at_once: int = 0, device: str = "auto"
+    words: Sequence[str],
+    seeds: Sequence[int],
+    at_once: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
 ) -> int:
     """Run `senet train` once for each seed and pass on what it prints, the seed before each line.
 
     Args:
         words: what follows `senet train`, without the seed.
         seeds: each 0 or above, each once.
-        at_once: how many run side by side; 0 for all of them on a GPU, and on a CPU one a core.
+        at_once: how many run side by side; 0 for all of them on a GPU, and on a CPU as many as
+            there are cores for.
         device: what the runs will use: auto, cpu or cuda.
+        threads: CPU threads that `words` or a config in them asks for, 0 for all, which is kept
+            because a run rounds by it; None if nothing is said, and the cores are shared out.
     Returns:
-        The highest exit code. SIGINT and SIGTERM are passed on: each run stops at a checkpoint.
+        The highest exit code. A signal to stop is passed on: each run stops at a checkpoint.
     Raises:
         RecipeError: a seed is repeated, or at_once is negative.
     """
@@ -39,9 +47,10 @@ def train_seeds(
 
     on_gpu = device != "cpu" and torch.cuda.is_available()
     cores = os.cpu_count() or 1
-    at_once = min(at_once or (len(seeds) if on_gpu else cores), len(seeds))
+    room = len(seeds) if on_gpu else cores // (threads or cores) if threads is not None else cores
+    at_once = min(at_once or max(1, room), len(seeds))
     words = list(words)
-    if "--threads" not in words and at_once > 1:
+    if threads is None and at_once > 1:
         words += ["--threads", str(max(1, cores // at_once))]
     command = [sys.executable, "-u", "-m", "senet_lib.cli", "train", *words, "--progress", "log"]
     running: set[subprocess.Popen[str]] = set()
@@ -68,7 +77,7 @@ def train_seeds(
         for process in list(running):
             process.send_signal(number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in stopping()}
     try:
         with ThreadPoolExecutor(at_once) as pool:
             return max(pool.map(run, seeds))
