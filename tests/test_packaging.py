@@ -32,8 +32,9 @@ IMPORT_NAMES = {
     "pytest-xdist": "xdist",
     "pre-commit": "pre_commit",
 }
-# All that training, evaluation and run records may import. Pillow comes with torchvision.
-BARE = {"torch", "torchvision", "numpy", "yaml", "safetensors", "tqdm", "PIL"}
+# All that training, evaluation and run records may import. Pillow comes with torchvision, and
+# filelock with torch.
+BARE = {"torch", "torchvision", "numpy", "yaml", "safetensors", "tqdm", "PIL", "filelock"}
 # Used by command, by another package or by a notebook, so perhaps imported nowhere in the package.
 USED_OTHERWISE = {"seaborn", "ipykernel", "jupyterlab", "ipywidgets", "snakemake", "jsonschema"}
 
@@ -81,7 +82,8 @@ def third_party(folder: str) -> dict[str, str]:
     found = {}
     for path in sorted((ROOT / folder).rglob("*.py")):
         for name in imports(path):
-            ours = name == "senet_lib" or (ROOT / folder / f"{name}.py").exists()
+            places = (ROOT / folder, path.parent)
+            ours = name == "senet_lib" or any((at / f"{name}.py").exists() for at in places)
             if name not in sys.stdlib_module_names and not ours:
                 found[name] = str(path.relative_to(ROOT))
     return found

@@ -1,9 +1,11 @@
 """Training: determinism, stopping and resuming, and what a run leaves behind."""
 
 import dataclasses
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,11 +18,20 @@ import torch.nn.functional as F
 from senet_lib.data.augment import crop_flip, draw_epoch, normalise, pad_images
 from senet_lib.data.datasets import load_data
 from senet_lib.device import Setup
-from senet_lib.errors import NonFiniteLossError, RecipeError, RunExistsError, UnknownNameError
+from senet_lib.errors import (
+    NonFiniteLossError,
+    OutOfMemoryError,
+    RecipeError,
+    RecordError,
+    RunExistsError,
+    UnknownNameError,
+)
 from senet_lib.models import create_model
 from senet_lib.recipe import Recipe, learning_rate
+from senet_lib.runs.lock import locked
 from senet_lib.runs.records import RECORD, load_run
 from senet_lib.runs.weights import CHECKPOINT, WEIGHTS, load_network
+from senet_lib.training import fit as fit_module
 from senet_lib.training.engine import Engine
 from senet_lib.training.fit import RunStopped, fit
 
@@ -279,30 +290,107 @@ fit(model="resnet20", recipe=Recipe.from_dict({RECIPE.to_dict()!r}), data={small
 
 
 def test_two_processes_cannot_train_in_one_folder(train, tmp_path):
-    fcntl = pytest.importorskip("fcntl")
-    (tmp_path / "run").mkdir()
-    with (tmp_path / "run" / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(RunExistsError, match="being trained by another process"):
-            train()
+    refused = pytest.raises(RunExistsError, match="being trained by another process")
+    with locked(tmp_path / "run" / ".lock", "busy"), refused:
+        train()
     assert train().status == "finished"
 
 
-def test_a_file_system_without_locks_is_no_obstacle(train, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_no_obstacle_and_a_second_host_is_noticed(
+    tmp_path, monkeypatch, number
+):
     fcntl = pytest.importorskip("fcntl")
 
     def refuse(file, operation):
-        raise OSError(38, "Function not implemented")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    assert train().status == "finished"
+    path = tmp_path / "run" / ".lock"
+    with locked(path, "busy"):
+        assert path.read_text().split()[:2] == [str(os.getpid()), socket.gethostname()]
+        with pytest.raises(RunExistsError, match="busy"), locked(path, "busy"):
+            pass
+    assert not path.parent.exists()
+    path.parent.mkdir()
+    path.write_text("7\nanother-host\n")
+    with pytest.raises(RunExistsError, match=r"busy.*another-host"), locked(path, "busy"):
+        pass
+    path.write_text(f"4194303\n{socket.gethostname()}\n")  # no such process: it has died
+    with locked(path, "busy"):
+        pass
 
 
 def test_what_a_killed_process_was_writing_is_removed(train, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / ".checkpoint.pt.123.partial").touch()
+    (tmp_path / "run" / ".checkpoint.pt.host.123.partial.pt").touch()
     names = {path.name for path in train().path.iterdir()}
     assert names == {"record.json", "history.csv", "test_logits.npz", "weights.safetensors"}
+
+
+def test_what_a_process_killed_after_its_record_left_is_removed(train):
+    first = train()
+    for name in (
+        "checkpoint.pt",
+        "checkpoint.previous.pt",
+        ".lock",
+        ".record.json.h.1.partial.json",
+    ):
+        (first.path / name).touch()
+    assert train() == first
+    names = {path.name for path in first.path.iterdir()}
+    assert names == {"record.json", "history.csv", "test_logits.npz", "weights.safetensors"}
+
+
+def test_a_finished_run_whose_files_were_changed_is_not_taken_for_one(train):
+    path = train().path / WEIGHTS
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(RecordError, match=r"weights\.safetensors was changed"):
+        train()
+
+
+def test_a_closed_terminal_is_a_stop_unless_it_is_to_be_ignored(train, tmp_path):
+    def hang_up(history, result):
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        assert train("ignored", on_epoch=hang_up).status == "finished"
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with pytest.raises(RunStopped, match="SIGHUP"):
+        train("heard", on_epoch=hang_up)
+    assert (tmp_path / "heard" / CHECKPOINT).is_file()
+
+
+def test_a_signal_during_planning_stops_before_anything_is_written(train, monkeypatch, tmp_path):
+    def interrupted(data):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return load_data(data)
+
+    monkeypatch.setattr(fit_module, "load_data", interrupted)
+    with pytest.raises(RunStopped, match=r"SIGTERM.* before its first step"):
+        train()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_diverges_in_the_last_step_leaves_no_record(train, tmp_path):
+    recipe = Recipe(epochs=1, batch_size=192, lr=1e30, schedule=())  # one step, and it is the last
+    with pytest.raises(NonFiniteLossError, match="epoch 1, step 1"):
+        train(recipe=recipe)
+    assert not (tmp_path / "run" / RECORD).exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
+def test_too_little_memory_is_one_line_that_names_the_run(train, tmp_path, monkeypatch, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(Engine, "train_step", fail)
+    with pytest.raises(OutOfMemoryError, match=f"resnet20 in {tmp_path / 'run'}") as caught:
+        train()
+    assert "\n" not in str(caught.value)
 
 
 def test_other_threads_after_a_stop_are_told(train, capsys):

@@ -5,12 +5,9 @@ as often as is meant: 50 kills, every moment of every write, 500 damaged files.
 """
 
 import multiprocessing
-import os
 
 import numpy as np
 import pytest
-
-FULL = os.environ.get("SENET_FAULTS") == "full"
 
 
 def pytest_collection_modifyitems(items):

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import FULL
-from victims import train
+from victims import FULL, train
 
 from senet_lib.data.datasets import load_data
 from senet_lib.errors import SenetError

@@ -4,8 +4,7 @@ import random
 import time
 
 import pytest
-from conftest import FULL
-from victims import train, train_until_write
+from victims import FULL, train, train_until_write
 
 from senet_lib.runs.records import load_run
 
