@@ -24,7 +24,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
 from senet_lib.errors import SenetError
-from senet_lib.recipe import load_study
+from senet_lib.recipe import Recipe, load_study
 from senet_lib.report.batch import code_hash
 
 # A config given on the command line replaces the default one; merging the two would mix recipes.
@@ -75,6 +75,23 @@ try:
 except SenetError as error:
     raise WorkflowError(str(error)) from None
 
+
+# A finished run of another recipe is refused by `train`; but before that, Snakemake would remove its notebook.
+def of_another_recipe():
+    for model in STUDY.models:
+        for seed in STUDY.seeds:
+            path = Path(f"{RUNS}/{model}/seed{seed}/record.json")
+            with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one is named by the run
+                if Recipe.from_dict(json.loads(path.read_text(encoding="utf-8"))["recipe"]).id != STUDY.recipe.id:
+                    yield path.parent
+
+
+if workflow.is_main_process and (others := list(of_another_recipe())):
+    raise WorkflowError(
+        f"{len(others)} finished runs are of another recipe than the study's, such as {others[0]} (`senet runs`): give"
+        " the study another name, or move them away"
+    )
+
 # What decides a notebook's content, beside its parameters: its own code and the folders it imports.
 # What the networks come from counts in train alone, as the others are made again after it.
 def hashed(notebook, *folders):
@@ -122,9 +139,25 @@ def settings():
     return json.dumps(config) if changed else os.path.relpath(files[0])
 
 
-# A run takes a GPU where there is one. A cluster's profile says so for machines not seen from here.
-SEES_GPU = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()  # the latter: WSL
-HAS_GPU = STUDY.device != "cpu" and SEES_GPU
+def sees_gpu():
+    """Whether this machine has a GPU, or the cluster it belongs to."""
+    if any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists():  # the latter: WSL
+        return True
+    with suppress(OSError, subprocess.SubprocessError):
+        kinds = subprocess.run(["sinfo", "--noheader", "--format=%G"], capture_output=True, text=True, timeout=20)
+        return "gpu" in kinds.stdout
+    return False
+
+
+# What one run asks for: a GPU where there is one, and memory (MB) and minutes, which a cluster needs to know. A run that
+# meets its time limit goes on from its checkpoint when it is started again. On a cluster nobody names a number of cores.
+try:
+    CORES = workflow.cores
+except WorkflowError:
+    CORES = None
+HAS_GPU = STUDY.device != "cpu" and sees_gpu()
+THREADS = STUDY.threads or CORES or 1
+MEMORY, MINUTES = 8_000, 720
 REPORT_PARAMETERS = parameters(study=STUDY.study, config=settings())
 
 
@@ -161,11 +194,13 @@ rule train:
     params:
         code=TRAIN_HASH,
         parameters=train_parameters,
-    threads: STUDY.threads or workflow.cores or 1
+    threads: THREADS
     resources:
         gpu=int(HAS_GPU),
+        mem_mb=MEMORY,
+        runtime=MINUTES,
     shell:
-        "{SENET} notebook {input.notebook} --out {output.notebook} --html {output.page}"
+        "OMP_NUM_THREADS={threads} {SENET} notebook {input.notebook} --out {output.notebook} --html {output.page}"
         " {params.parameters} > {log} 2>&1"
 
 
@@ -200,9 +235,11 @@ rule gradcam:
     params:
         code=CAM_HASH,
         parameters=parameters(study=STUDY.study, models=list(STUDY.gradcam), grids=STUDY.grids),
-    threads: STUDY.threads or workflow.cores or 1
+    threads: THREADS
     resources:
         gpu=int(HAS_GPU),
+        mem_mb=MEMORY,
+        runtime=MINUTES,
     shell:
         "OMP_NUM_THREADS={threads} {SENET} notebook {input.notebook} --out {output.notebook}"
         " --html {output.page} {params.parameters} -p seed={wildcards.seed} > {log} 2>&1"
@@ -227,9 +264,11 @@ rule excitation:
             num_images=20 * STUDY.grids,
             num_importance=2 * STUDY.grids,
         ),
-    threads: STUDY.threads or workflow.cores or 1
+    threads: THREADS
     resources:
         gpu=int(HAS_GPU),
+        mem_mb=MEMORY,
+        runtime=MINUTES,
     shell:
         "OMP_NUM_THREADS={threads} {SENET} notebook {input.notebook} --out {output.notebook}"
         " --html {output.page} {params.parameters} -p model={wildcards.gated} > {log} 2>&1"
@@ -248,9 +287,11 @@ rule profile:
     params:
         code=PROFILE_HASH,
         parameters=parameters(study=STUDY.study, models=list(STUDY.models), device=STUDY.device, repeats=5),
-    threads: workflow.cores or 1
+    threads: CORES or THREADS
     resources:
         gpu=int(HAS_GPU),
+        mem_mb=MEMORY,
+        runtime=MINUTES,
     shell:
         "{SENET} notebook {input.notebook} --out {output.notebook} --html {output.page}"
         " {params.parameters} > {log} 2>&1"

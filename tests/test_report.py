@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shlex
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,14 +12,15 @@ import pytest
 import yaml
 from fake_runs import RECIPE, make_run, settings
 
-from senet_lib.cli import _parser, _train_settings
-from senet_lib.errors import RecordError
+from senet_lib.cli import _parser, _train_settings, main
+from senet_lib.errors import RecordError, UnknownNameError
 from senet_lib.recipe import Recipe, load_study
+from senet_lib.report import summary as report
 from senet_lib.report.batch import execute
 from senet_lib.report.diagnosis import confident_mistakes, confusion_matrix, run_answer, run_facts
 from senet_lib.report.page import render, slug
-from senet_lib.report.summary import summary as report
 from senet_lib.report.table import Link, Table, escape
+from senet_lib.runs.records import LOGITS, RECORD
 from senet_lib.runs.study import collect, train_command
 
 # Numbers
@@ -129,6 +131,58 @@ def test_a_study_with_nothing_finished_still_has_a_report(tmp_path):
     assert len(study.problems) == 4
     for table in ("leaderboard_table", "pair_table", "run_table", "provenance_table"):
         assert "<table" not in getattr(report, table)(study)._repr_html_()
+
+
+def test_of_ten_runs_nine_damaged_ones_are_named_and_the_tenth_is_right(tmp_path, capsys):
+    """In nine ways, with and without a fitting checksum."""
+    runs = [make_run(tmp_path, "resnet20", seed, 0.10 + seed / 100) for seed in range(10)]
+    seen = [run.path for run in runs]
+
+    def change(seed, **fields):
+        path = seen[seed] / RECORD
+        content = {**json.loads(path.read_text()), **fields}
+        for key in ("sha256", "files"):
+            content.pop(key)
+        path.write_text(json.dumps(content))
+
+    change(1, recipe=None)
+    change(2, test_error="0.12")
+    change(3, test_error=float("nan"))
+    change(4, test_error=7.0)
+    change(5, data_fingerprint="cd" * 32)
+    (seen[6] / LOGITS).write_bytes((seen[6] / LOGITS).read_bytes()[:-40])
+    (seen[7] / "history.csv").unlink()
+    (seen[8] / RECORD).write_text("{")
+    logits = bytearray((seen[9] / LOGITS).read_bytes())
+    logits[len(logits) // 2] ^= 1
+    (seen[9] / LOGITS).write_bytes(logits)
+    make_run(tmp_path / "other", "resnet20", 0, 0.5)
+    shutil.copytree(tmp_path / "other/demo/resnet20/seed0", seen[0].with_name("seed0_old"))
+
+    config = settings(models=["resnet20"], seeds=list(range(11)))
+    make_run(tmp_path, "resnet20", 10, 0.3)  # so that most runs have the same images
+    study = collect(config=json.dumps(config), runs_root=tmp_path)
+    assert {run.seed: run.test_error for run in study.runs} == {0: 0.10, 10: 0.3}
+    reasons = {(p.seed, p.state): p.reason for p in study.problems}
+    named = {seed: reason for (seed, state), reason in reasons.items() if state == "damaged"}
+    assert set(named) == {1, 2, 3, 4, 6, 7, 8, 9}
+    for seed, words in ((1, "recipe"), (2, "test_error"), (3, "test_error"), (4, "test_error"),
+                        (6, LOGITS), (7, "history.csv"), (8, RECORD), (9, LOGITS)):  # fmt: skip
+        assert words in named[seed]
+    assert "other images" in reasons[5, "set aside"]
+    assert str(seen[0]) in reasons[0, "set aside"]  # the copy
+
+    assert main(["runs", "--root", str(tmp_path / "demo")]) == 0
+    said = capsys.readouterr().out
+    assert all(f"seed{seed}" in said.partition("\n\n")[0] for seed in range(11))
+    lines = [line for line in said.splitlines() if line.startswith(str(tmp_path))]
+    assert len(lines) == 9  # eight that are damaged, and the copy
+
+
+def test_a_study_that_is_not_there_is_misspelt(tmp_path):
+    make_run(tmp_path, "resnet20", 0, 0.5)
+    with pytest.raises(UnknownNameError, match="did you mean demo"):
+        collect("demo1", runs_root=tmp_path)
 
 
 def test_recipes_are_never_mixed(tmp_path):

@@ -49,10 +49,8 @@ def _acquire(path: Path, busy: str) -> BaseFileLock:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # filelock tells that it falls back, as is meant
                 lock.acquire(timeout=0)
-        except Timeout as error:
-            holder = getattr(error, "holder", None)
-            where = f" ({holder}; if that one is gone, remove {path})" if holder else ""
-            raise RunExistsError(busy + where) from None
+        except Timeout:
+            raise RunExistsError(busy + _holder(path)) from None
         except (NotImplementedError, OSError) as error:
             number = getattr(error, "errno", errno.ENOSYS)
             if kind is SoftFileLock or number not in _NO_FLOCK:
@@ -63,6 +61,14 @@ def _acquire(path: Path, busy: str) -> BaseFileLock:
             continue
         return lock
     raise AssertionError("unreachable: the loop returns or raises")
+
+
+def _holder(path: Path) -> str:
+    """Which process a lock file names, if it does: one of a file system without locks."""
+    with suppress(OSError, ValueError):
+        process, host = path.read_text(encoding="utf-8").split()[:2]
+        return f" (process {process} on {host}; if that one is gone, remove {path})"
+    return ""
 
 
 @contextmanager
