@@ -10,6 +10,7 @@ import pytest
 from senet_lib.cli import main
 from senet_lib.errors import RecipeError
 from senet_lib.runs.records import RECORD, load_run
+from senet_lib.training import seeds as seeds_module
 from senet_lib.training.seeds import train_seeds
 
 
@@ -44,6 +45,42 @@ def test_each_seed_is_the_run_it_would_be_alone(words, tmp_path, capfd):
     assert main([*alone, "--out", str(tmp_path / "alone")]) == 0
     assert load_run(tmp_path / "alone").test_loss == together[1].test_loss
     assert together[0].test_loss != together[1].test_loss
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "seeds", "at_once", "each"),
+    [
+        (None, 4, 2, 2, ["--threads", "2"]),  # nothing said: the cores are shared out
+        (1, 4, 2, 2, []),
+        (2, 4, 3, 2, []),
+        (0, 4, 2, 1, []),  # all cores for each, one after the other
+        (8, 4, 2, 1, []),
+    ],
+)
+def test_the_threads_asked_for_are_kept(monkeypatch, threads, cores, seeds, at_once, each):
+    """A run rounds by them, so that it would be another one than the workflow's."""
+    started = []
+
+    class Process:
+        returncode, stdout = 0, ()
+
+        def __init__(self, command, **options):
+            started.append(command)
+
+        __enter__, __exit__ = (lambda self: self), (lambda self, *error: None)
+
+    pools = []
+    monkeypatch.setattr(seeds_module.subprocess, "Popen", Process)
+    monkeypatch.setattr(seeds_module.os, "cpu_count", lambda: cores)
+    real = seeds_module.ThreadPoolExecutor
+    monkeypatch.setattr(
+        seeds_module, "ThreadPoolExecutor", lambda size: pools.append(size) or real(size)
+    )
+    assert train_seeds(["--model", "m"], range(seeds), device="cpu", threads=threads) == 0
+    assert pools == [at_once]
+    for command in started:
+        assert ("--threads" in command) == bool(each)
+        assert not each or command[command.index("--threads") + 1] == each[1]
 
 
 def test_a_stop_reaches_every_run_and_loses_nothing(words, tmp_path):
