@@ -132,6 +132,10 @@ def execute(
             if error.error != "RunStopped":  # a run that reached its time limit goes on next time
                 _write_failure(failure, error)
             raise
+        except OSError as error:
+            if error.errno is None or error.filename:
+                raise
+            raise OSError(error.errno, error.strerror, str(partial)) from None
         os.replace(partial, out)
     return out
 
