@@ -259,6 +259,18 @@ def test_an_interrupt_stops_at_a_checkpoint_and_the_rest_is_bit_identical(train,
     assert list(parts.history.test_error) == list(whole.history.test_error)
 
 
+def test_a_sigint_that_follows_a_sigterm_does_not_cost_the_checkpoint(train, tmp_path):
+    """A job that is cancelled gets the one, and its notebook then sends its kernel the other."""
+
+    def stop(history, result):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(RunStopped, match=r"SIGTERM.*epoch 2 of 2 after step 0"):
+        train(on_epoch=stop)
+    assert (tmp_path / "run" / CHECKPOINT).is_file()
+
+
 def test_a_time_limit_stops_in_mid_epoch_and_the_rest_is_bit_identical(train, tmp_path):
     whole = train("whole")
     for _ in range(11):  # it stops after each of the 12 steps but the last

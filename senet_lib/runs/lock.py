@@ -83,7 +83,7 @@ def stop_signals() -> Iterator[list[str]]:
         return
 
     def note(number: int, frame: object) -> None:
-        if received and number == signal.SIGINT:
+        if number == signal.SIGINT and "SIGINT" in received:
             raise KeyboardInterrupt
         received.append(signal.Signals(number).name)
 

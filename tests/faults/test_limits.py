@@ -57,7 +57,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(small_disk, tiny_dat
 
 
 def test_a_limit_on_memory_is_said_in_one_line(tiny_data, tmp_path):
-    """`ulimit -v`: enough to start, too little for a step of a large network on all images."""
+    """`ulimit -v`: enough to start, too little for a large network, or even to plan it."""
     out = tmp_path / "run"
     words = [*TRAIN, "--data", tiny_data, "--out", str(out), "--model", "wrn16_8"]
     code = (
@@ -68,7 +68,7 @@ def test_a_limit_on_memory_is_said_in_one_line(tiny_data, tmp_path):
         "sys.exit(main(sys.argv[1:]))"
     )
     done = subprocess.run([sys.executable, "-c", code, *words[3:]], capture_output=True, text=True)
-    one_line(done, str(out), "memory")
+    one_line(done, "memory")
     assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY  # not ours
 
 
