@@ -8,7 +8,6 @@ import csv
 import dataclasses
 import io
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from senet_lib.errors import RecordError, unknown
-from senet_lib.files import write_atomically
+from senet_lib.files import anchored, write_atomically
 from senet_lib.recipe import Recipe
 from senet_lib.runs.weights import CHECKPOINT, WEIGHTS, load_network
 
@@ -29,19 +28,6 @@ if TYPE_CHECKING:
 
 RECORD, HISTORY, LOGITS, FAILED = "record.json", "history.csv", "test_logits.npz", "failed.json"
 DEFAULT_ROOT = Path("outputs/runs")
-
-
-def anchored(path: str | Path) -> Path:
-    """A relative path seen from the top of the clone, wherever in it one stands.
-
-    A notebook's kernel starts in notebooks/, and its runs belong beside those of the workflow.
-    Outside a clone, and for an absolute path, the path stays as it is.
-    """
-    here, path = Path.cwd(), Path(path)
-    for folder in () if path.is_absolute() else (here, *here.parents):
-        if (folder / "Snakefile").is_file() and (folder / "senet_lib").is_dir():
-            return Path(os.path.relpath(folder / path))
-    return path
 
 
 def from_top(path: str | Path, default: Path) -> Path:
