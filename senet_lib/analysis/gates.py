@@ -19,11 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet_lib.data.augment import normalise
-from senet_lib.data.datasets import Dataset, hold_out, load_data
+from senet_lib.data.datasets import Dataset
 from senet_lib.errors import DataError, SenetError, unknown
 from senet_lib.models import create_model
 from senet_lib.models.attention import attention_paths
 from senet_lib.models.blocks import Network
+from senet_lib.runs.evaluate import images_of
 from senet_lib.runs.records import DEFAULT_ROOT, RunRecord, from_top, load_run
 
 if TYPE_CHECKING:
@@ -585,14 +586,12 @@ def open_run(
     Raises:
         RecordError: there is no such finished run.
         NoAttentionError: the network has no attention.
-        DataError: there is no image, or the data has more classes than the network.
+        DataError: there is no image, or the data has other classes than the network.
     """
     run = load_run(from_top(runs_root, DEFAULT_ROOT) / study / model / f"seed{seed}")
     network = run.load_model()
     _gated(network)  # before any image is read
-    dataset = hold_out(load_data(data or run.data), run.num_val if not data else 0)
-    if dataset.num_classes > len(run.classes):
-        raise DataError(f"{data} has {dataset.num_classes} classes, {model} {len(run.classes)}")
+    dataset = images_of(run, data)
     if num_images < 1:
         raise DataError(f"num_images is {num_images}; it must be at least 1")
     images, labels = dataset.x_test[:num_images], dataset.y_test[:num_images]

@@ -113,7 +113,7 @@ def load_data(name_or_path: str, data_dir: Path | None = None) -> Dataset:
         return make_shapes()
     if name in NAMES:
         return _load_cifar(name, _folder(data_dir))
-    path = _existing(name)
+    path = find_path(name)
     if not path.is_dir():
         arrays = sources.read_npz(path)
     else:
@@ -185,7 +185,7 @@ def prepare(name: str, data_dir: Path | None = None) -> Path:
     """
     dataset = load_data(name, data_dir)
     if name not in NAMES:
-        return _existing(name)
+        return find_path(name)
     path = _folder(data_dir) / f"{name}.npz"
     if name == "shapes":
         sources.write_npz(path, _arrays(dataset))
@@ -287,8 +287,13 @@ def _folder(chosen: Path | None) -> Path:
     return data_dir() if chosen is None else Path(chosen).expanduser()
 
 
-def _existing(name: str) -> Path:
-    """The path of that name, or an error that says whether a name or a path is at fault."""
+def find_path(name: str) -> Path:
+    """A file or folder of data: as seen from here, or else from the top of the clone.
+
+    Raises:
+        UnknownNameError: it is meant as a name, and no dataset has it.
+        DataError: there is no such file or folder.
+    """
     path = Path(name).expanduser()
     for place in (path, anchored(path)):
         if name and place.exists():
