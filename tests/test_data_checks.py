@@ -49,7 +49,7 @@ def test_classes_are_matched_by_name(tmp_path):
 
 def test_other_classes_are_named(tmp_path):
     path = save(tmp_path / "a.npz", **arrays(("red", "white", "blue")))
-    with pytest.raises(DataError, match=r"lacks 1 \(green\); it has 1 \(white\)"):
+    with pytest.raises(DataError, match=r"lacks 1 \(green\), and has 1 \(white\)"):
         load_matching(path, classes=NAMES)
     with pytest.raises(DataError, match="other classes"):
         load_matching(save(tmp_path / "b.npz", **arrays()), classes=(*NAMES, "white"))

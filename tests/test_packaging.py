@@ -35,7 +35,7 @@ IMPORT_NAMES = {
 # All that training, evaluation and run records may import. Pillow comes with torchvision.
 BARE = {"torch", "torchvision", "numpy", "yaml", "safetensors", "tqdm", "PIL"}
 # Used by command, by another package or by a notebook, so perhaps imported nowhere in the package.
-USED_OTHERWISE = {"ipykernel", "jupyterlab", "ipywidgets", "snakemake", "jsonschema"}
+USED_OTHERWISE = {"ipykernel", "jupyterlab", "ipywidgets", "snakemake"}
 
 
 def bounds(requirements: list[str]) -> dict[str, SpecifierSet]:

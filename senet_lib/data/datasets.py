@@ -161,8 +161,8 @@ def _renumbered(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
             for names in (set(classes) - set(dataset.classes), set(dataset.classes) - set(classes))
         )
         raise DataError(
-            f"{dataset.name} has other classes than the network: of the network's "
-            f"{len(classes)}, it lacks {lacking}; it has {foreign} that the network does not know"
+            f"{dataset.name} has other classes than the network, which tells {len(classes)} apart: "
+            f"it lacks {lacking}, and has {foreign} that the network does not know"
         )
     new = np.array([classes.index(name) for name in dataset.classes], np.int64)
     return replace(
