@@ -5,30 +5,29 @@ what was asked for, 130 and 143 stopped by SIGINT and SIGTERM at a checkpoint.
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from senet_lib import errors
 from senet_lib.errors import NonFiniteLossError, SenetError
 from senet_lib.options import (
-    add_settings,
     command,
     make_parser,
     option,
     pairs,
     print_table,
     speak,
+    train_options,
+    train_settings,
     without,
 )
-from senet_lib.recipe import DEVICES, Recipe, Study, check_study, load_study
+from senet_lib.recipe import DEVICES, check_study, load_study
 
 SIGNAL_CODES = {"SIGINT": 130, "SIGTERM": 143}
-MACHINE = ("device", "precision", "compile", "threads", "test_every")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,37 +84,9 @@ def _data(arguments: argparse.Namespace) -> None:
     print(f"fingerprint {dataset.fingerprint}")
 
 
-def _train_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--model", required=True, metavar="NAME", help="registry name; `senet models` lists them")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
-        help="an argument of the model's builder, such as reduction=8")  # fmt: skip
-    seeds = parser.add_mutually_exclusive_group()
-    seeds.add_argument("--seed", type=int, default=0,
-        help="initialisation, order and augmentation (default 0)")  # fmt: skip
-    seeds.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="one run for each")
-    add("--at-once", type=int, default=0, metavar="N",
-        help="of --seeds, so many side by side; 0: all on a GPU, one a core on a CPU")  # fmt: skip
-    add("--data", metavar="NAME_OR_PATH", help="default: cifar10, or what the config says")
-    add("--val", type=int, default=0, metavar="N", dest="num_val",
-        help="hold N training images out and evaluate on them instead of the test set")  # fmt: skip
-    add("--config", metavar="YAML", help="take recipe, data and the rest from a study's file")
-    add("--study", metavar="NAME", help="name of the study")
-    add("--out", metavar="DIR", help="default: outputs/runs/<study>/<model>/seed<seed>")
-    recipe = parser.add_argument_group("recipe (defaults: the paper protocol, or the config's)")
-    add_settings(recipe, Recipe, {spec.name for spec in dataclasses.fields(Recipe)})
-    machine = parser.add_argument_group("machine")
-    add_settings(machine, Study, MACHINE)
-    add = machine.add_argument
-    add("--max-minutes", type=float, metavar="M", help="stop at a checkpoint after M minutes")
-    add("--checkpoint-minutes", type=float, default=2.0, metavar="M",
-           help="longest time between checkpoints (default 2)")  # fmt: skip
-    add("--progress", choices=("auto", "bar", "log", "none"), default="auto")
-
-
-@command("Train one network with one seed, or go on with it.", _train_options)
+@command("Train one network with one seed, or go on with it.", train_options)
 def _train(arguments: argparse.Namespace) -> int:
-    settings = _train_settings(arguments)
+    settings = train_settings(arguments)
     if arguments.seeds:
         return _train_seeds(arguments, settings)
     from senet_lib.training.fit import RunStopped, fit
@@ -145,27 +116,6 @@ def _train_seeds(arguments: argparse.Namespace, settings: dict[str, Any]) -> int
     words = without(arguments.words[1:], ("--seeds", "--at-once", "--progress"))
     device = settings.get("device", "auto")
     return train_seeds(words, arguments.seeds, arguments.at_once, device)
-
-
-def _train_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Recipe, data and the rest: the config's, replaced by what the command line says."""
-
-    def said(names: Iterable[str]) -> dict[str, Any]:
-        return {k: v for k in names if (v := getattr(arguments, k)) is not None}
-
-    given = said(spec.name for spec in dataclasses.fields(Recipe))
-    settings = said(("data", "study", *MACHINE))
-    if "study" in settings:
-        check_study(settings["study"])
-    if not arguments.config:
-        return {"recipe": Recipe.from_dict(given), **settings}
-    study = load_study(arguments.config)
-    recipe = Recipe.from_dict({**study.recipe.to_dict(), **given})
-    same = recipe == study.recipe and settings.get("data", study.data) == study.data
-    if same and not arguments.overrides and not arguments.num_val:
-        settings = {"study": study.study, "protocol": study.protocol, **settings}
-    machine = {name: getattr(study, name) for name in ("data", *MACHINE)}
-    return {"recipe": recipe, **machine, **settings}
 
 
 @command(

@@ -9,6 +9,10 @@ from typing import Any, NoReturn, get_origin
 
 from senet_lib import __version__, strict_yaml
 from senet_lib.errors import SenetError
+from senet_lib.recipe import Recipe, Study, check_setting, load_study, study_field
+from senet_lib.strict_yaml import shown
+
+MACHINE = ("device", "precision", "compile", "threads", "test_every")
 
 
 def speak() -> None:
@@ -84,6 +88,56 @@ def add_settings(group: Any, kind: type, names: Iterable[str]) -> None:
         group.add_argument(f"--{spec.name.replace('_', '-')}", *about["flags"], **how)
 
 
+def train_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `senet train`."""
+    add = parser.add_argument
+    add("--model", required=True, metavar="NAME", help="registry name; `senet models` lists them")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="an argument of the model's builder, such as reduction=8")  # fmt: skip
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=int, default=0,
+        help="initialisation, order and augmentation (default 0)")  # fmt: skip
+    seeds.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="one run for each")
+    add("--at-once", type=int, default=0, metavar="N",
+        help="of --seeds, so many side by side; 0: all on a GPU, one a core on a CPU")  # fmt: skip
+    add("--data", metavar="NAME_OR_PATH", help="default: cifar10, or what the config says")
+    add("--val", type=int, default=0, metavar="N", dest="num_val",
+        help="hold N training images out and evaluate on them instead of the test set")  # fmt: skip
+    add("--config", metavar="YAML", help="take recipe, data and the rest from a study's file")
+    add("--study", metavar="NAME", help="name of the study")
+    add("--out", metavar="DIR", help="default: outputs/runs/<study>/<model>/seed<seed>")
+    recipe = parser.add_argument_group("recipe (defaults: the paper protocol, or the config's)")
+    add_settings(recipe, Recipe, {spec.name for spec in dataclasses.fields(Recipe)})
+    machine = parser.add_argument_group("machine")
+    add_settings(machine, Study, MACHINE)
+    add = machine.add_argument
+    add("--max-minutes", type=float, metavar="M", help="stop at a checkpoint after M minutes")
+    add("--checkpoint-minutes", type=float, default=2.0, metavar="M",
+           help="longest time between checkpoints (default 2)")  # fmt: skip
+    add("--progress", choices=("auto", "bar", "log", "none"), default="auto")
+
+
+def train_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Recipe, data and the rest: the config's, replaced by what the command line says."""
+
+    def said(names: Iterable[str]) -> dict[str, Any]:
+        return {k: v for k in names if (v := getattr(arguments, k)) is not None}
+
+    given = said(spec.name for spec in dataclasses.fields(Recipe))
+    settings = said(("data", "study", *MACHINE))
+    for name, value in settings.items():
+        check_setting(study_field(name), value)
+    if not arguments.config:
+        return {"recipe": Recipe.from_dict(given), **settings}
+    study = load_study(arguments.config)
+    recipe = Recipe.from_dict({**study.recipe.to_dict(), **given})
+    same = recipe == study.recipe and settings.get("data", study.data) == study.data
+    if same and not arguments.overrides and not arguments.num_val:
+        settings = {"study": study.study, "protocol": study.protocol, **settings}
+    machine = {name: getattr(study, name) for name in ("data", *MACHINE)}
+    return {"recipe": recipe, **machine, **settings}
+
+
 def _default(spec: dataclasses.Field) -> str:
     value = spec.default
     text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
@@ -100,10 +154,12 @@ def pairs(texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise SenetError(f"{text!r} is not of the form key=value")
+            raise SenetError(f"{shown(text)} is not of the form key=value")
         if key in found:
             raise SenetError(f"{key} is given twice")
-        found[key] = strict_yaml.parse(value, f"the value of {text!r}")
+        found[key] = strict_yaml.parse(value, f"the value of {shown(text)}")
+        if isinstance(found[key], int) and abs(found[key]) >= 2**63:
+            raise SenetError(f"the value of {shown(text)} is too large")
     return found
 
 

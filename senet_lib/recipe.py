@@ -263,13 +263,18 @@ class Study:
                     raise unknown(f"model under {key}", model, self.models)
 
 
+def study_field(name: str) -> Field:
+    """The field of a study of that name, for `check_setting`."""
+    return _fields(Study)[name]
+
+
 def check_study(name: str) -> str:
     """The name of a study, which is the name of a folder and so may not lead out of one.
 
     Raises:
         RecipeError: it is no such name.
     """
-    return check_setting(_fields(Study)["study"], name)
+    return check_setting(study_field("study"), name)
 
 
 def load_study(source: str | Path | Mapping[str, Any]) -> Study:

@@ -26,11 +26,10 @@ from senet_lib.claims.judge import (
     counts,
     judge,
 )
-from senet_lib.cli import _train_settings, main
+from senet_lib.cli import main, make_parser, train_settings
 from senet_lib.data.datasets import CIFAR10_FINGERPRINT
 from senet_lib.errors import UnknownNameError
 from senet_lib.models import create_model
-from senet_lib.options import make_parser
 from senet_lib.recipe import Recipe, load_study
 from senet_lib.runs.records import RunRecord
 
@@ -310,7 +309,7 @@ def test_the_commands_make_the_very_runs_that_are_missing(name, inside, tmp_path
     protocol, made = load_protocol(judgement.claim.protocol), set()
     for command in judgement.commands:
         asked = make_parser().parse_args(shlex.split(command)[1:])
-        settings = _train_settings(asked)
+        settings = train_settings(asked)
         assert settings["recipe"] == protocol.recipe
         assert settings.get("data", "cifar10") == "cifar10"
         made |= {(asked.model, seed) for seed in asked.seeds}

@@ -208,7 +208,7 @@ def test_runs_lists_what_is_there(capsys, run):
         "overrides=[",
         "classes=[a]",
         "seed={}",
-        "recipe={epochs: 1}",
+        "recipe={a: 1}",
         "seed=",
     ):
         if main(["runs", "--root", root, odd]):

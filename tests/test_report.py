@@ -11,9 +11,8 @@ import pytest
 import yaml
 from fake_runs import RECIPE, make_run, settings
 
-from senet_lib.cli import _train_settings
+from senet_lib.cli import make_parser, train_settings
 from senet_lib.errors import RecordError
-from senet_lib.options import make_parser
 from senet_lib.recipe import Recipe, load_study
 from senet_lib.report import summary as report
 from senet_lib.report.batch import execute
@@ -228,7 +227,7 @@ def test_the_command_for_a_missing_run_makes_that_very_run(tmp_path, as_file):
     command = shlex.split(train_command(load_study(content), config, "se_resnet20", 1))
     assert command[:2] == ["senet", "train"]
     arguments = make_parser().parse_args(command[1:])
-    asked = _train_settings(arguments)
+    asked = train_settings(arguments)
     assert asked["recipe"] == Recipe.from_dict(recipe)
     assert (asked["data"], asked["study"]) == ("cifar100", "demo")
     assert (arguments.model, arguments.seed) == ("se_resnet20", 1)

@@ -235,7 +235,7 @@ def list_runs(root: str | Path = DEFAULT_ROOT, **where: Any) -> "pd.DataFrame":
     rows = [_row(folder) for folder in find_runs(root)]
     table = pd.DataFrame(rows, columns=columns).astype({"seed": "Int64"})
     for name, value in where.items():
-        table = table[table[name] == value]
+        table = table[[type(v) is type(value) and v == value for v in table[name].tolist()]]
     return table.reset_index(drop=True)
 
 
