@@ -17,12 +17,13 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from snakemake.utils import min_version, validate
+from snakemake.utils import min_version
 
 min_version("9.0")
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
+from senet_lib import strict_yaml
 from senet_lib.errors import SenetError
 from senet_lib.recipe import Recipe, load_study
 from senet_lib.report.batch import code_hash
@@ -50,10 +51,11 @@ for key in workflow.config_settings.config or ():
     if isinstance(config[key], (dict, list)):
         config[key] = typed(config[key])
 try:
+    for file in workflow.config_settings.configfiles:
+        strict_yaml.read(Path(file))  # Snakemake would take the last of two equal keys
     STUDY = load_study(config)
 except SenetError as error:
     raise WorkflowError(str(error)) from None
-validate(config, "configs/study.schema.json", set_default=False)
 
 SENET = [sys.executable, "-m", "senet_lib.cli"]
 LIBRARY = ROOT / "senet_lib"
@@ -72,6 +74,14 @@ if not all(Path(f"{RUNS}/{m}/seed{s}/train.ipynb").exists() for m in STUDY.model
             raise WorkflowError(str(error)) from None
 try:
     STUDY.check_explained()
+    if workflow.is_main_process and Path(RUNS).is_dir():
+        from senet_lib.runs.evaluate import runs_on_other_images
+
+        if others := [str(run.path) for run in runs_on_other_images(Path(RUNS), STUDY.data)]:
+            raise SenetError(
+                f"{STUDY.data} holds other images than {len(others)} finished runs were trained on, such as "
+                f"{others[0]}: bring the images back, or give the study another name"
+            )
 except SenetError as error:
     raise WorkflowError(str(error)) from None
 

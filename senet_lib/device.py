@@ -58,8 +58,8 @@ class Setup:
         ):
             if value not in known:
                 raise unknown(kind, value, known)
-        if threads < 0:
-            raise RecipeError(f"threads is {threads}; it must be 0 (all) or above")
+        if not 0 <= threads <= 1024:  # many more cannot be started, which ends in a crash
+            raise RecipeError(f"threads is {threads}; it must be 0 (all) to 1024")
         if device == "cuda" and not torch.cuda.is_available():
             raise RecipeError("no CUDA device was found; use --device cpu")
         if device == "auto":

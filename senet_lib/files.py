@@ -126,3 +126,16 @@ def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
     if missing := [key for key in needed if key not in content]:
         raise RecordError(f"{path} is incomplete: it lacks {', '.join(sorted(missing))}")
     return content
+
+
+def anchored(path: str | Path) -> Path:
+    """A relative path seen from the top of the clone, wherever in it one stands.
+
+    A notebook's kernel starts in notebooks/, and its runs belong beside those of the workflow.
+    Outside a clone, and for an absolute path, the path stays as it is.
+    """
+    here, path = Path.cwd(), Path(path)
+    for folder in () if path.is_absolute() else (here, *here.parents):
+        if (folder / "Snakefile").is_file() and (folder / "senet_lib").is_dir():
+            return Path(os.path.relpath(folder / path))
+    return path

@@ -1,98 +1,110 @@
-"""What a training run is: the recipe, the learning rate of each step, a study's configuration."""
+"""What a training run is: the recipe, the learning rate of each step, a study's configuration.
 
-import contextlib
+Each setting stands here once, with its sentence and its range: the checks, the options of the
+command line and what is refused in a study's file are all made from it.
+"""
+
 import dataclasses
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, Field, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args, get_origin
 
+from senet_lib import strict_yaml
 from senet_lib.errors import RecipeError, unknown
+from senet_lib.strict_yaml import shown
 
 LR_POLICIES = ("step", "one_cycle")
 PRECISIONS = ("auto", "fp32", "bf16")
 COMPILE_MODES = ("auto", "on", "off")
 DEVICES = ("auto", "cpu", "cuda")
 AXES = ("gate_at", "reduction", "squeeze", "gate", "position", "stages", "attention")
+_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+_MODEL = "[a-z0-9_]+([+][a-z_]+=[a-z0-9_,]+)*"
+
+
+def setting(
+    help: str,
+    within: str = "",
+    default: Any = MISSING,
+    *,
+    choices: tuple[str, ...] = (),
+    pattern: str = "",
+    flags: tuple[str, ...] = (),
+) -> Any:
+    """A field with what is needed to check it and to offer it on the command line.
+
+    Args:
+        help: one sentence, with the unit.
+        within: the range as mathematicians write it, such as "(0, 1]"; of each item of a list.
+        default: the value where none is given; left out, one must be given.
+        choices: the values there are; of each item of a list.
+        pattern: what text must match from end to end; of each item of a list.
+        flags: further spellings of its option.
+    """
+    about = {"help": help, "within": within, "choices": choices, "pattern": pattern, "flags": flags}
+    return field(default=default, metadata=about)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """How a network is trained. The defaults are the `paper` protocol of the second source.
 
-    Attributes:
-        epochs: passes over the training images, at least 1.
-        batch_size: images a step. Each epoch takes floor(images / batch_size) full batches in a
-            fresh random order; the few images left over sit that epoch out.
-        lr: peak learning rate, > 0.
-        lr_policy: "step" divides at the epochs of `schedule`; "one_cycle" rises linearly over the
-            first `warmup` share of the steps, then falls to zero along a half cosine.
-        schedule: epochs (counted from 0) from which the rate is multiplied by `gamma` once more;
-            strictly increasing. Used by "step" alone.
-        gamma: factor at each epoch of `schedule`, in (0, 1].
-        warmup: share of all steps spent rising, in [0, 1). Used by "one_cycle" alone.
-        momentum: SGD momentum, in [0, 1).
-        nesterov: Nesterov's form of the momentum.
-        weight_decay: L2 coefficient on every parameter, >= 0.
-        padding: black pixels added on each side before the random crop, >= 0.
-        flip: probability of a horizontal flip, in [0, 1].
-        label_smoothing: mass moved from the true class to all classes alike, in [0, 1).
-        cutout: side in pixels of a square that is covered with the mean colour at a random place of
-            each image, 0 or above; 0 covers nothing.
-        ema: weight of the past in a running average of the weights, in [0, 1); what is evaluated
-            and kept is the average. 0 keeps the weights themselves.
-        train_images: train on so many images alone, a fixed choice that is as good as random; 0
-            takes all.
+    Each epoch takes floor(images / batch_size) full batches in a fresh random order; the few
+    images left over sit that epoch out.
 
     Raises:
         RecipeError: a value is out of range, or two of them contradict each other.
     """
 
-    epochs: int = 300
-    batch_size: int = 128
-    lr: float = 0.1
-    lr_policy: Literal["step", "one_cycle"] = "step"
-    schedule: tuple[int, ...] = (150, 225)
-    gamma: float = 0.1
-    warmup: float = 0.25
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 1e-4
-    padding: int = 4
-    flip: float = 0.5
-    label_smoothing: float = 0.0
-    cutout: int = 0
-    ema: float = 0.0
-    train_images: int = 0
+    epochs: int = setting("passes over the training images", "[1, 100000]", 300)
+    batch_size: int = setting("images of a step", "[1, 1000000]", 128)
+    lr: float = setting("peak learning rate", "(0, 1e30]", 0.1)
+    lr_policy: str = setting(
+        "step: divided at the epochs of the schedule; one_cycle: up in a line over the first "
+        "warmup share of the steps, then to zero along a half cosine",
+        default="step", choices=LR_POLICIES,
+    )  # fmt: skip
+    schedule: tuple[int, ...] = setting(
+        "step: epochs, counted from 0 and ascending, from which the rate is multiplied by gamma "
+        "once more", "[1, 100000]", (150, 225),
+    )  # fmt: skip
+    gamma: float = setting("step: factor at each epoch of the schedule", "(0, 1]", 0.1)
+    warmup: float = setting("one_cycle: share of all steps spent rising", "[0, 1)", 0.25)
+    momentum: float = setting("SGD momentum", "[0, 1)", 0.9)
+    nesterov: bool = setting("Nesterov's form of the momentum", default=False)
+    weight_decay: float = setting(
+        "L2 coefficient on every parameter", "[0, 1e30]", 1e-4, flags=("--wd",)
+    )
+    padding: int = setting("black pixels on each side before the random crop", "[0, 32]", 4)
+    flip: float = setting("probability of a horizontal flip", "[0, 1]", 0.5)
+    label_smoothing: float = setting(
+        "mass moved from the true class to all classes alike", "[0, 1)", 0.0
+    )
+    cutout: int = setting(
+        "side in pixels of a square covered with the mean colour in each image; 0: none",
+        "[0, 64]", 0,
+    )  # fmt: skip
+    ema: float = setting(
+        "weight of the past in a running average of the weights, which is then evaluated and "
+        "kept; 0: the weights themselves", "[0, 1)", 0.0,
+    )  # fmt: skip
+    train_images: int = setting(
+        "train on so many images alone, a fixed choice as good as random; 0: all",
+        "[0, 1000000000]", 0,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        for name, holds, needs in (
-            ("epochs", self.epochs >= 1, "at least 1"),
-            ("batch_size", self.batch_size >= 1, "at least 1"),
-            ("lr", self.lr > 0, "above 0"),
-            ("gamma", 0 < self.gamma <= 1, "in (0, 1]"),
-            ("warmup", 0 <= self.warmup < 1, "in [0, 1)"),
-            ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
-            ("weight_decay", self.weight_decay >= 0, "0 or above"),
-            ("padding", self.padding >= 0, "0 or above"),
-            ("flip", 0 <= self.flip <= 1, "in [0, 1]"),
-            ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
-            ("cutout", self.cutout >= 0, "0 (none) or above"),
-            ("ema", 0 <= self.ema < 1, "in [0, 1)"),
-            ("train_images", self.train_images >= 0, "0 (all) or above"),
-        ):
-            if not holds:
-                raise RecipeError(f"{name} is {getattr(self, name)}; it must be {needs}")
-        if self.lr_policy not in LR_POLICIES:
-            raise unknown("lr_policy", self.lr_policy, LR_POLICIES)
-        if any(b <= a for a, b in zip((0, *self.schedule), self.schedule, strict=False)):
+        for spec in dataclasses.fields(self):
+            object.__setattr__(self, spec.name, check_setting(spec, getattr(self, spec.name)))
+        if any(b <= a for a, b in zip(self.schedule, self.schedule[1:], strict=False)):
             raise RecipeError(
                 f"schedule is {' '.join(map(str, self.schedule))}; "
-                "its epochs must be above 0 and strictly increasing, such as 150 225"
+                "its epochs must be strictly increasing, such as 150 225"
             )
         if self.nesterov and self.momentum == 0:
             raise RecipeError("nesterov needs a momentum above 0")
@@ -114,8 +126,8 @@ class Recipe:
         known = [f.name for f in dataclasses.fields(cls)]
         for key in fields:
             if key not in known:
-                raise unknown("recipe field", str(key), known)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+                raise unknown("recipe field", shown(key).strip("'"), known)
+        return cls(**fields)
 
     @property
     def id(self) -> str:
@@ -130,24 +142,60 @@ class Recipe:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _check_types(recipe: Recipe) -> None:
-    """Make a float of a whole number, and of text like "1e-4", where one is due; else refuse."""
-    for spec in dataclasses.fields(recipe):
-        value, default = getattr(recipe, spec.name), spec.default
-        if isinstance(default, tuple):
-            good = isinstance(value, tuple) and all(type(v) is int for v in value)
-        elif type(default) is float:
-            if isinstance(value, str) and "e" in value.lower():
-                with contextlib.suppress(ValueError):  # YAML takes 1e-4, without a point, for text
-                    value = float(value)
-            good = type(value) in (int, float) and math.isfinite(value)
-            value = float(value) if good else value
-        else:
-            good = type(value) is type(default)
-        if not good:
-            wanted = "a list of whole numbers" if type(default) is tuple else type(default).__name__
-            raise RecipeError(f"{spec.name} is {value!r}; it must be {wanted}, such as {default!r}")
-        object.__setattr__(recipe, spec.name, value)
+def check_setting(spec: Field, value: Any, where: str = "") -> Any:
+    """A value as its field has it: a tuple of a list, a float of a whole number or of "1e-4".
+
+    Args:
+        spec: a field made by `setting`.
+        value: what was asked for.
+        where: what it stands in, for an error.
+    Raises:
+        UnknownNameError: it is none of the choices.
+        RecipeError: it has the wrong type, or is out of range.
+    """
+    name = f"{spec.name} of {where}" if where else spec.name
+    if get_origin(spec.type) is not tuple:
+        return _check_one(spec, spec.type, name, value)
+    if not isinstance(value, (list, tuple)):
+        raise RecipeError(f"{name} is {shown(value)}; it must be a list of {_wanted(spec)}")
+    items = tuple(_check_one(spec, get_args(spec.type)[0], name, item) for item in value)
+    if len(set(items)) < len(items):
+        raise RecipeError(f"{name} is {shown(value)}; each must be there once")
+    return items
+
+
+def _check_one(spec: Field, kind: type, name: str, value: Any) -> Any:
+    """One value, or one item of a list."""
+    if choices := spec.metadata["choices"]:
+        if value not in choices:
+            raise unknown(spec.name, shown(value).strip("'"), choices)
+        return value
+    if kind is float and isinstance(value, str) and re.fullmatch(r"[-+.\d]+[eE][-+]?\d+", value):
+        value = float(value)  # YAML takes 1e-4, without a point, for text
+    good = type(value) is kind or (kind is float and type(value) is int)
+    if good and kind in (int, float) and (within := spec.metadata["within"]):
+        low, high = (kind(end) for end in within[1:-1].split(","))
+        above = low < value if within[0] == "(" else low <= value
+        good = above and (value < high if within[-1] == ")" else value <= high)
+    if good and kind is str:
+        good = bool(re.fullmatch(spec.metadata["pattern"] or r"[^\x00-\x1f]+", value))
+    if not good:
+        raise RecipeError(f"{name} is {shown(value)}; it must be {_wanted(spec)}")
+    return kind(value)
+
+
+def _wanted(spec: Field) -> str:
+    """What a field takes, in words."""
+    many = get_origin(spec.type) is tuple
+    kind = get_args(spec.type)[0] if many else spec.type
+    if kind is bool:
+        return "true or false"
+    if kind is str:
+        rule = "letters, digits, and . _ - within" if spec.metadata["pattern"] == _NAME else ""
+        return f"text in one line{f', of {rule}' if rule else ''}"
+    words = "whole number" if kind is int else "number"
+    within = spec.metadata["within"]
+    return f"{words}s in {within}" if many else f"a {words} in {within}"
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
@@ -170,42 +218,38 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """One study: which networks are trained, on what, how and with which seeds.
+    """One study: which networks are trained, on what, how and with which seeds."""
 
-    Attributes:
-        study: name of the study and of its folder under outputs/runs.
-        protocol: name of the protocol the recipe stands for.
-        data: a dataset's name or path, as `senet_lib.data.load_data` takes it.
-        models: registry names, at least one.
-        seeds: one run a model and seed, at least one seed.
-        recipe: how each is trained.
-        threads: CPU threads of one run; 0 takes all.
-        device: auto, cpu or cuda.
-        precision: auto, fp32 or bf16.
-        compile: auto, on or off.
-        test_every: epochs between two evaluations; the last epoch is evaluated in any case.
-        axes: settings that the models differ in; each becomes a page of the ablation.
-        gradcam: models whose maps are compared and measured, a page a seed.
-        excitation: models whose gates are looked at, a page each, of the first seed.
-        grids: how much is explained: grids of each size, five times as many objects, twenty
-            times as many images for the gates.
-    """
-
-    study: str
-    protocol: str
-    data: str
-    models: tuple[str, ...]
-    seeds: tuple[int, ...]
+    study: str = setting("name of the study and of its folder under outputs/runs", pattern=_NAME)
+    protocol: str = setting("name of the protocol that the recipe stands for")
+    data: str = setting("shapes, cifar10, cifar100, an npz file or a folder of pictures")
+    models: tuple[str, ...] = setting(
+        "registry names, with settings if wished: se_resnet20+reduction=8", pattern=_MODEL
+    )
+    seeds: tuple[int, ...] = setting("one run a model and seed", "[0, 9223372036854775807]")
     recipe: Recipe = field(default_factory=Recipe)
-    threads: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    compile: str = "auto"
-    test_every: int = 1
-    axes: tuple[str, ...] = ()
-    gradcam: tuple[str, ...] = ()
-    excitation: tuple[str, ...] = ()
-    grids: int = 100
+    threads: int = setting("CPU threads of one run; 0: all", "[0, 1024]", 0)
+    device: str = setting("where it is computed", default="auto", choices=DEVICES)
+    precision: str = setting("of the training", default="auto", choices=PRECISIONS)
+    compile: str = setting("whether by torch.compile", default="auto", choices=COMPILE_MODES)
+    test_every: int = setting(
+        "epochs between two evaluations; the last epoch is evaluated in any case", "[1, 100000]", 1
+    )
+    axes: tuple[str, ...] = setting(
+        "settings that the models differ in; each becomes a page of the ablation",
+        default=(), choices=AXES,
+    )  # fmt: skip
+    gradcam: tuple[str, ...] = setting(
+        "models whose maps are compared and measured, a page a seed", default=()
+    )
+    excitation: tuple[str, ...] = setting(
+        "models whose gates are looked at, a page each, of the first seed", default=()
+    )
+    grids: int = setting(
+        "how much is explained: grids of each size, five times as many objects, twenty times as "
+        "many images for the gates, twice as many for the worth of their channels",
+        "[1, 1000000]", 100,
+    )  # fmt: skip
 
     def check_explained(self) -> None:
         """Refuse a model to be explained that the study does not train.
@@ -219,6 +263,20 @@ class Study:
                     raise unknown(f"model under {key}", model, self.models)
 
 
+def study_field(name: str) -> Field:
+    """The field of a study of that name, for `check_setting`."""
+    return _fields(Study)[name]
+
+
+def check_study(name: str) -> str:
+    """The name of a study, which is the name of a folder and so may not lead out of one.
+
+    Raises:
+        RecipeError: it is no such name.
+    """
+    return check_setting(study_field("study"), name)
+
+
 def load_study(source: str | Path | Mapping[str, Any]) -> Study:
     """Read a study from a YAML file or a mapping of the same shape.
 
@@ -227,66 +285,25 @@ def load_study(source: str | Path | Mapping[str, Any]) -> Study:
         UnknownNameError: a key or a choice does not exist.
     """
     where = "the study" if isinstance(source, Mapping) else str(source)
-    fields = dict(source if isinstance(source, Mapping) else _read_yaml(Path(source)))
-    known = [f.name for f in dataclasses.fields(Study)]
-    for key in fields:
-        if key not in known:
-            raise unknown(f"key in {where}", str(key), known)
-    missing = [k for k in known[:5] if not fields.get(k) and fields.get(k) != 0]
-    if missing:
-        raise RecipeError(f"{where} does not say {', '.join(missing)}")
-    for key in ("study", "protocol", "data"):
-        if not isinstance(fields[key], str):
-            raise RecipeError(f"{key} of {where} is {fields[key]!r}; it must be text, in quotes")
-    if type(fields.get("threads", 0)) is not int or fields.get("threads", 0) < 0:
-        raise RecipeError(f"threads of {where} must be a whole number, 0 (all) or above")
-    for key in ("test_every", "grids"):
-        if type(fields.get(key, 1)) is not int or fields.get(key, 1) < 1:
-            raise RecipeError(f"{key} of {where} must be a whole number, 1 or above")
-    for key, choices in (
-        ("device", DEVICES),
-        ("precision", PRECISIONS),
-        ("compile", COMPILE_MODES),
-    ):
-        if fields.get(key, "auto") not in choices:
-            raise unknown(key, str(fields[key]), choices)
-    if not isinstance(fields["models"], (list, tuple)) or not isinstance(
-        fields["seeds"], (list, tuple)
-    ):
-        raise RecipeError(f"models and seeds of {where} must be lists, such as seeds: [0, 1, 2]")
-    for seed in fields["seeds"]:
-        if type(seed) is not int or seed < 0:
-            raise RecipeError(f"seed {seed!r} of {where} must be a whole number, 0 or above")
-    axes = fields.get("axes") or ()
-    if not isinstance(axes, (list, tuple)):
-        raise RecipeError(f"axes of {where} must be a list, such as axes: [reduction]")
-    for axis in axes:
-        if axis not in AXES:
-            raise unknown("axis", str(axis), AXES)
-    for key in ("gradcam", "excitation"):
-        chosen = fields.get(key) or ()
-        if not isinstance(chosen, (list, tuple)):
-            raise RecipeError(f"{key} of {where} must be a list of its models")
-        fields[key] = tuple(chosen)
-    fields["models"], fields["seeds"] = tuple(fields["models"]), tuple(fields["seeds"])
-    fields["axes"] = tuple(axes)
-    fields["recipe"] = Recipe.from_dict(fields.get("recipe") or {})
-    return Study(**fields)
-
-
-def _read_yaml(path: Path) -> Mapping[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"cannot read the study {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        place = "" if line is None else f" (line {line + 1})"
-        raise RecipeError(f"{path} is not valid YAML{place}") from None
+    content = source if isinstance(source, Mapping) else strict_yaml.read(Path(source))
     if not isinstance(content, Mapping):
         raise RecipeError(
-            f"{path} must hold a mapping with study, protocol, data, models and seeds"
+            f"{where} must hold a mapping with study, protocol, data, models and seeds"
         )
-    return content
+    known = _fields(Study)
+    for key in content:
+        if key not in known:
+            raise unknown(f"key in {where}", shown(key).strip("'"), known)
+    given = {key: value for key, value in content.items() if value not in (None, "", [], ())}
+    needed = [k for k, f in known.items() if f.default is f.default_factory is MISSING]
+    if missing := [key for key in needed if key not in given]:
+        raise RecipeError(f"{where} does not say {', '.join(missing)}")
+    recipe = given.pop("recipe", {})
+    if not isinstance(recipe, Mapping):
+        raise RecipeError(f"recipe of {where} is {shown(recipe)}; it must be a mapping")
+    checked = {key: check_setting(known[key], value, where) for key, value in given.items()}
+    return Study(recipe=Recipe.from_dict(recipe), **checked)
+
+
+def _fields(kind: type) -> dict[str, Field]:
+    return {spec.name: spec for spec in dataclasses.fields(kind)}

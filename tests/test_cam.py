@@ -536,15 +536,15 @@ def test_the_command_prints_the_page_and_names_mistakes(checkpoint, built, capsy
 def test_a_failure_while_writing_leaves_the_old_page(few, classifier, tmp_path, monkeypatch):
     page = write_gallery(classifier, few, tmp_path, per_class=1)
     before = page.read_bytes()
-    real, calls = write_gallery.__globals__["write_atomically"], []
+    real, calls = write_gallery.__globals__["write_whole"], []
 
-    def full(path, write):
+    def full(path, content):
         calls.append(path)
         if len(calls) == 3:
             raise OSError(28, "No space left on device", str(path))
-        real(path, write)
+        real(path, content)
 
-    monkeypatch.setattr("senet_lib.report.gallery.write_atomically", full)
+    monkeypatch.setattr("senet_lib.report.gallery.write_whole", full)
     with pytest.raises(OSError, match="No space left"):
         write_gallery(classifier, few, tmp_path, per_class=2)
     assert page.read_bytes() == before

@@ -33,7 +33,7 @@ from senet_lib.claims.judge import (
     facts,
     judge,
 )
-from senet_lib.cli import _parser, _train_settings, main
+from senet_lib.cli import main, make_parser, train_settings
 from senet_lib.data.datasets import CIFAR10_FINGERPRINT
 from senet_lib.errors import UnknownNameError
 from senet_lib.models import create_model
@@ -444,7 +444,7 @@ def test_deleting_a_run_makes_its_claims_unmeasured_with_the_command_that_mends_
         assert judgement.missing == (("res2net29", 1),)
         words = shlex.split(judgement.command)
         assert words[:2] == ["senet", "train"]
-        asked = _parser().parse_args(words[1:])
+        asked = make_parser().parse_args(words[1:])
         assert (asked.model, asked.seed) == ("res2net29", 1)
         assert "missing: res2net29 seed 1" in judgement.remark
     assert after["b-se_res2net29-error"].verdict == NOT_REPRODUCED
@@ -457,8 +457,8 @@ def test_the_commands_make_the_very_runs_that_are_missing(name, inside, tmp_path
     judgement = judged(name)
     protocol, made = load_protocol(judgement.claim.protocol), set()
     for command in judgement.commands:
-        asked = _parser().parse_args(shlex.split(command)[1:])
-        settings = _train_settings(asked)
+        asked = make_parser().parse_args(shlex.split(command)[1:])
+        settings = train_settings(asked)
         assert settings["recipe"] == protocol.recipe
         assert settings.get("data", "cifar10") == "cifar10"
         made |= {(asked.model, seed) for seed in asked.seeds}

@@ -1,11 +1,21 @@
 """The command line: a mistake gets one line and exit code 2; the rest prints what it says."""
 
+import ast
+import dataclasses
+import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from senet_lib import cli
 from senet_lib.cli import main
+from senet_lib.options import make_parser
+from senet_lib.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +69,7 @@ def test_mistakes_end_with_one_line_and_code_2(capsys, tmp_path, run):
     says(capsys, train(model="se_resnet21"), "unknown model", "se_resnet20")
     says(capsys, train(data="cifar11"), "unknown dataset", "cifar10")
     says(capsys, train(data=tmp_path / "none.npz"), "none.npz")
-    says(capsys, train(epochs=0), "epochs is 0", "at least 1")
+    says(capsys, train(epochs=0), "epochs is 0", "whole number")
     says(capsys, [*train(), "--schedule", 225, 150], "schedule is 225 150")
     says(capsys, train(epochs="x"), "--epochs", "invalid int")
     says(capsys, train(lr="nan"), "lr is nan")
@@ -69,7 +79,23 @@ def test_mistakes_end_with_one_line_and_code_2(capsys, tmp_path, run):
     says(capsys, [*train(), "--set", "reduction"], "key=value")
     says(capsys, [*train(), "--set", "width=3"], "width")
     says(capsys, [*train(), "--epoch", 3], "unrecognized")
-    says(capsys, [*train(), "--set", "gate=[a"], "not readable")
+    says(capsys, [*train(), "--set", "gate=[a"], "not valid YAML")
+    for study in ("../../x", "..", "a/b", "a\n", ".hidden", "", "a" * 200):
+        says(capsys, train(study=study), "study is ")
+        says(capsys, [*train(study=study)[:-2], "--seeds", 0, 1], "study is ")
+        says(capsys, ["publish", study], "study is ")
+    for name, value in (
+        ("lr", "1e300"), ("wd", "1e300"), ("padding", 1_000_000), ("threads", 2**31),
+        ("threads", 99_999), ("epochs", 1_000_000_000), ("batch-size", 10**30), ("flip", "inf"),
+        ("max-minutes", "nan"), ("checkpoint-minutes", "-inf"), ("seed", 2**64), ("val", -1),
+        ("test-every", 0), ("cutout", 10**20),
+    ):  # fmt: skip
+        says(capsys, train(**{name: value}))
+    for word in ("num_classes=5", "in_channels=1", "reduction=0", "reduction=-", "reduction=1e400",
+                 "reduction=[1]", "gate={a: b}", "stages=2024-13-45", "a=[" + "[" * 5000,
+                 "reduction=" + "9" * 5000, "reduction=true", "shortcut=null"):  # fmt: skip
+        says(capsys, [*train(model="se_resnet20"), "--set", word])
+    says(capsys, [*train(), "--set", "shortcut=A", "--set", "shortcut=B"], "given twice")
     (tmp_path / "file").touch()
     says(capsys, _train(data, tmp_path / "file"), "file: File exists")
     says(capsys, train(config=tmp_path / "none.yaml"), "none.yaml")
@@ -88,7 +114,7 @@ def test_checkpoints_that_are_none(capsys, tmp_path, run):
     says(capsys, [*evaluate, tmp_path], "holds neither")
     text = tmp_path / "text.pth"
     text.write_text("not a checkpoint", encoding="utf-8")
-    says(capsys, [*evaluate, text], "is not a checkpoint")
+    says(capsys, [*evaluate, text], "not a checkpoint")
     cut = tmp_path / "weights.safetensors"
     cut.write_bytes((run / "weights.safetensors").read_bytes()[:-1000])
     says(capsys, [*evaluate, cut], "not a whole safetensors file")
@@ -111,7 +137,7 @@ def test_evaluate_agrees_with_the_record(capsys, run):
 
 
 def test_evaluate_says_so_when_the_weights_are_not_the_records(capsys, run, tmp_path):
-    """Weights made constant: every image gets class 0, and the record says otherwise."""
+    """A record of before checksums, whose error was changed."""
     import json
     import shutil
 
@@ -119,6 +145,7 @@ def test_evaluate_says_so_when_the_weights_are_not_the_records(capsys, run, tmp_
     shutil.copytree(run, copy)
     record = json.loads((copy / "record.json").read_text(encoding="utf-8"))
     record["test_error"] = 0.0
+    del record["sha256"]
     (copy / "record.json").write_text(json.dumps(record), encoding="utf-8")
     assert main(["evaluate", "--checkpoint", str(copy)]) == 1
     assert "they do not agree" in capsys.readouterr().out
@@ -130,7 +157,41 @@ def test_evaluate_refuses_data_of_other_classes(capsys, run, tmp_path):
     images = rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
     labels = np.array([0, 1] * 4, dtype=np.uint8)
     np.savez(few, x_train=images[:4], y_train=labels[:4], x_test=images[4:], y_test=labels[4:])
-    says(capsys, ["evaluate", "--checkpoint", run, "--data", few], "tells 10 classes apart")
+    says(
+        capsys,
+        ["evaluate", "--checkpoint", run, "--data", few],
+        "tells 10 apart",
+        "has 2 .0, 1. that",
+    )
+
+
+def test_evaluate_maps_classes_by_name(capsys, run, tmp_path):
+    """The same images with classes in another order: the same error, not that of other labels."""
+    with np.load(run.parents[3] / "few.npz") as content:
+        few = dict(content)
+    order = np.random.default_rng(0).permutation(10)
+    back = np.argsort(order)
+    few |= {"classes": few["classes"][order]}
+    few |= {name: back[few[name]] for name in ("y_train", "y_test")}
+    np.savez(tmp_path / "other.npz", **few)
+    assert main(["evaluate", "--checkpoint", str(run)]) == 0
+    own = re.search(r"error [\d.]+ %", capsys.readouterr().out)[0]
+    assert main(["evaluate", "--checkpoint", str(run), "--data", str(tmp_path / "other.npz")]) == 0
+    assert own in capsys.readouterr().out
+
+
+def test_data_that_was_replaced_after_the_training_is_refused(capsys, run, tmp_path):
+    path = run.parents[3] / "few.npz"
+    with np.load(path) as content:
+        few = dict(content)
+    few["x_train"][0, 0, 0, 0] ^= 1
+    kept = path.rename(tmp_path / "kept.npz")
+    np.savez(path, **few)
+    try:
+        for words in (["evaluate"], ["gradcam", "--out-dir", tmp_path / "maps"]):
+            says(capsys, [*words, "--checkpoint", run], "was changed since", "the record says")
+    finally:
+        kept.replace(path)
 
 
 def test_runs_lists_what_is_there(capsys, run):
@@ -143,6 +204,42 @@ def test_runs_lists_what_is_there(capsys, run):
     assert main(["runs", "--root", root, "model=resnet56"]) == 0
     assert "no run with model=resnet56" in capsys.readouterr().out
     says(capsys, ["runs", "--root", root, "modle=resnet56"], "unknown column", "model")
+    for odd in (
+        "overrides=-",
+        "overrides=[",
+        "classes=[a]",
+        "seed={}",
+        "recipe={a: 1}",
+        "seed=",
+    ):
+        if main(["runs", "--root", root, odd]):
+            assert len(capsys.readouterr().err.splitlines()) == 1
+        else:
+            assert "no run with" in capsys.readouterr().out
+    assert main(["runs", "--root", root, "overrides={}", "seed=0"]) == 0
+    assert "finished" in capsys.readouterr().out
+
+
+def test_what_is_printed_suits_a_terminal_of_ascii(run):
+    """And `python -m senet_lib` is the command."""
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    for words in (["claims"], ["claims", "--json"], ["models"], ["--help"], ["train", "--help"]):
+        command = [sys.executable, "-m", "senet_lib", *words]
+        done = subprocess.run(command, capture_output=True, env=environment, timeout=120)
+        assert done.returncode == 0, done.stderr
+        if "--json" in words:
+            assert len(json.loads(done.stdout)) > 50
+        done.stdout.decode("ascii")
+
+
+def test_every_setting_is_an_option_and_each_command_is_short():
+    words = make_parser().parse_args(["train", "--model", "resnet20"])
+    for spec in dataclasses.fields(Recipe):
+        assert getattr(words, spec.name) is None, spec.name
+    tree = ast.parse(Path(cli.__file__).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.decorator_list:
+            assert node.end_lineno - node.lineno <= 22, node.name
 
 
 def test_models_lists_by_pattern(capsys):

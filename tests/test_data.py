@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
+from senet_lib.data import cifar, sources
 from senet_lib.data import datasets as data
-from senet_lib.data import sources
 from senet_lib.data.datasets import hold_out, load_data, prepare, take
+from senet_lib.data.pictures import square
 from senet_lib.errors import DataError, UnknownNameError
 
 CLASSES = ("ant", "bee", "cat")
@@ -184,7 +185,7 @@ def test_images_of_32_pixels_are_not_touched_and_nothing_is_said(tmp_path, caplo
         ({"classes": np.arange(3)}, "it must be .K,. of names"),
         ({"y_train": np.zeros(9, int), "y_test": np.zeros(6, int), "classes": None}, "at least 2"),
         ({"masks_train": np.ones((9, 16, 16), bool)}, "masks_train is"),
-        ({"x_train": np.array([{}] * 9, object)}, "cannot be read"),
+        ({"x_train": np.array([{}] * 9, object)}, "x_train holds Python objects"),
     ],
 )
 def test_npz_that_does_not_fit_is_refused_in_one_line(tmp_path, changes, message):
@@ -244,13 +245,14 @@ def test_folder_of_other_sizes_and_modes(tmp_path, caplog):
     assert (flat[(77, 77, 77)] == 77).all()
     assert (flat[(10, 20, 30)] == [10, 20, 30]).all()
     assert len(caplog.records) == 1
-    assert "2 of 18 images resized to 32x32 pixels (they were 20x40 to 64x50)" in caplog.text
+    assert "18 pictures read, 2 resized to 32x32 pixels (they were 20x40 to 64x50" in caplog.text
+    assert "left out: 1 .txt" in caplog.text
 
 
 def test_resizing_is_antialiased():
     """A fine chequerboard becomes grey; plain sampling would keep black and white."""
     board = (np.indices((128, 128)).sum(axis=0) % 2 * 255).astype(np.uint8)
-    small = sources.to_size(Image.fromarray(board)).astype(int)
+    small = square(Image.fromarray(board)).astype(int)
     assert np.abs(small[2:-2, 2:-2] - 127.5).max() < 12
 
 
@@ -258,7 +260,7 @@ def test_empty_class_folder(tmp_path):
     root = Path(save_folder(tmp_path / "f"))
     for file in (root / "train" / "bee").iterdir():
         file.unlink()
-    with pytest.raises(DataError, match=r"train.bee holds no \.png, \.jpg, \.jpeg file"):
+    with pytest.raises(DataError, match=r"train.bee holds no picture"):
         load_data(str(root))
 
 
@@ -448,7 +450,7 @@ def test_cifar10_in_another_order_is_the_same(cifar10, tmp_path, monkeypatch):
         x_test=cifar10.x_test[::-1],
         y_test=cifar10.y_test[::-1],
     )
-    monkeypatch.setattr(sources, "download_cifar", lambda name, folder: reverse)
+    monkeypatch.setattr(cifar, "download_cifar", lambda name, folder: reverse)
     monkeypatch.setattr(sources, "write_npz", lambda path, arrays: None)
     assert load_data("cifar10", tmp_path).fingerprint == cifar10.fingerprint
 

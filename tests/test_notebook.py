@@ -15,6 +15,7 @@ import pytest
 
 from senet_lib.errors import ParameterError, SenetError, UnknownNameError
 from senet_lib.recipe import Recipe
+from senet_lib.report import batch
 from senet_lib.report.batch import (
     NotebookFailedError,
     check_parameters,
@@ -125,7 +126,8 @@ def test_an_unknown_parameter_is_refused_with_the_near_and_all_names(notebook):
 
 
 @pytest.mark.parametrize(
-    "cell", ["a = b", "a = f(1)", "a: int = 3", "a = c = 1", "import os", "a = None", "a = {}"]
+    "cell",
+    ["a = b", "a = f(1)", "a: int = 3", "a = c = 1", "import os", "a = None", "a = {}", "a = ("],
 )
 def test_a_parameters_cell_may_hold_plain_values_alone(tmp_path, cell):
     path = write(tmp_path / "n.ipynb", parameters=cell)
@@ -262,6 +264,79 @@ def test_a_notebook_is_not_overwritten_by_its_own_result(notebook):
         execute(notebook, notebook)
     with pytest.raises(SenetError, match=r"must end in \.ipynb"):
         execute(notebook, notebook.with_suffix(".txt"))
+
+
+def test_a_long_line_takes_seconds_and_bars_keep_their_last_state(tmp_path):
+    """One line of 200,000 characters takes nbclient's own way of joining a minute."""
+    bar = "import sys\nfor k in range(3):\n    print(k, end='\\r', file=sys.stderr, flush=True)"
+    path = write(tmp_path / "n.ipynb", "print('x' * 200_000)", bar, "print('a')\nprint('b\\r\\nc')")
+    began = time.monotonic()
+    out = execute(path, tmp_path / "o.ipynb", html=tmp_path / "o.html")
+    assert time.monotonic() - began < 30
+    cells = json.loads(out.read_text(encoding="utf-8"))["cells"]
+    texts = ["".join(o["text"]) for cell in cells for o in cell["outputs"]]
+    assert texts == ["x" * 200_000 + "\n", "2", "a\nb\nc\n"]
+
+
+def test_streams_are_joined_in_linear_time():
+    def stream(name, text):
+        return {"output_type": "stream", "name": name, "text": text}
+
+    picture = {"output_type": "display_data", "data": {}}
+    outputs = [
+        stream("stdout", "one\n"), stream("stderr", "10%\r"), picture,
+        stream("stderr", ["20%", "\n"]),
+        stream("stdout", "two\r\n" + "x" * 2_000_000 + "\r"),
+    ]  # fmt: skip
+    content = {"cells": [{"outputs": outputs}, {"source": "# words"}]}
+    began = time.monotonic()
+    batch._join_streams_of(content)
+    assert time.monotonic() - began < 5
+    assert content["cells"][0]["outputs"] == [
+        stream("stdout", "one\ntwo\n" + "x" * 2_000_000), stream("stderr", "20%\n"), picture,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "language", "refused"),
+    [
+        ("kernelspec", {"name": "ir", "language": "R", "display_name": "R"}, True),
+        ("language_info", {"name": "julia"}, True),
+        ("kernelspec", {"name": "python3", "display_name": "Python 3"}, False),
+        ("language_info", {"name": "python"}, False),
+    ],
+)
+def test_a_notebook_of_another_language_is_refused(tmp_path, notebook, key, language, refused):
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    content["metadata"] = {key: language}
+    notebook.write_text(json.dumps(content), encoding="utf-8")
+    if refused:
+        with pytest.raises(SenetError, match=r"in (R|julia); only Python"):
+            execute(notebook, tmp_path / "o.ipynb")
+        assert not (tmp_path / "o.ipynb").exists()
+    else:
+        batch._check_language(notebook)
+
+
+def test_places_are_checked_before_the_notebook_runs(tmp_path, notebook):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.html").mkdir()
+    for html in (tmp_path / "file" / "o.html", tmp_path / "folder.html"):
+        with pytest.raises(SenetError, match=r"is a folder|cannot be written"):
+            execute(notebook, tmp_path / "o.ipynb", html=html)
+    with pytest.raises(SenetError, match=r"cannot be written: .*file is no folder"):
+        execute(notebook, tmp_path / "file" / "o.ipynb")
+    assert not list(tmp_path.glob("*.partial.ipynb"))
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", '{"cells": [1]}', '{"cells": [{"source": 3}]}', "[" * 5000, "not json"]
+)
+def test_what_is_no_notebook(tmp_path, text):
+    path = tmp_path / "n.ipynb"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SenetError, match="is not a notebook"):
+        execute(path, tmp_path / "o.ipynb")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")

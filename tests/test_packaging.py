@@ -36,7 +36,7 @@ IMPORT_NAMES = {
 # filelock with torch.
 BARE = {"torch", "torchvision", "numpy", "yaml", "safetensors", "tqdm", "PIL", "filelock"}
 # Used by command, by another package or by a notebook, so perhaps imported nowhere in the package.
-USED_OTHERWISE = {"seaborn", "ipykernel", "jupyterlab", "ipywidgets", "snakemake", "jsonschema"}
+USED_OTHERWISE = {"seaborn", "ipykernel", "jupyterlab", "ipywidgets", "snakemake"}
 
 
 def bounds(requirements: list[str]) -> dict[str, SpecifierSet]:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from fake_runs import RECIPE, make_run, settings
 
-from senet_lib.cli import _parser, _train_settings, main
+from senet_lib.cli import main, make_parser, train_settings
 from senet_lib.errors import RecordError, UnknownNameError
 from senet_lib.recipe import Recipe, load_study
 from senet_lib.report import summary as report
@@ -249,8 +249,8 @@ def test_the_command_for_a_missing_run_makes_that_very_run(tmp_path, as_file):
     config = write(tmp_path / "s.yaml", content) if as_file else json.dumps(content)
     command = shlex.split(train_command(load_study(content), config, "se_resnet20", 1))
     assert command[:2] == ["senet", "train"]
-    arguments = _parser().parse_args(command[1:])
-    asked = _train_settings(arguments)
+    arguments = make_parser().parse_args(command[1:])
+    asked = train_settings(arguments)
     assert asked["recipe"] == Recipe.from_dict(recipe)
     assert (asked["data"], asked["study"]) == ("cifar100", "demo")
     assert (arguments.model, arguments.seed) == ("se_resnet20", 1)

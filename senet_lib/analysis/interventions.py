@@ -31,11 +31,11 @@ from senet_lib.analysis.gates import (
     untrained_network,
 )
 from senet_lib.analysis.statistics import interval
-from senet_lib.data.datasets import hold_out, load_data
 from senet_lib.errors import DataError, SenetError, unknown
 from senet_lib.evaluation import evaluating
 from senet_lib.files import read_json, write_json
 from senet_lib.models.blocks import Network
+from senet_lib.runs.evaluate import images_of
 from senet_lib.runs.records import DEFAULT_ROOT, RunRecord, anchored, from_top, load_run
 
 if TYPE_CHECKING:
@@ -315,7 +315,7 @@ def open_run(
     run = load_run(from_top(runs_root, DEFAULT_ROOT) / study / model / f"seed{seed}")
     network = run.load_model()
     gated_layers(network)  # before any image is read
-    dataset = hold_out(load_data(data or run.data), run.num_val if not data else 0)
+    dataset = images_of(run, data)
     if dataset.num_classes > len(run.classes):
         raise DataError(f"{data} has {dataset.num_classes} classes, {model} {len(run.classes)}")
     if num_images < 1:

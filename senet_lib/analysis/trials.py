@@ -30,8 +30,9 @@ from senet_lib.analysis.grids import (
 )
 from senet_lib.analysis.localisation import METRICS, chance, score
 from senet_lib.data.augment import normalise
-from senet_lib.data.datasets import Dataset, hold_out, load_data
+from senet_lib.data.datasets import Dataset
 from senet_lib.errors import DataError, RecordError
+from senet_lib.runs.evaluate import images_of
 from senet_lib.runs.records import DEFAULT_ROOT, RECORD, RunRecord, from_top, load_run
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def compare(study: str, models: Sequence[str], runs_root: str = str(DEFAULT_ROOT
         )
     if len({(r.data_fingerprint, r.recipe_id, r.num_val) for r in runs}) > 1:
         raise RecordError(f"the runs in {folder} differ in data or recipe and cannot be compared")
-    dataset = hold_out(load_data(runs[0].data), runs[0].num_val)
+    dataset = images_of(runs[0])
     logits = []
     for run in runs:
         found, labels = run.test_logits()

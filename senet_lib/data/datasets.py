@@ -5,28 +5,27 @@ means the same batches whatever the source, and a record can say what it was tra
 """
 
 import hashlib
+import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from senet_lib.data import sources
+from senet_lib.data import cifar, sources
+from senet_lib.data.cifar import CIFAR10_CLASSES, CIFAR10_FINGERPRINT, CIFAR_COUNTS
 from senet_lib.data.image_folder import read_folder
 from senet_lib.data.shapes import CLASSES as SHAPES_CLASSES
 from senet_lib.data.shapes import draw_shapes
 from senet_lib.data.sources import Arrays
 from senet_lib.errors import DataError, unknown
+from senet_lib.files import anchored
 
 NAMES = ("shapes", "cifar10", "cifar100")
-CIFAR10_FINGERPRINT = "cac8a7f09e8811334cea009f770bf0040c5a12f65bc27a54603a17d6adba36b7"
-CIFAR10_CLASSES = (
-    *("airplane", "automobile", "bird", "cat", "deer"),
-    *("dog", "frog", "horse", "ship", "truck"),
-)
-CIFAR_COUNTS = {"cifar10": (10, 5000, 1000), "cifar100": (100, 500, 100)}
-"""Classes, and images of each in train and in test."""
 SHAPES_TRAIN, SHAPES_TEST = 2_000, 1_000
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -114,9 +113,61 @@ def load_data(name_or_path: str, data_dir: Path | None = None) -> Dataset:
         return make_shapes()
     if name in NAMES:
         return _load_cifar(name, _folder(data_dir))
-    path = _existing(name)
-    arrays = read_folder(path) if path.is_dir() else sources.read_npz(path)
+    path = find_path(name)
+    if not path.is_dir():
+        arrays = sources.read_npz(path)
+    else:
+        arrays = (cifar.read_pickles if cifar.layout_of(path) else read_folder)(path)
     return _verified(name, arrays)
+
+
+def load_matching(
+    name_or_path: str, *, classes: Sequence[str], fingerprint: str = "", num_val: int = 0
+) -> Dataset:
+    """The images that a trained network is shown, with labels as the network numbers them.
+
+    Args:
+        name_or_path: as in `load_data`.
+        classes: names of the network's classes, in the order of its logits.
+        fingerprint: what the data must have, as a record says; "" takes any.
+        num_val: training images to hold out, as in `hold_out`.
+    Returns:
+        The dataset with `classes` in the network's order. Classes are matched by name; where
+        the data has no names, a line in the log says that they are taken by number.
+    Raises:
+        DataError: as in `load_data`; or the classes are not the network's, or the fingerprint is
+            another one.
+    """
+    dataset = hold_out(load_data(name_or_path), num_val)
+    if fingerprint and dataset.fingerprint != fingerprint:
+        raise DataError(
+            f"{name_or_path} was changed since the network was trained on it: its fingerprint is "
+            f"{dataset.fingerprint[:12]}..., the record says {fingerprint[:12]}..."
+        )
+    return _renumbered(dataset, tuple(classes))
+
+
+def _renumbered(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
+    """The dataset with its labels in the order of `classes`."""
+    if dataset.classes == classes:
+        return dataset
+    numbers = tuple(str(k) for k in range(len(classes)))
+    if dataset.classes == numbers or (classes == numbers and len(dataset.classes) == len(classes)):
+        log.warning("%s: classes are matched by number, for names are missing", dataset.name)
+        return replace(dataset, classes=classes)
+    if set(dataset.classes) != set(classes):
+        lacking, foreign = (
+            f"{len(names)} ({', '.join(sorted(names)[:5])}{', ...' if len(names) > 5 else ''})"
+            for names in (set(classes) - set(dataset.classes), set(dataset.classes) - set(classes))
+        )
+        raise DataError(
+            f"{dataset.name} has other classes than the network, which tells {len(classes)} apart: "
+            f"it lacks {lacking}, and has {foreign} that the network does not know"
+        )
+    new = np.array([classes.index(name) for name in dataset.classes], np.int64)
+    return replace(
+        dataset, classes=classes, y_train=new[dataset.y_train], y_test=new[dataset.y_test]
+    )
 
 
 def prepare(name: str, data_dir: Path | None = None) -> Path:
@@ -134,7 +185,7 @@ def prepare(name: str, data_dir: Path | None = None) -> Path:
     """
     dataset = load_data(name, data_dir)
     if name not in NAMES:
-        return _existing(name)
+        return find_path(name)
     path = _folder(data_dir) / f"{name}.npz"
     if name == "shapes":
         sources.write_npz(path, _arrays(dataset))
@@ -236,11 +287,17 @@ def _folder(chosen: Path | None) -> Path:
     return data_dir() if chosen is None else Path(chosen).expanduser()
 
 
-def _existing(name: str) -> Path:
-    """The path of that name, or an error that says whether a name or a path is at fault."""
+def find_path(name: str) -> Path:
+    """A file or folder of data: as seen from here, or else from the top of the clone.
+
+    Raises:
+        UnknownNameError: it is meant as a name, and no dataset has it.
+        DataError: there is no such file or folder.
+    """
     path = Path(name).expanduser()
-    if name and path.exists():
-        return path
+    for place in (path, anchored(path)):
+        if name and place.exists():
+            return place
     if Path(name).name != name or name.startswith("~") or path.suffix in (".npz", ".zip"):
         raise DataError(f"no such file or folder: {name}")
     raise unknown("dataset", name, NAMES)
@@ -269,6 +326,14 @@ def _dataset(name: str, arrays: Arrays, found: str) -> Dataset:
     classes = arrays.classes or tuple(str(k) for k in range(int(arrays.y_train.max()) + 1))
     if len(classes) < 2:
         raise DataError(f"{name} has {len(classes)} class; at least 2 are needed")
+    empty = np.flatnonzero(np.bincount(arrays.y_train, minlength=len(classes)) == 0)
+    if len(empty) and not arrays.classes:
+        raise DataError(
+            f"{name}: no training image has the label {empty[0]}; labels must go from 0 to K - 1, "
+            "or `classes` name them"
+        )
+    if len(empty):
+        log.warning("%s: no training image of %s", name, ", ".join(classes[k] for k in empty))
     return Dataset(
         name=name,
         classes=classes,
@@ -287,7 +352,7 @@ def _load_cifar(name: str, folder: Path) -> Dataset:
     path = folder / f"{name}.npz"
     if path.exists():
         return _check_cifar(name, sources.read_npz(path), str(path))
-    arrays = sources.canonical(sources.download_cifar(name, folder))
+    arrays = sources.canonical(cifar.download_cifar(name, folder))
     dataset = _check_cifar(name, arrays, f"the download of {name}")
     sources.write_npz(path, _arrays(dataset))
     return dataset

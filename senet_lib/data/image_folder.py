@@ -1,94 +1,149 @@
-"""Read a folder of images, one sub-folder a class."""
+"""Read a folder of pictures, one sub-folder a class."""
 
 import logging
-import struct
-import zlib
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from senet_lib.data.sources import MAX_CLASSES, SIZE, Arrays, one_line, to_size
-from senet_lib.errors import DataError
+from senet_lib.data.pictures import SIZE, read_picture, suffixes
+from senet_lib.data.sources import MAX_CLASSES, Arrays, check_names
+from senet_lib.errors import DataError, one_line
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
-_BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+LEFT_BEHIND = {"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "lost+found",
+               "System Volume Information", "Thumbs.db", "desktop.ini", "ehthumbs.db"}  # fmt: skip
+"""What archives and systems put beside pictures; hidden names are left out as well."""
 
 log = logging.getLogger(__name__)
 
 
+@dataclass
+class _Tally:
+    """What was found in a folder of pictures."""
+
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    unused: list[str] = field(default_factory=list)
+
+    def tell(self, path: Path) -> None:
+        """One line in the log: how many were read, resized and left out, and why."""
+        line = f"{path}: {len(self.sizes):,} pictures read"
+        if resized := [size for size in self.sizes if size != (SIZE, SIZE)]:
+            small, large = (f"{w}x{h}" for w, h in (min(resized), max(resized)))
+            cropped = sum(width != height for width, height in resized)
+            span = small if small == large else f"{small} to {large}"
+            line += f", {len(resized):,} resized to {SIZE}x{SIZE} pixels (they were {span}"
+            line += f"; of {cropped:,} the square in the middle)" if cropped else ")"
+        if self.left_out:
+            reasons = ", ".join(f"{n:,} {why}" for why, n in sorted(self.left_out.items()))
+            line += f"; left out: {reasons}"
+        line += "".join(f"; {name}" for name in self.unused)
+        news = resized or self.left_out or self.unused
+        log.log(logging.WARNING if news else logging.INFO, "%s", line)
+
+
 def read_folder(path: Path) -> Arrays:
-    """Read a folder train/<class>/*.png with test or val beside train; jpg is read as well.
+    """Read a folder train/<class>/*.png with test or val beside train.
+
+    Every kind of picture that Pillow reads is read, by the rule of `square`; what is left out is
+    counted in one line of the log.
 
     Args:
-        path: the folder; images of any size and mode are made RGB and resized to 32x32.
+        path: the folder.
     Returns:
-        Its arrays; classes are the names of the sub-folders in alphabetic order.
+        Its arrays; classes are the names of the sub-folders in alphabetic order, composed (NFC).
     Raises:
         DataError: a folder is missing or empty, the classes differ, or an image cannot be read.
     """
+    try:
+        return _read_folder(path)
+    except OSError as error:
+        reason = error.strerror or one_line(error)
+        raise DataError(f"cannot read {error.filename or path}: {reason}") from None
+
+
+def _read_folder(path: Path) -> Arrays:
     other = next((name for name in ("test", "val") if (path / name).is_dir()), None)
     if not (path / "train").is_dir() or other is None:
-        raise DataError(f"{path} must hold train/<class>/*.png, and test or val beside train")
-    classes = _class_folders(path / "train")
-    found = _class_folders(path / other)
-    if found != classes:
-        differing = ", ".join(sorted(set(classes) ^ set(found)))
-        raise DataError(f"{path}: train and {other} differ in these class folders: {differing}")
-    if not 2 <= len(classes) <= MAX_CLASSES:
         raise DataError(
-            f"{path / 'train'} has {len(classes)} class folders; 2 to {MAX_CLASSES} are supported"
+            f"{path} must hold train/<class>/*.png, and test or val beside train "
+            "(or be CIFAR's own folder, such as cifar-10-batches-py)"
         )
-    sizes: list[tuple[int, int]] = []
-    x_train, y_train = _read_split(path / "train", classes, sizes)
-    x_test, y_test = _read_split(path / other, classes, sizes)
-    resized = [size for size in sizes if size != (SIZE, SIZE)]
-    if resized:
-        small, large = (f"{size[0]}x{size[1]}" for size in (min(resized), max(resized)))
-        log.warning(
-            "%s: %d of %d images resized to %dx%d pixels (they were %s)",
-            *(path, len(resized), len(sizes), SIZE, SIZE),
-            small if small == large else f"{small} to {large}",
+    tally = _Tally()
+    if other == "test" and (path / "val").is_dir():
+        tally.unused.append("test is evaluated on, val is not used")
+    train, test = (_class_folders(path / name, tally) for name in ("train", other))
+    if differing := sorted(set(train) ^ set(test)):
+        raise DataError(
+            f"{path}: train and {other} differ in these class folders: {', '.join(differing)}"
         )
+    if not 2 <= len(train) <= MAX_CLASSES:
+        raise DataError(
+            f"{path / 'train'} has {len(train)} class folders; 2 to {MAX_CLASSES} are supported"
+        )
+    x_train, y_train = _read_split(train, tally)
+    x_test, y_test = _read_split(test, tally)
+    tally.tell(path)
     return Arrays(
-        x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, classes=tuple(classes)
+        x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, classes=tuple(train)
     )
 
 
-def _class_folders(folder: Path) -> list[str]:
-    """Names of the sub-folders in order."""
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+def _class_folders(folder: Path, tally: _Tally) -> dict[str, Path]:
+    """The sub-folders by name in order."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        name = unicodedata.normalize("NFC", path.name)
+        if _is_clutter(path):
+            tally.left_out["hidden or of the system"] += 1
+        elif not path.is_dir():
+            tally.left_out["beside the class folders"] += 1
+        elif name in found:
+            raise DataError(
+                f"{folder} has two folders {name}, one composed and one decomposed Unicode; "
+                "put them together"
+            )
+        else:
+            found[name] = path
+    check_names(str(folder), found)
+    return dict(sorted(found.items()))
 
 
-def _read_split(
-    folder: Path, classes: list[str], sizes: list[tuple[int, int]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of one split; the sizes found are appended to `sizes`."""
+def _is_clutter(path: Path) -> bool:
+    return path.name.startswith(".") or path.name in LEFT_BEHIND
+
+
+def _read_split(classes: dict[str, Path], tally: _Tally) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of one split."""
     images, labels = [], []
-    for label, name in enumerate(classes):
-        files = sorted(p for p in (folder / name).iterdir() if _is_image(p))
+    for label, folder in enumerate(classes.values()):
+        files = [path for path in sorted(folder.iterdir()) if _is_picture(path, tally)]
         if not files:
-            raise DataError(f"{folder / name} holds no {', '.join(SUFFIXES)} file")
+            raise DataError(f"{folder} holds no picture")
         for file in files:
-            image, size = _read_image(file)
+            image, size = read_picture(file)
             images.append(image)
-            sizes.append(size)
+            tally.sizes.append(size)
         labels += [label] * len(files)
     return np.stack(images), np.array(labels, np.int64)
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def _read_image(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
-    """One image as (32, 32, 3) uint8, and its size (width, height) in the file."""
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise DataError(f"{path} has more than 8 bits a channel; save it with 8")
-            return to_size(image), image.size
-    except DataError:
-        raise
-    except (*_BROKEN_IMAGE, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is not a readable image: {one_line(error)}") from error
+def _is_picture(path: Path, tally: _Tally) -> bool:
+    """Whether the file is to be read; if not, the reason is counted."""
+    suffix = path.suffix.lower()
+    if _is_clutter(path):
+        reason = "hidden or of the system"
+    elif path.is_dir():
+        reason = "folders within a class"
+    elif suffix not in suffixes():
+        reason = suffix or "without a suffix"
+    elif path.is_file():
+        return True
+    elif path.is_symlink():
+        raise DataError(f"{path} is a link to {path.readlink()}, which is not there")
+    else:
+        reason = "not a file"
+    tally.left_out[reason] += 1
+    return False

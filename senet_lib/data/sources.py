@@ -1,18 +1,17 @@
-"""Where images come from: npz files and torchvision's downloads, read and checked.
+"""Images as arrays: npz files read, checked and written, the canonical order, the fingerprint.
 
-Every reader, here and in `image_folder`, returns `Arrays` of 32x32 images in the source's order;
-`canonical` brings them to the one order in which a seed means the same batches whatever the source.
+Every reader, here, in `image_folder` and in `cifar`, returns `Arrays` of 32x32 images in the
+source's order; `canonical` brings them to the one order in which a seed means the same batches
+whatever the source.
 """
 
 import hashlib
-import http.client
 import logging
+import math
 import os
-import socket
-import tempfile
+import unicodedata
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,12 +19,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from senet_lib.errors import DataError
+from senet_lib.data.pictures import SIZE, square
+from senet_lib.errors import DataError, one_line
 
-SIZE = 32
 MAX_CLASSES = 256  # labels are hashed as single bytes
 KEYS = ("x_train", "y_train", "x_test", "y_test")
-_BROKEN_NPZ = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +117,9 @@ def write_npz(path: Path, arrays: Arrays) -> None:
 def read_npz(path: Path) -> Arrays:
     """Read and check an npz with x_train y_train x_test y_test, and perhaps classes and masks.
 
+    Shapes, types and sizes are checked before any array is read, so that no file can claim more
+    memory than it holds content for.
+
     Args:
         path: the file; images are (N, H, W, 3) uint8 and are resized where H and W are not 32.
     Returns:
@@ -127,36 +128,17 @@ def read_npz(path: Path) -> Arrays:
         DataError: the file is truncated, not an npz, lacks a key, or an array does not fit.
     """
     content = _load_npz(path)
-    images, labels, masks = {}, {}, {}
-    for split in ("train", "test"):
-        x, y = content[f"x_{split}"], content[f"y_{split}"]
-        if x.dtype != np.uint8 or x.ndim != 4 or x.shape[3] != 3 or 0 in x.shape:
-            raise DataError(
-                f"{path}: x_{split} is {_spell(x)}; it must be (N, H, W, 3) uint8, N at least 1"
-            )
-        if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
-            raise DataError(f"{path}: y_{split} is {_spell(y)}; it must be (N,) of whole numbers")
-        if len(x) != len(y):
-            raise DataError(
-                f"{path}: {len(x)} images in x_{split} but {len(y)} labels in y_{split}"
-            )
-        mask = content.get(f"masks_{split}")
-        if mask is not None and (mask.dtype != bool or mask.shape != (len(x), SIZE, SIZE)):
-            raise DataError(
-                f"{path}: masks_{split} is {_spell(mask)}; it must be ({len(x)}, 32, 32) bool"
-            )
-        images[split], labels[split], masks[split] = x, y, mask
+    labels = {split: content[f"y_{split}"] for split in ("train", "test")}
     classes = _npz_classes(path, content, labels)
-    resized = {split: _resize_all(path, split, images[split]) for split in images}
     claimed = content.get("fingerprint")
     return Arrays(
-        x_train=resized["train"],
+        x_train=_resize_all(path, "train", content["x_train"]),
         y_train=labels["train"].astype(np.int64),
-        x_test=resized["test"],
+        x_test=_resize_all(path, "test", content["x_test"]),
         y_test=labels["test"].astype(np.int64),
         classes=classes,
-        masks_train=masks["train"],
-        masks_test=masks["test"],
+        masks_train=content.get("masks_train"),
+        masks_test=content.get("masks_test"),
         fingerprint=None if claimed is None else str(claimed),
     )
 
@@ -171,18 +153,108 @@ def _load_npz(path: Path) -> dict[str, np.ndarray]:
             raise DataError(
                 f"{path} {state}; an npz from numpy.savez with {', '.join(KEYS)} is wanted"
             )
-        wanted = (*KEYS, "classes", "masks_train", "masks_test", "fingerprint")
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [key for key in KEYS if key not in archive.files]
-            if missing:
-                raise DataError(
-                    f"{path} lacks {', '.join(missing)}; it must hold {', '.join(KEYS)}"
-                )
-            return {key: archive[key] for key in wanted if key in archive.files}
+        with zipfile.ZipFile(path) as archive:
+            headers = {key: _header(path, archive, key) for key in _members(path, archive)}
+            _check_headers(path, headers)
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in headers}
     except DataError:
         raise
-    except _BROKEN_NPZ as error:
+    except MemoryError:
+        raise DataError(f"{path} does not fit in memory") from None
+    except Exception as error:  # a damaged or strange zip can make its reader raise anything
         raise DataError(f"{path} cannot be read, it may be damaged: {one_line(error)}") from error
+
+
+def _members(path: Path, archive: zipfile.ZipFile) -> list[str]:
+    """Names of the arrays that we know of, each there once."""
+    names = [name.removesuffix(".npy") for name in archive.namelist()]
+    if missing := [key for key in KEYS if key not in names]:
+        raise DataError(f"{path} lacks {', '.join(missing)}; it must hold {', '.join(KEYS)}")
+    wanted = (*KEYS, "classes", "masks_train", "masks_test", "fingerprint")
+    if twice := [key for key in wanted if names.count(key) > 1]:
+        raise DataError(f"{path} holds {', '.join(twice)} twice")
+    return [key for key in wanted if key in names]
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What an array claims to be."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def _header(path: Path, archive: zipfile.ZipFile, key: str) -> _Header:
+    """The header of one array, which must account for every byte of its content."""
+    name = f"{key}.npy" if f"{key}.npy" in archive.namelist() else key
+    info = archive.getinfo(name)
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0
+        if version != (1, 0):
+            read = np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        start = file.tell()
+    if dtype.hasobject:
+        raise DataError(
+            f"{path}: {key} holds Python objects; store it as plain "
+            f"{'text, such as np.array(names, dtype=str)' if key == 'classes' else 'numbers'}"
+        )
+    header = _Header(shape, dtype)
+    if start + header.size != info.file_size:
+        raise DataError(
+            f"{path} cannot be read, it may be damaged: {key} is not as long as it says"
+        )
+    return header
+
+
+def _check_headers(path: Path, headers: dict[str, _Header]) -> None:
+    """Refuse arrays that are not what they must be."""
+    for split in ("train", "test"):
+        x, y = headers[f"x_{split}"], headers[f"y_{split}"]
+        if x.dtype != np.uint8 or x.ndim != 4 or x.shape[3] != 3 or 0 in x.shape:
+            raise DataError(
+                f"{path}: x_{split} is {_spell(x)}; it must be (N, H, W, 3) uint8, N at least 1"
+            )
+        if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+            raise DataError(f"{path}: y_{split} is {_spell(y)}; it must be (N,) of whole numbers")
+        if x.shape[0] != y.shape[0]:
+            raise DataError(
+                f"{path}: {x.shape[0]} images in x_{split} but {y.shape[0]} labels in y_{split}"
+            )
+        mask = headers.get(f"masks_{split}")
+        if mask is not None and (mask.dtype != bool or mask.shape != (x.shape[0], SIZE, SIZE)):
+            raise DataError(
+                f"{path}: masks_{split} is {_spell(mask)}; it must be ({x.shape[0]}, 32, 32) bool"
+            )
+    size = sum(header.size for header in headers.values())
+    if size > (most := _most_bytes()):
+        raise DataError(
+            f"{path} claims to hold {size / 1e9:,.0f} GB of arrays; this machine's memory is "
+            f"enough for {most / 1e9:,.0f} GB"
+        )
+    names = headers.get("classes")
+    if names is not None and (names.ndim != 1 or names.dtype.kind not in "US"):
+        raise DataError(f"{path}: classes is {_spell(names)}; it must be (K,) of names")
+    if names is not None and names.shape[0] > MAX_CLASSES:
+        raise DataError(f"{path}: {names.shape[0]} classes; at most {MAX_CLASSES} are supported")
+
+
+def _most_bytes() -> float:
+    """A third of the memory, for sorting takes as much again; no limit where nobody knows."""
+    if not hasattr(os, "sysconf"):  # Windows
+        return math.inf
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 3
 
 
 def _npz_classes(
@@ -190,8 +262,6 @@ def _npz_classes(
 ) -> tuple[str, ...] | None:
     """Names of the classes, after checking that every label has one."""
     names = content.get("classes")
-    if names is not None and (names.ndim != 1 or names.dtype.kind not in "US"):
-        raise DataError(f"{path}: classes is {_spell(names)}; it must be (K,) of names")
     count = int(labels["train"].max()) + 1 if names is None else len(names)
     if count > MAX_CLASSES:
         raise DataError(f"{path}: {count} classes; at most {MAX_CLASSES} are supported")
@@ -204,7 +274,23 @@ def _npz_classes(
             )
     if names is None:
         return None
-    return tuple(n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in names)
+    try:
+        texts = [n.decode("utf-8") if isinstance(n, bytes) else str(n) for n in names]
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: classes are not in UTF-8") from None
+    texts = [unicodedata.normalize("NFC", text) for text in texts]
+    check_names(str(path), texts)
+    return tuple(texts)
+
+
+def check_names(where: str, names: Iterable[str]) -> None:
+    """Refuse names of classes that are empty, alike, or cannot be printed in one line."""
+    names = list(names)
+    for name in names:
+        if not name.strip() or not name.isprintable():
+            raise DataError(f"{where}: a class is called {name!r}; it must be printable text")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{where}: several classes are called {', '.join(twice)}")
 
 
 def _resize_all(path: Path, split: str, images: np.ndarray) -> np.ndarray:
@@ -212,70 +298,13 @@ def _resize_all(path: Path, split: str, images: np.ndarray) -> np.ndarray:
     height, width = images.shape[1:3]
     if (height, width) == (SIZE, SIZE):
         return np.ascontiguousarray(images)
+    middle = "" if height == width else ", of each the square in the middle"
     log.warning(
-        "%s: x_%s resized from %dx%d to %dx%d pixels", path, split, width, height, SIZE, SIZE
+        "%s: x_%s resized from %dx%d to %dx%d pixels%s",
+        *(path, split, width, height, SIZE, SIZE, middle),
     )
-    return np.stack([to_size(Image.fromarray(image)) for image in images])
+    return np.stack([square(Image.fromarray(image)) for image in images])
 
 
-def to_size(image: Image.Image) -> np.ndarray:
-    """(32, 32, 3) uint8; Pillow's bilinear filter widens with the scale, so it is antialiased."""
-    image = image.convert("RGB")
-    if image.size != (SIZE, SIZE):
-        image = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-    return np.asarray(image, np.uint8)
-
-
-def download_cifar(name: str, folder: Path) -> Arrays:
-    """Let torchvision fetch CIFAR-10 or CIFAR-100, or read what it left in the folder before.
-
-    Args:
-        name: "cifar10" or "cifar100".
-        folder: the data folder; a download goes to a temporary folder in it, removed afterwards.
-    Returns:
-        Its arrays, in torchvision's order.
-    Raises:
-        DataError: the folder cannot be written, or the download failed.
-    """
-    from torchvision import datasets
-
-    source = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder)
-    except OSError as error:
-        raise DataError(
-            f"cannot write to the data folder {folder}: {error.strerror or error}; "
-            "set SENET_DATA to a folder that you may write to"
-        ) from error
-    kept = any((folder / part).exists() for part in (source.base_folder, source.filename))
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(30)  # seconds without a byte; torchvision sets none
-    try:
-        with scratch as temporary:
-            root = folder if kept else Path(temporary)
-            train, test = (source(root, train=flag, download=True) for flag in (True, False))
-    except (OSError, RuntimeError, http.client.HTTPException) as error:
-        raise DataError(
-            f"cannot download {name}: {one_line(error)}; put {name}.npz "
-            f"({', '.join(KEYS)}) into {folder}, or set SENET_DATA to the folder that has it"
-        ) from error
-    finally:
-        socket.setdefaulttimeout(timeout)
-    return Arrays(
-        x_train=np.ascontiguousarray(train.data),
-        y_train=np.array(train.targets, np.int64),
-        x_test=np.ascontiguousarray(test.data),
-        y_test=np.array(test.targets, np.int64),
-        classes=tuple(train.classes),
-    )
-
-
-def _spell(array: np.ndarray) -> str:
+def _spell(array: "np.ndarray | _Header") -> str:
     return f"{array.shape} {array.dtype}"
-
-
-def one_line(error: BaseException) -> str:
-    """The error's text without line breaks, or its type if it has none."""
-    text = " ".join(str(error).split())
-    return text or type(error).__name__

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from senet_lib.analysis.cam import CamMaps, compute_maps
 from senet_lib.analysis.gates import Gates, NoAttentionError, record_gates
 from senet_lib.data.augment import normalise
-from senet_lib.data.datasets import Dataset, hold_out, load_data
+from senet_lib.data.datasets import Dataset
 from senet_lib.errors import DataError
 from senet_lib.evaluation import predict
 from senet_lib.explore.numbers import Picture, data_name, missing_data
 from senet_lib.models.attention import attention_paths
 from senet_lib.models.blocks import Network
+from senet_lib.runs.evaluate import images_of
 from senet_lib.runs.records import RunRecord
 
 EVALUATED, TRAIN = "evaluated", "train"
@@ -198,7 +199,7 @@ def _load(run: RunRecord) -> Dataset:
     problem = missing_data(run.data)
     if problem:
         raise DataError(problem)
-    return hold_out(load_data(run.data), run.num_val)
+    return images_of(run)
 
 
 def _normalised(run: RunRecord, images: np.ndarray) -> Tensor:

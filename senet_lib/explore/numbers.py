@@ -5,9 +5,6 @@ Nothing here knows of widgets, and nothing is kept: `explore_bench` does that.
 
 # Shapes: N images, C channels of an attention's map or of several, K classes, L layers.
 
-import io
-import struct
-import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +13,8 @@ import numpy as np
 
 from senet_lib.analysis.gates import Gates
 from senet_lib.data.datasets import CIFAR_COUNTS, data_dir
-from senet_lib.data.sources import SIZE, one_line, to_size
-from senet_lib.errors import DataError, RecordError
+from senet_lib.data.pictures import SIZE, read_picture
+from senet_lib.errors import RecordError
 from senet_lib.runs.published import PUBLISHED
 from senet_lib.runs.records import (
     DEFAULT_ROOT,
@@ -33,7 +30,6 @@ from senet_lib.runs.weights import WEIGHTS
 PUBLISHED_ROOT = PUBLISHED / "runs"
 OWN = ""  # the split of a picture that is from none
 VERDICTS = ("either", "right", "wrong")
-_BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
 # Runs on offer
 
@@ -118,28 +114,8 @@ def own_picture(name: str, content: bytes) -> Picture:
     Raises:
         DataError: the bytes are no readable image, or one with more than 8 bits a channel.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            if image.mode.startswith(("I", "F")):
-                raise DataError(f"{name} has more than 8 bits a channel; save it with 8")
-            upright = ImageOps.exif_transpose(image)
-            upright = upright.convert("RGBA")
-    except DataError:
-        raise
-    except UnidentifiedImageError:
-        raise DataError(
-            f"{name} is not a readable image: damaged, or of a kind not known"
-        ) from None
-    except (*_BROKEN_IMAGE, Image.DecompressionBombError) as error:
-        reason = one_line(error)
-        raise DataError(f"{name} is not a readable image: {reason}") from None
-    width, height = upright.size
-    on_white = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+    pixels, (width, height) = read_picture(content, name)
     side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    pixels = to_size(on_white.crop((left, top, left + side, top + side))).copy()  # writable
     done = "" if width == height else f", cropped to the {side}x{side} pixels in its middle"
     done += "" if side == SIZE else f", resized to {SIZE}x{SIZE}"
     note = f"your picture {name}: {width}x{height} pixels{done}"

@@ -134,6 +134,8 @@ def create_model(
                 f"model {entry.name!r} has no setting {key!r}; "
                 f"it accepts {', '.join(entry.options)}"
             )
+        if isinstance(overrides[key], (list, dict)) and key != "stages":
+            raise SenetError(f"{key} must be one value, not {overrides[key]!r}")
     for key, value in (("num_classes", num_classes), ("in_channels", in_channels)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise SenetError(f"{key} must be a whole number from 1, not {value!r}")

@@ -30,6 +30,7 @@ from senet_lib.report.parameters import (
     list_notebooks,
     parse_parameters,
     read_cells,
+    read_notebook,
 )
 from senet_lib.runs.lock import locked, stopping
 
@@ -117,6 +118,9 @@ def execute(
         raise SenetError(f"--out {out} must end in .ipynb")
     if out.exists() and out.samefile(source):
         raise SenetError(f"--out {out} is the notebook itself; choose another path")
+    for path in (out, *([Path(html)] if html else [])):
+        _check_place(path)
+    _check_language(source)
     checked = check_parameters(source, parameters or {})
     partial, failure = out.with_suffix(".partial.ipynb"), out.parent / FAILURE
     with locked(out.with_name(f".{out.name}.lock"), f"{out} is being made by another process"):
@@ -129,6 +133,7 @@ def execute(
 
                 write_page(partial, Path(html))
         except NotebookFailedError as error:
+            _join_streams(partial)
             if error.error != "RunStopped":  # a run that reached its time limit goes on next time
                 _write_failure(failure, error)
             raise
@@ -138,6 +143,24 @@ def execute(
             raise OSError(error.errno, error.strerror, str(partial)) from None
         os.replace(partial, out)
     return out
+
+
+def _check_place(path: Path) -> None:
+    """Refuse, before hours of work, a path that cannot be written afterwards."""
+    if path.is_dir():
+        raise SenetError(f"{path} is a folder; name a file in it")
+    folder = next(p for p in path.absolute().parents if p.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise SenetError(f"{path} cannot be written: {folder} is no folder that one may write to")
+
+
+def _check_language(source: Path) -> None:
+    """Refuse a notebook of another language, which would be run as Python."""
+    about = read_notebook(source).get("metadata", {})
+    kernel, info = about.get("kernelspec", {}), about.get("language_info", {})
+    language = str(kernel.get("language") or info.get("name") or "python")
+    if not language.lower().startswith(("python", "ipython")):
+        raise SenetError(f"{source} is a notebook in {language}; only Python's are run")
 
 
 def _run(source: Path, partial: Path, parameters: dict[str, Any]) -> None:
@@ -170,7 +193,6 @@ def _run(source: Path, partial: Path, parameters: dict[str, Any]) -> None:
                 stdout_file=sys.stderr,
                 stderr_file=sys.stderr,
                 kernel_manager_class=_kernel_manager(folder),
-                coalesce_streams=True,
             )
         except papermill.PapermillExecutionError as error:
             raise NotebookFailedError(
@@ -282,7 +304,40 @@ def _finish(partial: Path, source: Path, out: Path) -> None:
     """Name the paths in the notebook's metadata as they are, not as they were while it ran."""
     content = json.loads(partial.read_text(encoding="utf-8"))
     content["metadata"]["papermill"].update(input_path=source.name, output_path=out.name)
+    _join_streams_of(content)
     write_whole(partial, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _join_streams(partial: Path) -> None:
+    """Join a partly executed notebook's streams, if it got as far as being written."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        content = json.loads(partial.read_text(encoding="utf-8"))
+        _join_streams_of(content)
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        write_whole(partial, text)
+
+
+def _join_streams_of(content: dict[str, Any]) -> None:
+    """Make one output of all that a cell wrote to stdout, and one of stderr.
+
+    Of a line that was written over after carriage returns, the last state stays. (nbclient can do
+    the same, in time that grows with the square of a line's length.)
+    """
+    for cell in content["cells"]:
+        streams: dict[str, list[str]] = {}
+        kept = []
+        for output in cell.get("outputs", []):
+            name = output["name"] if output["output_type"] == "stream" else ""
+            if name not in streams:
+                kept.append(output)
+            if name:
+                streams.setdefault(name, []).append("".join(output["text"]))
+        for output in kept:
+            if output["output_type"] == "stream":
+                lines = "".join(streams[output["name"]]).split("\n")
+                output["text"] = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
+        if "outputs" in cell:
+            cell["outputs"] = kept
 
 
 def _write_failure(path: Path, error: NotebookFailedError) -> None:

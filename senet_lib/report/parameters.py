@@ -77,12 +77,25 @@ def describe_parameters(name_or_path: str | Path) -> list[Parameter]:
     return [p for cell in cells[:1] for p in _parse_cell(cell_source(cell), path)]
 
 
+def read_notebook(path: Path) -> dict[str, Any]:
+    """A notebook file's content.
+
+    Raises:
+        SenetError: it is no notebook of format 4.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        whole = all(isinstance(cell["source"], (str, list)) for cell in content["cells"])
+        if whole and isinstance(content.get("metadata", {}), dict):
+            return content
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise SenetError(f"{path} is not a notebook (or not a whole one)")
+
+
 def read_cells(path: Path) -> list[dict[str, Any]]:
     """The cells of a notebook file."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise SenetError(f"{path} is not a notebook (or not a whole one)") from None
+    return read_notebook(path)["cells"]
 
 
 def cell_source(cell: Mapping[str, Any]) -> str:
@@ -91,12 +104,16 @@ def cell_source(cell: Mapping[str, Any]) -> str:
 
 
 def _parse_cell(source: str, path: Path) -> Iterator[Parameter]:
+    try:
+        nodes = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError):
+        raise ParameterError(f"the parameters cell of {path} is not valid Python") from None
     comments = {
         token.start[0]: token.string.lstrip("# ").strip()
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT
     }
-    for node in ast.parse(source).body:
+    for node in nodes:
         try:
             (target,) = node.targets
             name, default = target.id, ast.literal_eval(node.value)

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import re
 import typing
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from senet_lib.errors import RecordError, SenetError, unknown
-from senet_lib.files import read_json, sha256_of, write_whole
+from senet_lib.files import anchored, read_json, sha256_of, write_whole
 from senet_lib.recipe import Recipe
 from senet_lib.runs.weights import CHECKPOINT, PREVIOUS, WEIGHTS, load_network
 
@@ -37,19 +36,6 @@ ALWAYS = (
     "nesterov", "weight_decay", "padding", "flip", "label_smoothing",
 )  # fmt: skip
 DEFAULT_ROOT = Path("outputs/runs")
-
-
-def anchored(path: str | Path) -> Path:
-    """A relative path seen from the top of the clone, wherever in it one stands.
-
-    A notebook's kernel starts in notebooks/, and its runs belong beside those of the workflow.
-    Outside a clone, and for an absolute path, the path stays as it is.
-    """
-    here, path = Path.cwd(), Path(path)
-    for folder in () if path.is_absolute() else (here, *here.parents):
-        if (folder / "Snakefile").is_file() and (folder / "senet_lib").is_dir():
-            return Path(os.path.relpath(folder / path))
-    return path
 
 
 def from_top(path: str | Path, default: Path) -> Path:
@@ -374,7 +360,7 @@ def list_runs(root: str | Path = DEFAULT_ROOT, **where: Any) -> "pd.DataFrame":
         rows[copy]["problem"] = f"the same network and seed as {original}"
     table = pd.DataFrame(list(rows.values()), columns=columns).astype({"seed": "Int64"})
     for name, value in where.items():
-        table = table[table[name] == value]
+        table = table[[type(v) is type(value) and v == value for v in table[name].tolist()]]
     return table.reset_index(drop=True)
 
 

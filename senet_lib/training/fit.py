@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +35,7 @@ from senet_lib.evaluation import error_and_loss, predict
 from senet_lib.files import partial_name
 from senet_lib.models import input_size
 from senet_lib.profiling import profile_model
-from senet_lib.recipe import Recipe
+from senet_lib.recipe import Recipe, check_study
 from senet_lib.runs import provenance
 from senet_lib.runs.lock import LOCK, locked, stop_signals
 from senet_lib.runs.records import (
@@ -421,7 +422,8 @@ def _plan(
     protocol = protocol or ("paper" if paper else "custom")
     settings = json.dumps([recipe.to_dict(), dict(overrides), num_val], sort_keys=True)
     tag = hashlib.sha256(settings.encode()).hexdigest()[:6]
-    study = study or ("paper" if paper else f"{Path(data).stem}-{tag}")
+    stem = re.sub(r"[^A-Za-z0-9.-]+", "_", Path(data).stem)[:80].lstrip("._-") or "data"
+    study = check_study(study or ("paper" if paper else f"{stem}-{tag}"))
     return Job(
         spec=spec,
         recipe=recipe,

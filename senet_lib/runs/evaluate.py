@@ -1,0 +1,144 @@
+"""Saved networks and the images they are shown: of the same classes, and unchanged."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from senet_lib.data import Dataset, hold_out, load_data, load_matching
+from senet_lib.data.datasets import NAMES, find_path
+from senet_lib.device import Setup
+from senet_lib.errors import RecordError, SenetError
+from senet_lib.evaluation import error_and_loss, predict
+from senet_lib.runs.records import RECORD, RunRecord, find_runs, load_run
+from senet_lib.runs.weights import NetSpec, load_network
+
+
+def images_of(run: "RunRecord | NetSpec", data: str = "") -> Dataset:
+    """The images of a run's training, or other ones, with labels as its network numbers them.
+
+    Args:
+        run: a record, or what weights say of themselves.
+        data: a dataset's name or path, evaluated whole; "" for the run's own, whose images must
+            be those of the training.
+    Raises:
+        DataError: the data has other classes, or was changed since the training.
+    """
+    own = {"fingerprint": run.data_fingerprint, "num_val": run.num_val}
+    return load_matching(data or run.data, classes=run.classes, **({} if data else own))
+
+
+def network_and_images(
+    checkpoint: str | Path, data: str = ""
+) -> tuple[nn.Module, NetSpec, RunRecord | None, Dataset]:
+    """A saved network, what it is, its record if there is one, and its images or other ones.
+
+    Args:
+        checkpoint: as in `load_network`.
+        data: as in `images_of`.
+    Raises:
+        SenetError: there is no such network, or the data is not for it.
+    """
+    path = Path(checkpoint)
+    model, spec = load_network(path)
+    folder = path if path.is_dir() else path.parent
+    record = load_run(folder) if (folder / RECORD).is_file() else None
+    if record:
+        record.verify()
+    if not (data or spec.data or record):
+        raise SenetError(f"{path} does not say what it was trained on; name it with --data")
+    return model, spec, record, images_of(spec if spec.data or not record else record, data)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """How a saved network does.
+
+    Attributes:
+        spec: what it is.
+        dataset: the images it was shown.
+        error: share of wrong predictions, in [0, 1].
+        loss: mean cross-entropy in nats.
+        recorded: the error its record states for these very images, if it does; of published
+            weights that of the very weights, which were rounded to half precision.
+        measured_so: whether `recorded` was measured with these very weights.
+    """
+
+    spec: NetSpec
+    dataset: Dataset
+    error: float
+    loss: float
+    recorded: float | None
+    measured_so: bool = True
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the error is the recorded one but for rounding; True where none is recorded.
+
+        Another machine or batch size rounds differently, and so may decide a near tie differently.
+        """
+        allowed = 2e-4 if self.measured_so else 2e-3
+        most = max(2 / len(self.dataset.x_test), allowed)
+        return self.recorded is None or abs(self.error - self.recorded) <= most
+
+
+def evaluate(
+    checkpoint: str | Path, data: str = "", *, device: str = "auto", batch_size: int = 500
+) -> Evaluation:
+    """Measure the error of a saved network again, in fp32.
+
+    Args:
+        checkpoint: as in `load_network`.
+        data: as in `images_of`.
+        device: auto, cpu or cuda.
+        batch_size: images at a time, at least 1.
+    Raises:
+        SenetError: as in `network_and_images`.
+    """
+    if batch_size < 1:
+        raise SenetError(f"batch size is {batch_size}; it must be at least 1")
+    model, spec, record, dataset = network_and_images(checkpoint, data)
+    setup = Setup.choose(device=device, precision="fp32", compile="off", threads=0)
+    model = model.to(setup.device, memory_format=torch.channels_last)
+    logits = predict(model, dataset.x_test, spec.mean, spec.std, batch_size=batch_size).cpu()
+    error, loss = error_and_loss(logits, torch.from_numpy(dataset.y_test))
+    same = record is not None and record.data_fingerprint == dataset.fingerprint
+    recorded, measured_so = record.test_error if same else None, not spec.half_precision
+    if same and spec.half_precision and record.weights_error is not None:
+        recorded, measured_so = record.weights_error, True
+    return Evaluation(
+        spec=spec,
+        dataset=dataset,
+        error=error,
+        loss=loss,
+        recorded=recorded,
+        measured_so=measured_so,
+    )
+
+
+def runs_on_other_images(root: Path, data: str) -> Sequence[RunRecord]:
+    """Finished runs whose images are not those that a file or folder holds now.
+
+    The images are read only if a file is newer than a record, by the time of its last change on
+    this system, which copying does not carry over.
+
+    Args:
+        root: the folder of the runs.
+        data: name or path of their data; a known name is checked whenever it is loaded.
+    """
+    if data in NAMES:
+        return []
+    runs = []
+    for folder in find_runs(root):
+        with suppress(RecordError):
+            runs.append(load_run(folder))
+    path = find_path(data)
+    changed = max(p.stat().st_ctime for p in (path, *path.rglob("*")) if p.exists())
+    if all(changed < (run.path / RECORD).stat().st_mtime for run in runs):
+        return []
+    dataset = load_data(data)
+    found = {n: hold_out(dataset, n).fingerprint for n in {run.num_val for run in runs}}
+    return [run for run in runs if run.data_fingerprint != found[run.num_val]]
