@@ -19,7 +19,7 @@ def measure(model: str, size: int, images: int, threads: int) -> dict[str, float
     import torch
 
     from senet_lib.data.datasets import load_data, take
-    from senet_lib.device import Setup
+    from senet_lib.device import Setup, keep_freed_memory
     from senet_lib.models import create_model
     from senet_lib.recipe import Recipe
     from senet_lib.runs import provenance
@@ -29,6 +29,7 @@ def measure(model: str, size: int, images: int, threads: int) -> dict[str, float
     recipe = Recipe(epochs=1000)
     torch.manual_seed(0)
     dataset = take(load_data("cifar10"), size)
+    keep_freed_memory()
     engine = Engine(create_model(model), dataset, recipe, 0, setup)
     epoch = 0
     while engine.timed_images < images:

@@ -24,7 +24,7 @@ from torchvision import transforms
 
 from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import Dataset, load_data
-from senet_lib.device import Setup
+from senet_lib.device import Setup, keep_freed_memory
 from senet_lib.models import create_model
 from senet_lib.profiling import profile_model
 from senet_lib.recipe import Recipe
@@ -181,6 +181,7 @@ def measure(name: str, dataset: Dataset, arguments: argparse.Namespace) -> dict[
     )
     recipe = Recipe(batch_size=arguments.batch_size)
     torch.manual_seed(0)
+    keep_freed_memory()
     engine = Engine(create_model(name), dataset, recipe, 0, setup)
     engine.model.train()
     plain_model = create_model(name, num_classes=dataset.num_classes).to(engine.device).train()

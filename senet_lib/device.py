@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import sys
 import sysconfig
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +102,13 @@ def _can_compile(device: str) -> bool:
     header = Path(sysconfig.get_path("include")) / "Python.h"
     triton = importlib.util.find_spec("triton") is not None
     return triton and header.is_file() and torch.cuda.get_device_capability() >= (7, 0)
+
+
+def rounding(*, tf32: bool) -> AbstractContextManager[None]:
+    """Context in which a GPU may round the inputs of fp32 convolutions to 10 bits, or may not."""
+    cudnn = torch.backends.cudnn
+    kept = {"benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
+    return cudnn.flags(enabled=cudnn.enabled, allow_tf32=tf32, **kept)
 
 
 def keep_freed_memory() -> None:

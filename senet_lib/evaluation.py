@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from senet_lib.data.augment import normalise
+from senet_lib.device import rounding
 
 
 @contextmanager
@@ -22,11 +23,9 @@ def evaluating(model: nn.Module, *, tf32: bool = False) -> Iterator[None]:
         tf32: whether a GPU may round the inputs of fp32 convolutions to 10 bits.
     """
     modes = [(module, module.training) for module in model.modules()]
-    cudnn = torch.backends.cudnn
-    kept = {"benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
     model.eval()
     try:
-        with cudnn.flags(enabled=True, allow_tf32=tf32, **kept):
+        with rounding(tf32=tf32):
             yield
     finally:
         for module, training in modes:
@@ -66,6 +65,11 @@ def predict(
             for batch in images.split(batch_size)
         ]
     return torch.cat(parts)
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, float64, of logits (..., K)."""
+    return torch.as_tensor(logits).double().softmax(-1).numpy()
 
 
 def error_and_loss(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from senet_lib.errors import SenetError
+from senet_lib.evaluation import evaluating
 
 # Operators that compute nothing with the values: they rearrange, allocate or copy.
 _FREE = frozenset(
@@ -93,28 +93,16 @@ class _OperatorCount(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class EvalMode:
-    """Context: every module in eval mode, and each back in its own mode afterwards; one
-    thread, as a single image is too little work to share."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.modes = [(module, module.training) for module in model.modules()]
-
-    def __enter__(self) -> None:
-        self.model.eval()
-        self.threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        torch.set_num_threads(self.threads)
-        for module, training in self.modes:
-            module.training = training
+@contextmanager
+def looking(model: nn.Module) -> Iterator[None]:
+    """Eval mode and one thread within, as a single image is too little work to share."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with evaluating(model):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def black_image(model: nn.Module, input_size: Sequence[int]) -> Tensor:
@@ -146,7 +134,7 @@ def profile_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> 
     image = black_image(model, input_size)
     layers: list[LayerCost] = []
     count = _OperatorCount()
-    with EvalMode(model), _counting_hooks(model, layers), torch.no_grad(), count:
+    with looking(model), _counting_hooks(model, layers), torch.no_grad(), count:
         try:
             model(image)
         except (RuntimeError, ValueError) as error:

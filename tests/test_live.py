@@ -3,7 +3,6 @@
 import math
 import os
 import shutil
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import nbformat
@@ -14,7 +13,6 @@ from senet_lib.training import progress as live
 from senet_lib.training.progress import choose_mode
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "train.ipynb"
-SVG = "{http://www.w3.org/2000/svg}"
 SETTINGS = """
 model, epochs, batch_size, train_images, threads = "resnet20", 3, 32, 160, 1
 precision, compile, out = "fp32", "off", {out!r}
@@ -35,65 +33,35 @@ def history(*losses: float, test: float = 0.5) -> list[dict[str, float]]:
     ]
 
 
-def drawn(rows: list[dict[str, float]], epochs: int) -> ElementTree.Element:
-    text = live.curves_svg(rows, epochs, "test")
-    return ElementTree.fromstring(text.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" '))
-
-
-def curves(picture: ElementTree.Element) -> list[list[tuple[float, float]]]:
+def curves(rows: list[dict[str, float]], epochs: int) -> list[list[list[float]]]:
     """The points of the four curves: loss of training and test, error of training and test."""
-    lines = [line.get("points", "").split() for line in picture.iter(f"{SVG}polyline")][:4]
-    return [[tuple(map(float, pair.split(","))) for pair in line] for line in lines]
+    figure = live.draw_curves(rows, epochs, "test")
+    return [line.get_xydata().tolist() for axes in figure.axes for line in axes.lines]
 
 
 # What is drawn
 
 
-def test_the_points_stand_where_their_values_are():
-    rows = history(2.0, 1.0, 0.5, test=0.25)
-    picture = drawn(rows, 3)
-    loss, _, error, _ = curves(picture)
-    top, height = live.TOP, live.PANEL_HEIGHT  # of an axis from 0 to 2, and one from 0 to 25 %
-    assert [y for _, y in loss] == [top, top + height / 2, top + height * 3 / 4]
-    assert [y for _, y in error] == [top, top, top]
-    assert loss[1][0] - loss[0][0] == pytest.approx(loss[2][0] - loss[1][0], abs=0.11)
-    assert error[0][0] - loss[0][0] == pytest.approx(live.LEFTS[1] - live.LEFTS[0])
-    assert "training loss 0.5, test error 25.0 percent" in picture.get("aria-label")
+def test_the_points_are_the_epochs_values():
+    loss, _, error, _ = curves(history(2.0, 1.0, 0.5, test=0.25), 3)
+    assert loss == [[1, 2], [2, 1], [3, 0.5]]
+    assert error == [[1, 25], [2, 25], [3, 25]]
 
 
 def test_what_was_not_measured_is_left_out():
     rows = history(2.0, 1.5, 1.0, 0.9)
     rows[0]["test_error"] = rows[2]["test_error"] = math.nan
     rows[1]["train_loss"] = math.inf
-    assert [len(points) for points in curves(drawn(rows, 4))] == [3, 4, 4, 2]
-    assert not any(curves(drawn([], 4)))
-
-
-def test_the_axis_of_a_long_run_doubles_with_the_curves():
-    def last_tick(epochs_done, epochs):
-        texts = [
-            text.text for text in drawn(history(*[1.0] * epochs_done), epochs).iter(f"{SVG}text")
-        ]
-        return max(int(text) for text in texts[: texts.index("epoch")] if text.isdigit())
-
-    assert last_tick(3, 300) == 10
-    assert last_tick(10, 300) == 20
-    assert last_tick(170, 300) == 300
-    assert last_tick(1, 8) == 8
+    assert [len(points) for points in curves(rows, 4)] == [3, 4, 4, 2]
+    assert not any(curves([], 4))
 
 
 @pytest.mark.parametrize(
-    ("top", "ticks"),
-    [
-        (2.3, [0, 0.5, 1, 1.5, 2, 2.5]),
-        (0.07, [0, 0.02, 0.04, 0.06, 0.08]),
-        (90, [0, 20, 40, 60, 80, 100]),
-        (100, [0, 20, 40, 60, 80, 100]),
-        (1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
-    ],
+    ("done", "epochs", "end"), [(3, 300, 10), (10, 300, 20), (170, 300, 300), (1, 8, 8)]
 )
-def test_ticks_are_round_and_reach_the_top(top, ticks):
-    assert live._ticks(top) == ticks
+def test_the_axis_of_a_long_run_doubles_with_the_curves(done, epochs, end):
+    figure = live.draw_curves(history(*[1.0] * done), epochs, "test")
+    assert [round(axes.get_xlim()[1]) for axes in figure.axes] == [end, end]
 
 
 def test_a_bar_needs_someone_who_watches(monkeypatch):

@@ -170,6 +170,22 @@ def test_the_hash_follows_code_and_not_outputs(tmp_path, notebook):
     assert code_hash(notebook) != before
 
 
+def test_the_hash_does_not_follow_parameters_comments_and_docstrings(tmp_path):
+    def hashed(epochs: int, *code: str) -> str:
+        tagged = {"tags": ["parameters"]}
+        cells = [{"cell_type": "code", "metadata": tagged, "source": f"epochs = {epochs}  # some"}]
+        cells += [{"cell_type": "code", "metadata": {}, "source": source} for source in code]
+        path = tmp_path / "n.ipynb"
+        path.write_text(json.dumps({"cells": cells, "nbformat": 4, "nbformat_minor": 5}))
+        return code_hash(path)
+
+    function = 'def f(x):\n    """{}"""\n    return x + {}'
+    before = hashed(5, function.format("One.", 1), "%time f(1)")
+    assert hashed(7, "# new\n" + function.format("Two.", 1) + "  # why", "%time f(1)") == before
+    assert hashed(5, function.format("One.", 2), "%time f(1)") != before
+    assert hashed(5, function.format("One.", 1), "%time f(2)") != before
+
+
 def test_the_hash_follows_the_sources(tmp_path, notebook):
     package = tmp_path / "package"
     package.mkdir()

@@ -1,5 +1,6 @@
 """Training: determinism, stopping and resuming, and what a run leaves behind."""
 
+import csv
 import dataclasses
 import errno
 import json
@@ -15,9 +16,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from senet_lib import kernels
 from senet_lib.data.augment import crop_flip, draw_epoch, normalise, pad_images
 from senet_lib.data.datasets import load_data
-from senet_lib.device import Setup
+from senet_lib.device import DTYPES, Setup
 from senet_lib.errors import (
     NonFiniteLossError,
     OutOfMemoryError,
@@ -511,3 +513,52 @@ def test_the_record_is_plain_json(train):
         "versions",
     ]:
         assert name in fields
+
+
+def test_the_history_is_on_disk_from_the_first_epoch_on(train, tmp_path):
+    lengths = []
+
+    def read(history, result):
+        with open(tmp_path / "run" / "history.csv", encoding="utf-8") as file:
+            lengths.append(len(list(csv.DictReader(file))))
+
+    train(on_epoch=read)
+    assert lengths == [1, 2]
+
+
+def test_training_leaves_the_process_as_it_was(train):
+    cudnn, seen = torch.backends.cudnn, []
+    before = cudnn.allow_tf32
+    try:
+        for allowed in (True, False):
+            cudnn.allow_tf32 = allowed
+            train(str(allowed), on_epoch=lambda history, result: seen.append(cudnn.allow_tf32))
+            assert cudnn.allow_tf32 == allowed
+    finally:
+        cudnn.allow_tf32 = before
+    assert seen == [False] * 4  # fp32 means fp32
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("stop", ["mid-epoch", "epoch's end"])
+def test_a_stop_with_kernels_changes_no_weight(train, tmp_path, stop, precision):
+    if why := kernels.missing(DTYPES[precision]):
+        pytest.skip(why)
+    before = torch.get_num_threads()
+    settings = {"compile": "auto", "threads": 1, "model": "se_resnet20", "precision": precision}
+    try:
+        whole = train("whole", **settings)
+        if stop == "mid-epoch":
+            for _ in range(3):
+                with pytest.raises(RunStopped, match=r"epoch 1 of 2 after step [123]"):
+                    train("parts", max_minutes=1e-6, **settings)
+        else:
+            with pytest.raises(RunStopped, match="epoch 2 of 2 after step 0"):
+                train("parts", on_epoch=StopAfter(1), **settings)
+        parts = train("parts", **settings)
+    finally:
+        torch.set_num_threads(before)
+    assert whole.fused
+    assert parts.fused
+    assert_same_weights(whole.path, parts.path)
+    assert list(parts.history.train_loss) == list(whole.history.train_loss)

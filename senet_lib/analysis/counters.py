@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from senet_lib.errors import SenetError
 from senet_lib.models import create_model, input_size
-from senet_lib.profiling import EvalMode, ModelProfile, black_image, profile_model
+from senet_lib.profiling import ModelProfile, black_image, looking, profile_model
 
 # fvcore's names for the operators of a convolution or a linear layer.
 _FVCORE_CONV, _FVCORE_LINEAR = ("conv",), ("linear", "addmm")
@@ -130,7 +130,7 @@ def count_fvcore(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> F
 
     passed: Counter[str] = Counter()
     image = black_image(model, input_size)
-    with EvalMode(model), torch.no_grad():
+    with looking(model), torch.no_grad():
         analysis = FlopCountAnalysis(model, image)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         analysis.tracer_warnings("none")
@@ -170,7 +170,7 @@ def count_flop_counter(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)
     from torch.utils.flop_counter import FlopCounterMode
 
     image = black_image(model, input_size)
-    with EvalMode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with looking(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(image)
     return counter.get_total_flops()
 
@@ -203,7 +203,7 @@ def count_thop_rule(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -
             if isinstance(module, (*_CONVS, nn.Linear, *_NORMS, *_POOLS, *_ADAPTIVE_POOLS)):
                 hook = partial(_add_thop, counts=counts)
                 handles.append(module.register_forward_hook(hook))
-        with EvalMode(model), torch.no_grad():
+        with looking(model), torch.no_grad():
             model(image)
     finally:
         for handle in handles:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from senet_lib.errors import SenetError
+from senet_lib.evaluation import probabilities
 from senet_lib.runs.records import RunRecord
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def calibration(logits: np.ndarray, labels: np.ndarray, bins: int = BINS) -> "pd
 
     if bins < 1 or not len(labels):
         raise SenetError(f"{bins} bins and {len(labels)} images; both must be at least 1")
-    confidence, right = _confidence(logits), logits.argmax(1) == labels
+    confidence, right = probabilities(logits).max(1), logits.argmax(1) == labels
     edges = np.linspace(0, 1, bins + 1)
     place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     count = np.bincount(place, minlength=bins)
@@ -170,7 +171,7 @@ def calibration_frame(runs: Sequence[RunRecord], bins: int = BINS) -> "pd.DataFr
                 "model": run.model,
                 "seed": run.seed,
                 "ece": expected_calibration_error(logits, labels, bins),
-                "confidence": float(_confidence(logits).mean()),
+                "confidence": float(probabilities(logits).max(1).mean()),
                 "accuracy": float((logits.argmax(1) == labels).mean()),
             }
         )
@@ -198,9 +199,3 @@ def class_errors(runs: Sequence[RunRecord]) -> "pd.DataFrame":
             if n
         ]
     return pd.DataFrame(rows, columns=["model", "seed", "class", "images", "error"])
-
-
-def _confidence(logits: np.ndarray) -> np.ndarray:
-    """Softmax probability of the largest logit, (N,), float64."""
-    shifted = np.exp(logits - logits.max(1, keepdims=True), dtype=np.float64)
-    return 1 / shifted.sum(1)

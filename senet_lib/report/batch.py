@@ -5,6 +5,7 @@ under the name `NAME.partial.ipynb` and renamed when it has ended well; after a 
 executed notebook stays under that name, with `failed.json` beside it.
 """
 
+import ast
 import hashlib
 import json
 import logging
@@ -76,18 +77,34 @@ def code_hash(notebook: str | Path, sources: Sequence[str | Path] = ()) -> str:
     """Sixteen hexadecimal digits that change when what a notebook does may have changed.
 
     Args:
-        notebook: path of a notebook; its cells' source and tags count, its outputs do not.
+        notebook: path of a notebook; what its code cells do and their tags count. Its outputs,
+            the values in its parameters cell, comments, docstrings and layout do not.
         sources: files, and folders standing for every Python file under them.
     """
     digest = hashlib.sha256()
     for cell in read_cells(Path(notebook)):
         if cell["cell_type"] == "code":
             tags = cell.get("metadata", {}).get("tags", [])
-            digest.update(json.dumps([cell_source(cell), tags]).encode())
+            code = "" if "parameters" in tags else _code(cell_source(cell))
+            digest.update(json.dumps([code, tags]).encode())
     for source in map(Path, sources):
         for path in sorted(source.rglob("*.py")) if source.is_dir() else [source]:
             digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
+
+
+def _code(source: str) -> str:
+    """What a cell does, without comments, docstrings and layout; a cell that is not plain Python,
+    such as one with a magic, as it stands."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return source
+    for node in ast.walk(tree):
+        documented = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+        if documented and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree)
 
 
 def execute(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from senet_lib.analysis.families import label
+from senet_lib.evaluation import probabilities
 from senet_lib.report.table import Table, Text, escape, facts
 from senet_lib.runs.records import RunRecord
 from senet_lib.wording import commit, counted, device, machine, percent, threads
@@ -58,8 +59,7 @@ def confident_mistakes(logits: np.ndarray, labels: np.ndarray, count: int) -> li
         labels: (N,), integer.
         count: how many at most.
     """
-    shifted = np.exp(logits - logits.max(1, keepdims=True), dtype=np.float64)
-    confidence = shifted.max(1) / shifted.sum(1)
+    confidence = probabilities(logits).max(1)
     predicted = logits.argmax(1)
     wrong = np.flatnonzero(predicted != labels)
     chosen = wrong[np.argsort(-confidence[wrong], kind="stable")[:count]]

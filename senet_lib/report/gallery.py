@@ -19,7 +19,7 @@ from senet_lib.analysis.cam import METHOD_NAMES, compute_maps, scale_for_display
 from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import Dataset
 from senet_lib.errors import SenetError
-from senet_lib.evaluation import predict
+from senet_lib.evaluation import predict, probabilities
 from senet_lib.files import write_whole
 from senet_lib.report.page import frame, slug
 
@@ -73,9 +73,8 @@ def choose_cases(logits: np.ndarray, labels: np.ndarray, per_class: int) -> list
         By class, right before wrong, then by falling probability. The first and the last of each
         group are the surest and the least sure that there are, unless only one is asked for.
     """
-    shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
     predicted = logits.argmax(1)
-    sure = shifted.max(1) / shifted.sum(1)
+    sure = probabilities(logits).max(1)
     cases = []
     for label in range(logits.shape[1]):
         for right in (True, False):

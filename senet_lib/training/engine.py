@@ -18,7 +18,7 @@ from torch import nn
 from senet_lib import kernels
 from senet_lib.data.augment import crop_flip, cut_out, draw_epoch, normalise, pad_images
 from senet_lib.data.datasets import Dataset
-from senet_lib.device import DTYPES, Setup, keep_freed_memory
+from senet_lib.device import DTYPES, Setup
 from senet_lib.recipe import Recipe, learning_rate
 
 WARM_UP_STEPS = 10
@@ -86,13 +86,8 @@ class Engine:
     def __init__(
         self, model: nn.Module, dataset: Dataset, recipe: Recipe, seed: int, setup: Setup
     ) -> None:
-        keep_freed_memory()
         self.recipe, self.seed, self.setup = recipe, seed, setup
         self.device = torch.device(setup.device)
-        if setup.precision == "fp32":
-            torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32, on a GPU too
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
         self.model = model.to(self.device, memory_format=torch.channels_last)
         if setup.fused:
             kernels.enable(self.model)

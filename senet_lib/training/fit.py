@@ -22,7 +22,7 @@ import torch
 
 from senet_lib import wording
 from senet_lib.data.datasets import Dataset, hold_out, load_data, take
-from senet_lib.device import Setup
+from senet_lib.device import Setup, keep_freed_memory, rounding
 from senet_lib.errors import (
     CheckpointError,
     NonFiniteLossError,
@@ -228,23 +228,62 @@ def fit(
             setup = Setup.choose(
                 device=device, precision=precision, compile=compile, threads=threads
             )
+            keep_freed_memory()
+            if setup.device == "cuda":
+                torch.cuda.reset_peak_memory_stats()
             torch.manual_seed(seed)
             engine = Engine(job.spec.build(), job.dataset, job.recipe, seed, setup)
             if state:
                 _take_up(engine, state, job)
-            _Session(
-                job,
-                engine,
-                position,
-                signals,
-                began,
-                max_minutes,
-                checkpoint_minutes,
+            keeper = _Keeper(job, engine, position, signals, began, max_minutes, checkpoint_minutes)
+            shown = watch(
                 progress,
-                on_epoch,
-                test_every,
-            ).run()
-            return _finish(job, engine, position, began, source)
+                epochs=job.recipe.epochs,
+                steps=engine.steps_per_epoch,
+                batch_size=engine.batch_size,
+                split=job.dataset.test_name,
+            )
+
+            def after_step(step: int) -> None:
+                position.step = step
+                shown.advance(step)
+                if step < engine.steps_per_epoch:
+                    keeper.pause_if_due()
+
+            shown.start(_announcement(job, setup, position), position.history)
+            try:
+                with rounding(tf32=setup.precision != "fp32"):  # fp32 means fp32, on a GPU too
+                    for epoch in range(position.epoch, job.recipe.epochs):
+                        shown.start_epoch(epoch + 1, position.step)
+                        result = engine.run_epoch(epoch, position.step, after_step)
+                        _check_finite(result.step_losses, epoch)
+                        last = epoch + 1 == job.recipe.epochs
+                        error, loss = float("nan"), float("nan")  # of an epoch not evaluated
+                        if last or (epoch + 1) % test_every == 0:
+                            shown.start_measuring()
+                            error, loss = _evaluate(job, engine, keep=last)
+                        speed = engine.images_per_second
+                        row = {
+                            "epoch": epoch + 1,
+                            "lr": result.lr,
+                            "train_loss": result.step_losses.double().mean().item(),
+                            "train_error": result.train_error,
+                            "test_loss": loss,
+                            "test_error": error,
+                            "images_per_second": float("nan") if speed is None else speed,
+                            "wall_seconds": keeper.wall_seconds,
+                        }
+                        position.history.append(row)
+                        position.epoch, position.step = epoch + 1, 0
+                        save_history(job.out, position.history)
+                        shown.end_epoch(position.history)
+                        if on_epoch:
+                            on_epoch(position.history, result)
+                        if not last:
+                            keeper.pause_if_due()
+            finally:
+                shown.close()
+            return _finish(job, engine, position, keeper.wall_seconds, source)
 
 
 @contextmanager
@@ -268,93 +307,39 @@ def _tidy(folder: Path, *patterns: str) -> None:
             path.unlink()
 
 
-class _Session:
-    """The loop over epochs, from wherever the run stands to its end."""
+def _evaluate(job: Job, engine: Engine, *, keep: bool) -> tuple[float, float]:
+    """Error and loss on the evaluated images; after the last epoch in fp32, and kept."""
+    dataset = job.dataset
+    precision = "fp32" if keep else engine.setup.precision
+    logits = predict(engine.result, dataset.x_test, dataset.mean, dataset.std, precision=precision)
+    error, loss = error_and_loss(logits, torch.from_numpy(dataset.y_test).to(logits.device))
+    if keep:
+        if not (logits.isfinite().all() and math.isfinite(loss)):  # the last step did it
+            raise NonFiniteLossError(epoch=job.recipe.epochs, step=engine.steps_per_epoch)
+        save_logits(job.out, logits.cpu().numpy(), dataset.y_test)
+    return error, loss
+
+
+class _Keeper:
+    """Writes a checkpoint when it is time, and stops the run when a limit or a signal says so."""
 
     def __init__(
         self, job: Job, engine: Engine, position: Position, signals: list[str], began: float,
-        max_minutes: float | None, checkpoint_minutes: float, progress: str,
-        on_epoch: Callable[[list[dict[str, float]], EpochResult], None] | None, test_every: int,
+        max_minutes: float | None, checkpoint_minutes: float,
     ) -> None:  # fmt: skip
         self.job, self.engine, self.position = job, engine, position
-        self.signals, self.on_epoch, self.began = signals, on_epoch, began
-        self.test_every = test_every
+        self.signals, self.began = signals, began
         self.deadline = began + 60 * max_minutes if max_minutes else float("inf")
         self.seconds_between = 60 * checkpoint_minutes
         self.saved_at = time.perf_counter()
-        self.progress = watch(
-            progress,
-            epochs=job.recipe.epochs,
-            steps=engine.steps_per_epoch,
-            batch_size=engine.batch_size,
-            split=job.dataset.test_name,
-        )
 
-    def run(self) -> None:
-        job, position = self.job, self.position
-        self.progress.start(_announcement(job, self.engine.setup, position), position.history)
-        try:
-            for epoch in range(position.epoch, job.recipe.epochs):
-                self.progress.start_epoch(epoch + 1, position.step)
-                result = self.engine.run_epoch(epoch, position.step, self._after_step)
-                row = self._measure(epoch, result)
-                position.history.append(row)
-                position.epoch, position.step = epoch + 1, 0
-                self.progress.end_epoch(position.history)
-                if self.on_epoch:
-                    self.on_epoch(position.history, result)
-                if position.epoch < job.recipe.epochs:
-                    self._pause_if_due()
-        finally:
-            self.progress.close()
+    @property
+    def wall_seconds(self) -> float:
+        """Of this call and those before it."""
+        return self.position.wall_seconds + time.perf_counter() - self.began
 
-    def _measure(self, epoch: int, result: EpochResult) -> dict[str, float]:
-        """The epoch's row of the history; not a number where the epoch was not evaluated."""
-        _check_finite(result.step_losses, epoch)
-        engine, epochs = self.engine, self.job.recipe.epochs
-        test_error, test_loss = float("nan"), float("nan")
-        if (epoch + 1) % self.test_every == 0 or epoch + 1 == epochs:
-            self.progress.start_measuring()
-            test_error, test_loss = self._evaluate(last=epoch + 1 == epochs)
-        speed = engine.images_per_second
-        return {
-            "epoch": epoch + 1,
-            "lr": result.lr,
-            "train_loss": result.step_losses.double().mean().item(),
-            "train_error": result.train_error,
-            "test_loss": test_loss,
-            "test_error": test_error,
-            "images_per_second": float("nan") if speed is None else speed,
-            "wall_seconds": self.position.wall_seconds + time.perf_counter() - self.began,
-        }
-
-    def _evaluate(self, last: bool) -> tuple[float, float]:
-        """Error and loss on the evaluated images; after the last epoch in fp32, and kept."""
-        dataset, engine = self.job.dataset, self.engine
-        logits = predict(
-            engine.result,
-            dataset.x_test,
-            dataset.mean,
-            dataset.std,
-            precision="fp32" if last else engine.setup.precision,
-        )
-        error, loss = error_and_loss(logits, torch.from_numpy(dataset.y_test).to(logits.device))
-        if last:
-            if not (logits.isfinite().all() and math.isfinite(loss)):  # the last step did it
-                raise NonFiniteLossError(
-                    epoch=self.job.recipe.epochs, step=self.engine.steps_per_epoch
-                )
-            save_logits(self.job.out, logits.cpu().numpy(), dataset.y_test)
-        return error, loss
-
-    def _after_step(self, step: int) -> None:
-        self.position.step = step
-        self.progress.advance(step)
-        if step < self.engine.steps_per_epoch:
-            self._pause_if_due()
-
-    def _pause_if_due(self) -> None:
-        """Write a checkpoint when it is time, and stop when a limit or a signal says so."""
+    def pause_if_due(self) -> None:
+        """Raises RunStopped once the checkpoint is written, if the run is to stop."""
         now = time.perf_counter()
         reason = self.signals[0] if self.signals else "time limit" if now > self.deadline else ""
         if not reason and now - self.saved_at < self.seconds_between:
@@ -362,14 +347,13 @@ class _Session:
         self.engine.stop_clock()
         position = self.position
         _check_finite(self.engine.step_losses[: position.step], position.epoch)
-        wall = position.wall_seconds + now - self.began
         save_checkpoint(
             self.job.out / CHECKPOINT,
             {
                 "identity": self.job.identity(),
                 "spec": self.job.spec.to_dict(),
                 "setup": dataclasses.asdict(self.engine.setup),
-                "position": {**dataclasses.asdict(position), "wall_seconds": wall},
+                "position": dataclasses.asdict(position) | {"wall_seconds": self.wall_seconds},
                 "engine": self.engine.state(),
             },
         )
@@ -510,7 +494,7 @@ def _finish(
     job: Job,
     engine: Engine,
     position: Position,
-    began: float,
+    wall_seconds: float,
     source: tuple[str | None, bool | None],
 ) -> RunRecord:
     """Write weights, history and, last, the record."""
@@ -541,7 +525,7 @@ def _finish(
         num_params=job.num_params,
         macs=job.macs,
         images_per_second=engine.images_per_second,
-        wall_seconds=position.wall_seconds + time.perf_counter() - began,
+        wall_seconds=wall_seconds,
         peak_memory_mib=provenance.peak_memory_mib(engine.device),
         data=job.data,
         classes=list(job.spec.classes),

@@ -3,15 +3,21 @@
 In a notebook run by hand the bar has the curves of loss and error below it.
 """
 
+import base64
 import html
+import io
 import math
 import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from senet_lib.errors import unknown
 from senet_lib.wording import counted, percent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MODES = ("auto", "live", "bar", "log", "none")
 SECONDS_BETWEEN_LINES = 60.0
@@ -131,11 +137,6 @@ BLUE = "#0072B2"
 SECONDS_BETWEEN_REDRAWS = 0.2
 MOST_MARKERS = 12  # epochs; more of them would touch
 SHORTEST_AXIS = 10  # epochs; of a long run the axis doubles whenever the curves have filled it
-WIDTH, HEIGHT = 824, 260  # CSS pixels
-PANEL_WIDTH, PANEL_HEIGHT, TOP = 340, 188, 30
-LEFTS = (40, 474)
-KINDS = (("loss", "loss (nats)", 1, 2.5), ("error", "error (%)", 100, 100))  # scale, empty axis
-TRAIN, TEST = ("currentColor", 0.6, "6 4"), (BLUE, 1, "none")  # colour, opacity, dashes
 TRACK = "background: rgba(128, 128, 128, 0.25); border-radius: 4px; max-width: 824px"
 
 
@@ -228,10 +229,15 @@ class LiveProgress(Progress):
 
     def _picture(self) -> dict[str, str]:
         """The curves as HTML and as text."""
-        return {
-            "text/html": curves_svg(self._history, self.epochs, self.split),
-            "text/plain": describe_curves(self._history, self.epochs, self.split),
-        }
+        said = describe_curves(self._history, self.epochs, self.split)
+        file = io.BytesIO()
+        draw_curves(self._history, self.epochs, self.split).savefig(file, format="png", dpi=120)
+        picture = base64.b64encode(file.getvalue()).decode()
+        image = (
+            f'<img class="senet-curves" alt="{html.escape(said)}" width="824" '
+            f'style="max-width: 100%; height: auto" src="data:image/png;base64,{picture}">'
+        )
+        return {"text/html": image, "text/plain": said}
 
 
 def _duration(seconds: float) -> str:
@@ -260,10 +266,8 @@ def describe_curves(history: Sequence[Mapping[str, float]], epochs: int, split: 
     )
 
 
-def curves_svg(history: Sequence[Mapping[str, float]], epochs: int, split: str) -> str:
-    """Loss and error over the epochs as SVG, on an axis with room for the epochs to come.
-
-    Text and grid have the colour of the page's text, so that they can be read on light and dark.
+def draw_curves(history: Sequence[Mapping[str, float]], epochs: int, split: str) -> "Figure":
+    """Loss and error over the epochs, on an axis with room for the epochs to come.
 
     Args:
         history: one row an epoch, with epoch and train_ and test_ loss and error; errors are
@@ -271,110 +275,28 @@ def curves_svg(history: Sequence[Mapping[str, float]], epochs: int, split: str) 
         epochs: epochs of the run.
         split: what is evaluated, "test" or "val".
     """
-    said = html.escape(describe_curves(history, epochs, split))
+    from matplotlib.figure import Figure
+
     end = SHORTEST_AXIS
     while end <= len(history):
         end *= 2
     end = epochs if epochs <= 2 * end else end
-    panels = "".join(
-        _panel(left, title, _points(history, kind, scale), empty, end)
-        for left, (kind, title, scale, empty) in zip(LEFTS, KINDS, strict=True)
-    )
-    return (
-        f'<svg class="senet-curves" role="img" aria-label="{said}" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'width="{WIDTH}" height="{HEIGHT}" style="max-width: 100%; height: auto" fill="none" '
-        'font-family="DejaVu Sans, Verdana, sans-serif" font-size="12">'
-        f"{panels}{_legend(split)}</svg>"
-    )
-
-
-def _points(
-    history: Sequence[Mapping[str, float]], kind: str, scale: float
-) -> dict[str, list[tuple[float, float]]]:
-    """Epochs and values of both curves of a panel."""
-    return {
-        which: [
-            (row["epoch"], scale * row[f"{which}_{kind}"])
-            for row in history
-            if math.isfinite(row[f"{which}_{kind}"])
-        ]
-        for which in ("train", "test")
-    }
-
-
-def _panel(
-    left: int,
-    title: str,
-    curves: Mapping[str, Sequence[tuple[float, float]]],
-    empty: float,
-    epochs: int,
-) -> str:
-    """One set of axes with the curve of training dashed and that of the evaluated images solid."""
-    values = [value for points in curves.values() for _, value in points]
-    rows = _ticks(max(values, default=empty) or empty)
-    columns = sorted({max(1, tick) for tick in _ticks(epochs, whole=True) if tick <= epochs})
-    bottom = TOP + PANEL_HEIGHT
-
-    def x(epoch: float) -> float:
-        return left + 8 + (PANEL_WIDTH - 16) * (epoch - 1) / max(epochs - 1, 1)
-
-    def y(value: float) -> float:
-        return bottom - PANEL_HEIGHT * value / rows[-1]
-
-    parts = [_text(left, TOP - 12, title, "start", "bold")]
-    for tick in rows:
-        parts.append(_line(left, y(tick), left + PANEL_WIDTH, y(tick), 0.15 if tick else 0.6))
-        parts.append(_text(left - 6, y(tick) + 4, f"{tick:g}", "end"))
-    for tick in columns:
-        parts.append(_line(x(tick), bottom, x(tick), bottom + 4, 0.6))
-        parts.append(_text(x(tick), bottom + 18, f"{tick:g}", "middle"))
-    parts.append(_text(left + PANEL_WIDTH / 2, bottom + 36, "epoch", "middle"))
-    for which, look in (("train", TRAIN), ("test", TEST)):
-        at = [(x(epoch), y(value)) for epoch, value in curves[which]]
-        parts.append(_curve(at, look, marked=epochs <= MOST_MARKERS or len(at) == 1))
-    return "".join(parts)
-
-
-def _ticks(top: float, whole: bool = False) -> list[float]:
-    """Round numbers from 0 to the first one that is not below `top`; about five."""
-    power = 10 ** math.floor(math.log10(top))
-    steps = [power * factor for factor in (0.1, 0.2, 0.5, 1, 2) if not whole or power * factor >= 1]
-    step = next(step for step in steps if top / step <= 5)
-    return [round(step * i, 10) for i in range(math.ceil(top / step - 1e-9) + 1)]
-
-
-def _curve(
-    points: Sequence[tuple[float, float]], look: tuple[str, float, str], marked: bool
-) -> str:
-    color, opacity, dash = look
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    line = f'<polyline points="{path}" stroke-width="2" stroke-dasharray="{dash}"/>'
-    dots = (f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{color}"/>' for x, y in points)
-    shapes = line + ("".join(dots) if marked else "")
-    return f'<g stroke="{color}" opacity="{opacity}">{shapes}</g>'
-
-
-def _legend(split: str) -> str:
-    """What the two curves of each panel are, above the right one."""
-    right, parts = LEFTS[1] + PANEL_WIDTH, []
-    for name, look, x in (
-        ("training batches", TRAIN, right - 235),
-        (f"{split} images", TEST, right - 90),
+    figure = Figure(figsize=(8.24, 2.6), layout="constrained")
+    for axes, (kind, unit, scale) in zip(
+        figure.subplots(1, 2), (("loss", "nats", 1), ("error", "%", 100)), strict=True
     ):
-        parts.append(_curve([(x, TOP - 16), (x + 22, TOP - 16)], look, marked=False))
-        parts.append(_text(x + 28, TOP - 12, name, "start"))
-    return "".join(parts)
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, opacity: float) -> str:
-    return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="currentColor" '
-        f'stroke-opacity="{opacity}"/>'
-    )
-
-
-def _text(x: float, y: float, text: str, anchor: str, weight: str = "normal") -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" '
-        f'fill="currentColor">{html.escape(text)}</text>'
-    )
+        for which, name, look in (
+            ("train", "training batches", {"color": "gray", "linestyle": "--"}),
+            ("test", f"{split} images", {"color": BLUE}),
+        ):
+            points = [(row["epoch"], scale * row[f"{which}_{kind}"]) for row in history]
+            points = [point for point in points if math.isfinite(point[1])]
+            marker = "o" if end <= MOST_MARKERS or len(points) == 1 else ""
+            x, y = zip(*points, strict=True) if points else ((), ())
+            axes.plot(x, y, label=name, marker=marker, markersize=4, **look)
+        axes.set(title=f"{kind} ({unit})", xlabel="epoch", xlim=(0.8, end + 0.2))
+        axes.set_ylim(bottom=0)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
