@@ -119,6 +119,8 @@ def _train_seeds(arguments: argparse.Namespace, settings: dict[str, Any]) -> int
     if arguments.out:
         raise SenetError("--out names one run's folder; leave it out with --seeds")
     check_name(arguments.model)  # one line here, not one from each run
+    if arguments.study is not None:
+        check_study(arguments.study)
     words = without(arguments.words[1:], ("--seeds", "--at-once", "--progress"))
     device = settings.get("device", "auto")
     threads = settings.get("threads")
