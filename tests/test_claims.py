@@ -496,7 +496,7 @@ def test_a_run_in_both_folders_counts_once(tmp_path):
     for root in ("runs", "published"):
         runs(tmp_path / root, "resnet56", (0.0580, 0.0584))
     found = claim_runs(tmp_path / "runs", tmp_path / "published")
-    assert len(found) == 4
+    assert len(found) == 2
     judgement = judged("b-resnet56-error", found)
     assert judgement.verdict == NOT_MEASURED
     assert judgement.n == 2

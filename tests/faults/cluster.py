@@ -71,6 +71,8 @@ def cluster(folder: Path) -> Iterator[None]:
     host = socket.gethostname().partition(".")[0]
     conf.write_text(SETTINGS.format(host=host, folder=folder, port=port, next_port=next_port))
     HOME.mkdir(exist_ok=True)
+    if not (HOME / "slurm.conf").exists():
+        (HOME / "slurm.conf").unlink(missing_ok=True)  # a link that a killed test has left
     (HOME / "slurm.conf").symlink_to(conf)
     munge = [f"--{name}={folder}/munge.{name.split('-')[0]}" for name in
              ("key-file", "socket", "pid-file", "log-file", "seed-file")]  # fmt: skip
@@ -88,6 +90,8 @@ def cluster(folder: Path) -> Iterator[None]:
         while "idle" not in ask("sinfo", "--noheader", "--format=%T"):
             assert time.monotonic() < deadline, (folder / "slurmctld.log").read_text()
             time.sleep(0.5)
+        stack.callback(time.sleep, 2)
+        stack.callback(ask, "scancel", "--user=root")  # on this cluster, these are the test's alone
         yield
 
 

@@ -17,7 +17,7 @@ from senet_lib.runs.records import load_run
 from senet_lib.training.fit import fit
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-RECIPE = Recipe(epochs=150, batch_size=16, lr=0.05, schedule=())
+RECIPE = Recipe(epochs=40, batch_size=16, lr=0.05, schedule=())
 PATIENCE = 900  # seconds
 
 
