@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 
+LINK = re.compile(r'<a href="(.*?)">(.*?)</a>')
+
+
 def show(figure: "Figure") -> None:
     """Display a figure as SVG; its label (`Figure.get_label`) is the description for readers of
     the text alone."""
@@ -47,7 +50,7 @@ class Text:
     markdown: str
 
     def _repr_markdown_(self) -> str:
-        return self.markdown
+        return LINK.sub(r"[\2](\1)", self.markdown)  # nbconvert empties links written as HTML
 
     def __repr__(self) -> str:
         return self.markdown
