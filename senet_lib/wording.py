@@ -1,8 +1,7 @@
 """How numbers and facts of runs are put into words."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -47,30 +46,3 @@ def device(run: "RunRecord | Setup") -> str:
 def threads(run: RunRecord) -> str:
     """How many CPU threads a run had."""
     return counted(run.threads, "CPU thread")
-
-
-def machine(run: RunRecord) -> str:
-    """The computer a run was made on."""
-    known = run.hardware
-    parts = [known.get("gpu"), known.get("cpu"), f"{known.get('cores')} cores", known.get("system")]
-    return ", ".join(str(part) for part in parts if part)
-
-
-def commit(run: RunRecord) -> str:
-    """The source a run was made with."""
-    if not run.git_commit:
-        return "unknown (not a git checkout)"
-    return run.git_commit[:12] + (" with uncommitted changes" if run.git_dirty else "")
-
-
-def setting(value: Any) -> str:
-    """A setting's value as text."""
-    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def each(values: Iterable[Any]) -> str:
-    """One value if all agree, else each with the number of runs that have it."""
-    counts = Counter(map(str, values))
-    if len(counts) == 1:
-        return next(iter(counts))
-    return "; ".join(f"{value} ({n} runs)" for value, n in counts.items())

@@ -23,8 +23,6 @@ STILL_UPWARD = {
     ("analysis.ablation", "wording"),
     ("analysis.literature", "report.table"),
     ("analysis.literature", "wording"),
-    ("runs.published", "wording"),
-    ("runs.study", "report.table"),
     ("training.fit", "wording"),
     ("training.progress", "wording"),
 }

@@ -8,7 +8,7 @@ from fake_runs import make_run
 
 from senet_lib.analysis import families
 from senet_lib.figures import errors as plots
-from senet_lib.recipe import Recipe
+from senet_lib.figures import style
 from senet_lib.report.table import show
 
 MODELS = ["resnet20", "se_resnet20", "res2net29", "se_res2net29", "se_res2net29_last"]
@@ -38,12 +38,12 @@ def runs(tmp_path):
 )
 def test_a_variant_belongs_to_its_plain_network(model, family, variant):
     models = [*MODELS, "wrn16_8", "se_wrn16_8", "resnet20 (attention=eca)"]
-    assert plots.family(model, models) == family
+    assert families.family(model, models) == family
     assert families.variant(model, models) == variant
 
 
 def test_equal_variants_look_the_same_in_every_family():
-    look = plots.looks(MODELS)
+    look = style.looks(MODELS)
     assert look["resnet20"] == look["res2net29"]
     assert look["se_resnet20"] == look["se_res2net29"]
     assert len({look[m].color for m in ("resnet20", "se_resnet20", "se_res2net29_last")}) == 3
@@ -52,52 +52,20 @@ def test_equal_variants_look_the_same_in_every_family():
 
 def test_groups_keep_families_together_with_the_plain_network_first(tmp_path):
     names = ["se_resnet20", "res2net29", "resnet20", "se_res2net29"]
-    groups = plots.by_model([make_run(tmp_path, name, 0, 0.5) for name in names])
+    groups = families.by_model([make_run(tmp_path, name, 0, 0.5) for name in names])
     assert list(groups) == ["resnet20", "se_resnet20", "res2net29", "se_res2net29"]
 
 
-def test_seed_points_draws_every_seed_and_the_mean(runs):
-    figure = plots.seed_points(runs)
-    (axes,) = figure.axes
-    drawn = {tuple(np.round(line.get_xdata(), 6)) for line in axes.lines}
-    assert (50.0, 60.0) in drawn  # the two seeds of resnet20
-    assert (55.0, 55.0) in drawn  # the bar at their mean
-    assert [text.get_text() for text in axes.get_yticklabels()] == [
-        "resnet20",
-        "se_resnet20",
-        "res2net29",
-    ]
-    assert "resnet20: mean 55.00 (single seeds 50.00, 60.00)" in figure.get_label()
-
-
-def test_learning_curves_have_a_panel_a_family_and_the_mean_of_the_seeds(runs):
-    figure = plots.learning_curves(runs, column="test_error")
-    titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles == ["resnet20", "res2net29"]
-    thick = [line for line in figure.axes[0].lines if line.get_linewidth() == 2]
-    assert [list(np.round(line.get_ydata(), 6)) for line in thick] == [[110, 55], [85, 42.5]]
-    assert len(figure.axes[0].lines) == 2 * (2 + 1)
-    assert "resnet20 from 110 to 55" in figure.get_label()
-
-
-def test_a_single_seed_is_drawn_once(runs):
-    assert len(plots.learning_curves(runs).axes[1].lines) == 1
-
-
-def test_too_many_variants_to_tell_apart_share_one_look_and_one_name(tmp_path):
+def test_too_many_variants_to_tell_apart_share_one_look_and_one_name():
     sizes = (2, 4, 8, 32, 64, 128)
     names = ["resnet20", "se_resnet20", *(f"se_resnet20+reduction={r}" for r in sizes)]
-    look = plots.looks(names)
+    look = style.looks(names)
     assert len({look[name] for name in names}) == 3
-    assert plots.legend_name(names[3], "x", names) == "other variants"
-    assert plots.legend_name("se_resnet20", "with SE", names) == "with SE"
+    assert style.legend_name(names[3], "x", names) == "other variants"
+    assert style.legend_name("se_resnet20", "with SE", names) == "with SE"
     few = names[:4]
-    assert len({plots.looks(few)[name] for name in few}) == 4
-    assert plots.legend_name(few[3], "x", few) == "x"
-    runs = [make_run(tmp_path, name, 0, 0.2) for name in names]
-    (axes,) = plots.learning_curves(runs).axes
-    shown = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert shown == ["resnet20", "se_resnet20", "other variants"]
+    assert len({style.looks(few)[name] for name in few}) == 4
+    assert style.legend_name(few[3], "x", few) == "x"
 
 
 @pytest.mark.parametrize(
@@ -113,18 +81,8 @@ def test_too_many_variants_to_tell_apart_share_one_look_and_one_name(tmp_path):
 )
 def test_a_variant_knows_its_plain_network(model, kin, kind):
     names = ["resnet20", "res2net29", model]
-    assert plots.family(model, names) == kin
+    assert families.family(model, names) == kin
     assert families.variant(model, names) == kind
-
-
-def test_long_histories_and_many_families_fit(tmp_path):
-    names = ("resnet20", "resnet32", "resnet44", "wrn16_8", "se_wrn16_8")
-    long = Recipe(epochs=40)
-    runs = [
-        make_run(tmp_path, n, 0, 0.01, recipe=long, macs=10**7 * 4**i) for i, n in enumerate(names)
-    ]
-    figure = plots.learning_curves(runs, column="train_loss")
-    assert [axes.axison for axes in figure.axes] == [True] * 4
 
 
 def test_run_curves_scale_errors_to_percent(runs):
@@ -152,12 +110,12 @@ def test_mistakes_take_any_number_of_images(count):
 def test_figures_are_shown_as_reproducible_svg_with_their_description(runs, monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda *a, **k: shown.append((a[0], k)))
-    show(plots.seed_points(runs))
-    show(plots.seed_points(runs))
+    show(plots.run_curves(runs[0]))
+    show(plots.run_curves(runs[0]))
     (data, options), (again, _) = shown
     assert data["image/svg+xml"] == again["image/svg+xml"]
     assert options["metadata"]["image/svg+xml"]["alt"] == data["text/plain"]
-    assert "mean 55.00" in data["text/plain"]
+    assert "error from 100.0 to 50.0 percent" in data["text/plain"]
 
 
 def test_a_figure_without_a_description_is_refused():
@@ -171,5 +129,5 @@ def test_the_style_does_not_leak(runs):
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    plots.seed_points(runs).savefig(io.BytesIO())
+    plots.run_curves(runs[0]).savefig(io.BytesIO())
     assert dict(matplotlib.rcParams) == before

@@ -1,11 +1,11 @@
 """What is published says what it is: records, logits, weights and the README's table agree."""
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
 
-from senet_lib.report.summary import leaderboard_markdown
 from senet_lib.runs.published import MAX_WEIGHTS_BYTES
 from senet_lib.runs.records import find_runs, load_run
 from senet_lib.runs.weights import WEIGHTS, load_network
@@ -40,7 +40,8 @@ def test_the_readmes_table_is_that_of_the_published_runs():
     runs = [load_run(folder) for folder in find_runs(PUBLISHED / "runs" / "laptop")]
     if not runs:
         pytest.skip("no run of laptop is published here")
-    assert leaderboard_markdown(runs) in readme
+    table = runpy.run_path(str(ROOT / "docs" / "picture.py"))["table"]
+    assert table(runs) in readme
 
 
 def test_the_published_reports_stand_beside_their_runs():

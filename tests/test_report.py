@@ -1,27 +1,32 @@
 """The report: numbers by hand, runs that are missing, and a page that needs nothing but itself."""
 
+import base64
 import json
 import math
 import re
 import shlex
 import shutil
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import yaml
 from fake_runs import RECIPE, make_run, settings
+from notebook_cells import run_cells
 
+from senet_lib.analysis.errors import leaderboard
 from senet_lib.cli import main, make_parser, train_settings
 from senet_lib.errors import RecordError, UnknownNameError
 from senet_lib.recipe import Recipe, load_study
-from senet_lib.report import summary as report
 from senet_lib.report.batch import execute
 from senet_lib.report.diagnosis import confident_mistakes, confusion_matrix, run_answer, run_facts
-from senet_lib.report.page import render, slug
-from senet_lib.report.table import Link, Table, escape
+from senet_lib.report.page import render, slug, way_back
+from senet_lib.report.table import Markup, Text, escape, folded, link, table
 from senet_lib.runs.records import LOGITS, RECORD
 from senet_lib.runs.study import collect, train_command
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
 # Numbers
 
@@ -29,13 +34,13 @@ from senet_lib.runs.study import collect, train_command
 def test_leaderboard_is_mean_and_standard_deviation_over_seeds(tmp_path):
     runs = [make_run(tmp_path, "resnet20", s, e) for s, e in enumerate((0.50, 0.54, 0.58))]
     runs.append(make_run(tmp_path, "se_resnet20", 0, 0.40))
-    table = report.leaderboard(runs)
-    assert list(table["model"]) == ["se_resnet20", "resnet20"]
-    assert list(table["n"]) == [1, 3]
-    assert table["mean_error"].tolist() == pytest.approx([0.40, 0.54])
-    assert math.isnan(table["sd_error"][0])
-    assert table["sd_error"][1] == pytest.approx(0.04)  # sqrt((0.04**2 + 0 + 0.04**2) / 2)
-    assert table["errors"][1] == {0: 0.50, 1: 0.54, 2: 0.58}
+    board = leaderboard(runs)
+    assert list(board["model"]) == ["se_resnet20", "resnet20"]
+    assert list(board["n"]) == [1, 3]
+    assert board["mean_error"].tolist() == pytest.approx([0.40, 0.54])
+    assert math.isnan(board["sd_error"][0])
+    assert board["sd_error"][1] == pytest.approx(0.04)  # sqrt((0.04**2 + 0 + 0.04**2) / 2)
+    assert board["errors"][1] == {0: 0.50, 1: 0.54, 2: 0.58}
 
 
 def test_confusion_matrix_and_mistakes_by_hand():
@@ -116,21 +121,23 @@ def test_every_run_that_is_not_compared_is_named_with_its_state(broken):
 
 
 def test_the_page_names_problems_with_commands_and_links(broken):
-    html = report.problem_table(collect_broken(broken))._repr_html_()
+    folder, config = broken
+    options = {"study": "demo", "config": config, "runs_root": folder / "runs"}
+    options |= {"page_folder": folder / "page", "logs_root": folder / "logs"}
+    shown = run_cells("report", **options)["outputs"]
+    (html,) = (t.to_html() for t in shown if getattr(t, "caption", "")[:14] == "Runs that are ")
     assert "NonFiniteLossError: the &lt;loss&gt; is not finite" in html
     assert 'href="../runs/demo/resnet20/seed1/train.partial.ipynb"' in html
     assert 'href="../logs/demo/resnet20-seed1.log"' in html
-    text = re.sub(r"</?span>", "", html)
-    assert f"senet train --config {broken[1]} --model resnet20 --seed 2" in text
+    assert f"senet train --config {config} --model resnet20 --seed 2" in html
 
 
 def test_a_study_with_nothing_finished_still_has_a_report(tmp_path):
     config = write(tmp_path / "demo.yaml", settings())
-    study = collect(config=config, runs_root=tmp_path / "runs")
-    assert "0 of 4 runs" in report.summary(study).markdown
-    assert len(study.problems) == 4
-    for table in ("leaderboard_table", "pair_table", "run_table", "provenance_table"):
-        assert "<table" not in getattr(report, table)(study)._repr_html_()
+    names = run_cells("report", config=config, runs_root=tmp_path / "runs", page_folder=tmp_path)
+    captions = [shown.caption for shown in names["outputs"] if hasattr(shown, "caption")]
+    assert len(captions) == 2  # the claims, and the runs that are missing
+    assert len(names["runs"].problems) == 4
 
 
 def test_of_ten_runs_nine_damaged_ones_are_named_and_the_tenth_is_right(tmp_path, capsys):
@@ -223,17 +230,6 @@ def test_a_run_outside_the_settings_is_set_aside_and_needs_no_command(tmp_path):
     }
 
 
-def test_the_summary_says_when_only_a_part_of_the_images_was_used(tmp_path):
-    make_run(tmp_path, "resnet20", 0, 0.5, study="whole")
-    assert (
-        "trained on shapes for 2 epochs" in report.summary(collect("whole", "", tmp_path)).markdown
-    )
-    part = Recipe(epochs=2, train_images=1280)
-    make_run(tmp_path, "resnet20", 0, 0.5, study="part", recipe=part)
-    says = "trained on 1,280 training images of shapes for 2 epochs"
-    assert says in report.summary(collect("part", "", tmp_path)).markdown
-
-
 def test_without_settings_whatever_is_found_is_reported(tmp_path):
     make_run(tmp_path, "resnet20", 0, 0.5)
     study = collect("demo", runs_root=tmp_path)
@@ -249,7 +245,7 @@ def test_the_command_for_a_missing_run_makes_that_very_run(tmp_path, as_file):
     config = write(tmp_path / "s.yaml", content) if as_file else json.dumps(content)
     command = shlex.split(train_command(load_study(content), config, "se_resnet20", 1))
     assert command[:2] == ["senet", "train"]
-    arguments = make_parser().parse_args(command[1:])
+    arguments = makemake_parser().parse_args(command[1:])
     asked = train_settings(arguments)
     assert asked["recipe"] == Recipe.from_dict(recipe)
     assert (asked["data"], asked["study"]) == ("cifar100", "demo")
@@ -259,15 +255,41 @@ def test_the_command_for_a_missing_run_makes_that_very_run(tmp_path, as_file):
 # Tables and pages
 
 
-def test_tables_escape_what_they_show():
+def test_tables_escape_what_they_show_and_align_numbers():
     import pandas as pd
 
-    frame = pd.DataFrame([{"a": "<b>", "n": "1", "l": Link("x&y", 'p"q')}])
-    html = Table(frame, "caption <i>", text_columns=("a",))._repr_html_()
-    assert "<b>" not in html
-    assert "<i>" not in html
-    assert '<td class="number">1</td>' in html
-    assert '<a href="p&quot;q">x&amp;y</a>' in html
+    rows = {"a": ["<b>", "x"], "n": [1.5, None], "l": [Markup("<i>kept</i>"), ["y", Markup("<b>")]]}
+    frame = pd.DataFrame(rows, index=pd.Index(["<u>", "v"], name="net"))
+    html = table(frame, "caption <i>", {"n": "{:.2f}"}).to_html()
+    assert "caption &lt;i&gt;" in html
+    assert re.findall(r"<t[dh] class=.(?:data|row).*?>(.*)</t[dh]>", html) == [
+        "&lt;u&gt;", "&lt;b&gt;", "1.50", "<i>kept</i>", "v", "x", "–", "y <b>",
+    ]  # fmt: skip
+    assert re.findall(r"<th class=.(?:index|col).*?>(.*)</th>", html) == ["net", "a", "n", "l"]
+    assert re.findall(r"text-align: (\w+)", html) == ["left", "right", "left"]
+    assert table(frame.head(0), empty="Nothing.") == Text("Nothing.")
+    assert "row_heading" not in table(frame.reset_index()).to_html()
+
+
+def test_links_are_relative_and_only_to_what_is_there(tmp_path):
+    there = tmp_path / "runs/a+b=1/x&y.html"
+    there.parent.mkdir(parents=True)
+    there.touch()
+    target = '<a href="../runs/a+b=1/x%26y.html">'
+    assert link(there, "p<q", tmp_path / "page") == f"{target}p&lt;q</a>"
+    assert link(there, page_folder=tmp_path / "page") == f"{target}x&amp;y.html</a>"
+    assert link(tmp_path / "none", "text") == "text"
+    assert link(tmp_path / "none") == ""
+
+
+def test_folding_changes_no_word():
+    remark = "one two three four five six seven eight nine < " * 4 + "the end"
+    seen = re.search(r"<summary>(.*?)</summary>", folded(remark))[1]
+    assert 70 < len(seen) <= 100
+    assert unescape(re.sub(r"<[^>]+>", "", folded(remark))) == remark
+    assert folded("short & clear") == "short &amp; clear"
+    assert "<summary>command</summary>senet x" in folded("senet x", "command")
+    assert folded("", "command") == ""
 
 
 def test_escaped_text_is_shown_as_it_stands():
@@ -334,34 +356,83 @@ def test_the_page_loads_nothing(built):
 
 def test_every_image_of_the_page_is_described(built):
     images = Page(built.read_text(encoding="utf-8")).images
-    assert len(images) >= 4
+    assert len(images) >= 3
     assert all(len(image["alt"]) > 40 for image in images)
 
 
 def test_links_of_the_page_lead_somewhere(built):
     page = Page(built.read_text(encoding="utf-8"))
     assert "#missing-and-failed-runs" in page.links
-    for link in page.links:
-        if link.startswith("#"):
-            assert link[1:] in page.ids
+    for target in page.links:
+        if target.startswith("#"):
+            assert target[1:] in page.ids
         else:
-            assert not Path(link).is_absolute()
-            assert (built.parent / link).is_file()
-    assert any(link.endswith("resnet20/seed0/train.html") for link in page.links)
+            assert not Path(target).is_absolute()
+            assert (built.parent / target).is_file()
+    assert any(target.endswith("resnet20/seed0/train.html") for target in page.links)
 
 
-def test_the_page_shows_results_and_problems_and_no_code(built):
+def test_the_page_shows_results_and_problems_with_the_code_folded_beside(built):
     text = built.read_text(encoding="utf-8")
-    words = re.sub(r"<[^>]+>", "", text)
-    assert "3 of 6 runs have finished" in words
-    assert '<td class="number">50.00</td><td class="number">52.00</td>' in text
+    words = unescape(re.sub(r"<[^>]+>", "", text))
+    cells = re.findall(r"<td class=.data.*?>(.*?)</td>", text)
+    assert cells[cells.index("51.00") + 4 :][:2] == ["50.00", "52.00"]  # mean, then each seed
     assert "undecided" in words
     assert "OSError: no space" in words
     commands = re.findall(r"senet train --config (?!configs/)", words)  # those of the claims apart
-    assert len(commands) == 3
-    assert "18 contradicted by arithmetic" in words
-    assert "from senet_lib import" not in words
-    assert "Traceback" not in words
+    assert len(commands) == 3 + 3  # missing and finished
+    folds = re.findall(r'<details class="input"( open)?>', text)
+    assert len(folds) > 12
+    assert not any(folds)
+    assert "Traceback (most" not in words
+
+
+def test_the_top_answers_before_anything_else(built):
+    text = built.read_text(encoding="utf-8").partition("<main")[2].partition("<h2")[0]
+    words = unescape(re.sub(r"<[^>]+>", "", re.sub(r"<details.*?</details>", "", text, flags=re.S)))
+    assert words.index("This study decides nothing") < words.index("se_resnet20 (-6.00")
+    assert text.count("<figure") == 1  # the errors; there are no weights to draw maps of
+    assert "60 numbers" in words
+
+
+def test_column_colour_and_sentence_are_changed_in_the_notebook_alone(tmp_path):
+    """What a reader does who wants another report."""
+    content = json.loads((NOTEBOOKS / "report.ipynb").read_text(encoding="utf-8"))
+    changes = {
+        "leaderboard": ('"n": "n"', '"n": "networks trained"'),
+        "numbers": ("board = ", 'colours |= {"resnet20": "#12ab34"}\nboard = '),
+        "summary": ("Text(warning + answer)", 'Text(f"The gates cost {len(with_se)} try.")'),
+    }
+    for cell in content["cells"]:
+        if cell["id"] in changes:
+            before, after = changes[cell["id"]]
+            assert before in "".join(cell["source"])
+            cell["source"] = "".join(cell["source"]).replace(before, after)
+    (tmp_path / "mine.ipynb").write_text(json.dumps(content))
+    for model, error in (("resnet20", 0.5), ("se_resnet20", 0.45)):
+        make_run(tmp_path / "runs", model, 0, error)
+    values = {"study": "demo", "runs_root": tmp_path / "runs", "page_folder": tmp_path}
+    page = tmp_path / "index.html"
+    execute(tmp_path / "mine.ipynb", tmp_path / "out.ipynb", values, html=page)
+    text = page.read_text(encoding="utf-8")
+    assert re.search(r"<th class=.col_heading.*?>networks trained</th>", text)
+    assert "<p>The gates cost 1 try.</p>" in text
+    pictures = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", text)
+    assert sum(b"#12ab34" in base64.b64decode(picture) for picture in pictures) >= 2
+
+
+@pytest.mark.parametrize(
+    ("page", "back"),
+    [
+        ("outputs/reports/demo/profile.html", "index.html"),
+        ("outputs/reports/demo/gallery-x/index.html", "../index.html"),
+        ("outputs/runs/demo/resnet20/seed0/train.html", "../../../../reports/demo/index.html"),
+        ("outputs/reports/demo/index.html", ""),
+        ("elsewhere/report.html", ""),
+    ],
+)
+def test_every_page_of_a_study_leads_back_to_its_report(tmp_path, page, back):
+    assert way_back(tmp_path / page) == back
 
 
 def test_a_notebook_with_code_is_shown_with_it(tmp_path):
@@ -372,11 +443,12 @@ def test_a_notebook_with_code_is_shown_with_it(tmp_path):
     cell = nbformat.v4.new_code_cell("value = 1", outputs=[output])
     notebook.cells = [nbformat.v4.new_markdown_cell("# Does a & b hold?"), cell]
     nbformat.write(notebook, tmp_path / "x.ipynb")
-    text = render(tmp_path / "x.ipynb")
+    text = render(tmp_path / "x.ipynb", back="up.html")
     assert "<title>Does a &amp; b hold?</title>" in text
     assert "Epoch 1" in text
-    assert "value" in re.sub(r"<[^>]+>", "", text)
+    assert '<details class="input" open' in text
     assert "<nav" not in text
+    assert '<a href="up.html">' in text
 
 
 def test_slugs_are_plain():
@@ -389,11 +461,3 @@ def test_fake_runs_are_what_the_code_reads(tmp_path):
     assert (logits.argmax(1) != labels).mean() == 0.25
     assert run.history["test_error"].iloc[-1] == 0.25
     assert run.recipe_id == RECIPE.id
-
-
-def test_the_leaderboard_as_markdown_by_hand(tmp_path):
-    runs = [make_run(tmp_path, "resnet20", s, e) for s, e in enumerate((0.50, 0.54))]
-    runs.append(make_run(tmp_path, "se_resnet20", 0, 0.40))
-    *_, first, second = report.leaderboard_markdown(runs).splitlines()
-    assert first == "| se_resnet20 | 1,234,567 | 45.60 M | 1 | 40.00 | – | 40.00 |"
-    assert second == "| resnet20 | 1,234,567 | 45.60 M | 2 | 52.00 | 2.83 | 50.00, 54.00 |"

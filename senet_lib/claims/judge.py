@@ -61,7 +61,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from senet_lib.analysis.scores import StudyScores
-    from senet_lib.report.table import Table, Text
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 CONTRADICTED, NOT_MEASURED = "contradicted by arithmetic", "not yet measured"
@@ -387,45 +386,3 @@ def judge_all(runs_root: str | Path = DEFAULT_ROOT) -> list[Judgement]:
     found = [folder for folder in roots if Path(folder).is_dir()]
     scores = all_scores(*(Path(folder).parent / "reports" for folder in roots))
     return judge(load_claims(), claim_runs(*found) if found else [], scores)
-
-
-def verdict_text(judgements: Sequence[Judgement]) -> "Text":
-    """How many claims met which verdict, in a sentence."""
-    from senet_lib.report.table import Text
-
-    said = ", ".join(f"**{number}** {verdict}" for verdict, number in counts(judgements).items())
-    return Text(
-        f"Of the {len(judgements)} numbers that the two source documents state: {said}. A number "
-        "counts as measured only by runs of the protocol it was claimed for."
-    )
-
-
-def claims_table(judgements: Sequence[Judgement]) -> "Table":
-    """Every claim with what was measured, the verdict, the arithmetic and the command."""
-    import pandas as pd
-
-    from senet_lib.report.table import Table
-
-    rows = [
-        {
-            "claim": j.claim.id,
-            "of": f"{j.claim.subject}: {j.claim.quantity}",
-            "claimed": j.claim.claimed,
-            "measured": j.measured or "–",
-            "n": j.n or "",
-            "verdict": j.verdict,
-            "remark": "; ".join(filter(None, [j.derivation, j.remark])),
-            "to measure it": j.command,
-        }
-        for j in judgements
-    ]
-    columns = ["claim", "of", "claimed", "measured", "n", "verdict", "remark", "to measure it"]
-    said = ", ".join(f"{number} {verdict}" for verdict, number in counts(judgements).items())
-    return Table(
-        pd.DataFrame(rows, columns=columns),
-        f"{counted(len(judgements), 'claim')}: {said}",
-        text_columns=("claim", "of", "claimed", "measured", "verdict"),
-        prose_columns=("remark",),
-        code_columns=("to measure it",),
-        empty="No claim was asked for.",
-    )

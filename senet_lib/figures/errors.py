@@ -1,125 +1,22 @@
-"""Figures of runs. Each returns a matplotlib `Figure` whose label describes it in words.
-
-One language throughout: a plain network is blue, dashed and hollow; the same network with SE is
-vermilion, solid and filled; other variants have further colours that colour-blind readers can tell
-apart (Okabe and Ito). Nothing here touches pyplot, so nothing is drawn twice.
-"""
+"""Figures of one run. Each returns a matplotlib `Figure` whose label describes it in words."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from senet_lib.analysis.families import by_model, family, label
+from senet_lib.analysis.families import label
 from senet_lib.figures.style import (
     BLUE,
     INK,
     MUTED,
     WIDTH,
-    Look,
-    _legend_of_each_once,
-    _log_if_wide,
-    legend_name,
-    looks,
     styled,
 )
 from senet_lib.runs.records import RunRecord
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-# Which networks belong together
-
-
-# Figures of a study
-
-
-@styled
-def seed_points(figure: "Figure", runs: Sequence[RunRecord]) -> str:
-    """Error of every run: a point a seed, a bar at the mean, one row a network."""
-    groups = by_model(runs)
-    look = looks(list(groups))
-    figure.set_size_inches(WIDTH, 1.0 + 0.42 * len(groups))
-    axes = figure.subplots()
-    said = []
-    for row, (name, group) in enumerate(groups.items()):
-        errors = 100 * np.array([run.test_error for run in group])
-        mean = 100 * np.mean([run.test_error for run in group])  # rounds as the table does
-        style = look[name]
-        axes.plot([errors.min(), errors.max()], [row, row], color=style.color, lw=1.5, alpha=0.5)
-        axes.plot(
-            errors, [row] * len(errors), style.marker, color=style.color, mfc=style.fill, ms=7
-        )
-        axes.plot([mean] * 2, [row - 0.28, row + 0.28], color=INK, lw=1.5)
-        axes.annotate(f"{mean:.2f}", (1.01, row), xycoords=("axes fraction", "data"), va="center")
-        points = ", ".join(f"{e:.2f}" for e in errors)
-        said.append(f"{name}: mean {mean:.2f} (single seeds {points})")
-    axes.set_yticks(range(len(groups)), list(groups))
-    axes.set_ylim(len(groups) - 0.4, -0.6)
-    axes.grid(axis="y", visible=False)
-    axes.margins(x=0.06)
-    axes.set_xlabel(f"{_split(runs)} error (%), one point a seed; bar and number: their mean")
-    return f"{_split(runs).capitalize()} error in percent. " + "; ".join(said) + "."
-
-
-@styled
-def learning_curves(figure: "Figure", runs: Sequence[RunRecord], column: str = "test_error") -> str:
-    """One quantity over the epochs; thin lines are single seeds, thick ones their mean.
-
-    Args:
-        runs: finished runs of one study.
-        column: test_error, train_error, test_loss or train_loss.
-    """
-    groups = by_model(runs)
-    names, look = list(groups), looks(list(groups))
-    families = list(dict.fromkeys(family(name, names) for name in names))
-    columns = min(2, len(families))
-    rows = -(-len(families) // columns)
-    figure.set_size_inches(WIDTH, 0.5 + 2.5 * rows)
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    scale = 100 if column.endswith("error") else 1
-    said, drawn = [], []
-    for axes, kin in zip(panels.flat, families, strict=False):
-        for name in (n for n in names if family(n, names) == kin):
-            curves = [
-                scale * run.history.set_index("epoch")[column].dropna() for run in groups[name]
-            ]
-            mean = sum(curves) / len(curves)
-            _draw_curves(axes, curves, mean, look[name], legend_name(name, name, names))
-            said.append(f"{name} from {mean.iloc[0]:.3g} to {mean.iloc[-1]:.3g}")
-        axes.set_title(kin)
-        _legend_of_each_once(axes, fontsize=9)
-        drawn += [value for line in axes.lines for value in line.get_ydata()]
-    _log_if_wide(panels[0, 0], "y", drawn)  # the panels share it
-    for axes in panels.flat[len(families) :]:
-        axes.set_axis_off()
-    for axes in panels[:, 0]:
-        axes.set_ylabel(_words(column, runs))
-    for index in range(columns):
-        last = [panels[r, index] for r in range(rows) if r * columns + index < len(families)][-1]
-        last.set_xlabel("epoch")
-        last.tick_params(labelbottom=True)
-        last.xaxis.get_major_locator().set_params(integer=True)
-    first = f"{_words(column, runs).capitalize()} over the epochs, mean of the seeds: "
-    return first + "; ".join(said) + "."
-
-
-def _draw_curves(
-    axes: "Axes", curves: Sequence["pd.Series"], mean: "pd.Series", look: Look, name: str
-) -> None:
-    if look.color == MUTED:  # one of too many to tell apart: behind the others
-        axes.plot(mean.index, mean, look.line, color=MUTED, lw=1, alpha=0.6, label=name, zorder=1)
-        return
-    for curve in curves if len(curves) > 1 else ():
-        axes.plot(curve.index, curve, look.line, color=look.color, lw=0.9, alpha=0.45)
-    marks = {"marker": look.marker, "mfc": look.fill, "ms": 5} if len(mean) <= 12 else {}
-    axes.plot(mean.index, mean, look.line, color=look.color, lw=2, label=name, **marks)
-
-
-# Figures of one run
 
 
 @styled
@@ -192,13 +89,3 @@ def mistakes(figure: "Figure", images: np.ndarray, titles: Sequence[str], column
         axes.set_title(title, fontsize=9, fontweight="normal", loc="center")
     said = "; ".join(title.replace("\n", ", ") for title in titles)
     return f"{len(images)} misclassified images. {said}." if len(images) else "No mistakes."
-
-
-def _split(runs: Sequence[RunRecord]) -> str:
-    return runs[0].evaluated_on if runs else "test"
-
-
-def _words(column: str, runs: Sequence[Any]) -> str:
-    split, _, kind = column.partition("_")
-    split = "training" if split == "train" else _split(runs)
-    return f"{split} {kind} ({'%' if kind == 'error' else 'nats'})"

@@ -12,7 +12,7 @@ from senet_lib.analysis.families import label
 from senet_lib.evaluation import probabilities
 from senet_lib.report.table import Table, Text, escape, facts
 from senet_lib.runs.records import RunRecord
-from senet_lib.wording import commit, counted, device, machine, percent, threads
+from senet_lib.wording import counted, percent, threads
 
 
 def confusion_matrix(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -87,10 +87,10 @@ def run_facts(run: RunRecord) -> Table:
         if speed is None
         else f"{speed:,.0f} images/s",
         "peak memory": f"{run.peak_memory_mib:,.0f} MiB",
-        "device, precision": f"{device(run)}, {threads(run)}",
-        "machine": machine(run),
+        "device, precision": f"{run.computed_on}, {threads(run)}",
+        "machine": run.machine,
         "versions": ", ".join(f"{k} {v}" for k, v in run.versions.items()),
-        "source commit": commit(run),
+        "source commit": run.commit,
         "data fingerprint": run.data_fingerprint,
         "folder": os.path.relpath(run.path),
     }

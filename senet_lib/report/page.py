@@ -1,15 +1,15 @@
 """Turn an executed notebook into one HTML page that needs nothing but itself.
 
-Whether the page shows the code is the notebook's own choice: `"senet": {"show_code": false}` in its
-metadata hides it. The page's script adds to what is there (contents that follow the reader, tables
-that sort and filter) and is not needed to read it.
+Code stands folded beside what it made, or open where the notebook's metadata say
+`"senet": {"show_code": true}`. The page's script adds to what is there (contents that follow the
+reader, tables that sort and filter) and is not needed to read it.
 """
 
 import base64
 import hashlib
+import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape, unescape
 from pathlib import Path
 
@@ -21,21 +21,10 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 FORMATS = ("text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain")
 HEADING = re.compile(r"<h([23])>(.*?)</h\1>", re.DOTALL)
 TABLE = re.compile(r'(<div\b[^>]*class="table\b[^>]*>)?(<table\b.*?</table>)', re.DOTALL)
+CAPTION = re.compile(r"<caption>(.*?)[:;,.(<]", re.DOTALL)
 EQUATION = re.compile(r"<code\b.*?</code>|\$\$(.+?)\$\$|\$(\S(?:[^$\n]*\S)?)\$", re.DOTALL)
 SHORTEST_CONTENTS = 3  # sections
-MAIN, LIST = "content", "contents-list"  # names no section may take
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A heading that the contents list links to."""
-
-    level: int
-    """2 for a section, 3 for a part of one."""
-    name: str
-    """What it is linked by, unique in the page."""
-    text: str
-    """The heading, as HTML without tags."""
+MAIN = "content"  # a name that no section may take
 
 
 def write_page(notebook: Path, page: Path) -> None:
@@ -50,12 +39,27 @@ def write_page(notebook: Path, page: Path) -> None:
     """
     if page.suffix != ".html":
         raise SenetError(f"--html {page} must end in .html")
-    text = render(notebook)
-    write_whole(page, text)
+    write_whole(page, render(notebook, back=way_back(page)))
 
 
-def render(notebook: Path) -> str:
-    """The notebook as HTML, with styles and images inside and nothing to be loaded."""
+def way_back(page: Path) -> str:
+    """The relative link from a page of a study to the study's report; empty where none belongs."""
+    parts = page.absolute().parts
+    for root, depth in (("reports", 2), ("runs", 4)):  # reports/STUDY/x, runs/STUDY/MODEL/SEED/x
+        for place in (len(parts) - depth - 1, len(parts) - depth - 2):
+            if place >= 0 and parts[place] == root:
+                report = Path(*parts[:place], "reports", parts[place + 1], "index.html")
+                return "" if report == page.absolute() else os.path.relpath(report, page.parent)
+    return ""
+
+
+def render(notebook: Path, back: str = "") -> str:
+    """The notebook as HTML, with styles and images inside and nothing to be loaded.
+
+    Args:
+        notebook: path of the executed notebook.
+        back: link to the report it belongs to, if there is one.
+    """
     try:
         import nbformat
         from nbconvert import HTMLExporter
@@ -66,7 +70,6 @@ def render(notebook: Path) -> str:
         ) from None
 
     content = nbformat.read(notebook, as_version=4)
-    show_code = content.metadata.get("senet", {}).get("show_code", True)
     config = Config()
     config.NbConvertBase.display_data_priority = list(FORMATS)
     exporter = HTMLExporter(
@@ -75,22 +78,33 @@ def render(notebook: Path) -> str:
         extra_template_basedirs=[str(TEMPLATES)],
         embed_images=True,
         exclude_anchor_links=True,
-        exclude_input=not show_code,
         filters={"equations": lambda prose: EQUATION.sub(_mathml, prose)},
     )
-    body, _ = exporter.from_notebook_node(content, {"metadata": {"path": str(notebook.parent)}})
-    body, sections = _with_names(TABLE.sub(_in_a_box, body))
+    show_code = content.metadata.get("senet", {}).get("show_code", True)
+    if not show_code:
+        content.cells = _with_what_they_made(content.cells)
+    resources = {"metadata": {"path": str(notebook.parent)}, "show_code": show_code}
+    body, _ = exporter.from_notebook_node(content, resources)
+    body, contents = _with_names(TABLE.sub(_in_a_box, body))
     return frame(
         _title(content.cells) or notebook.stem,
         body,
-        contents=_contents(sections),
-        style=_code_style() if show_code else "",
+        contents=contents,
+        back=back,
+        style=_code_style(),
         script=_asset("page.js"),
     )
 
 
 def frame(
-    title: str, body: str, *, contents: str = "", style: str = "", head: str = "", script: str = ""
+    title: str,
+    body: str,
+    *,
+    contents: str = "",
+    back: str = "",
+    style: str = "",
+    head: str = "",
+    script: str = "",
 ) -> str:
     """A whole page in our style, which a browser lets load nothing from elsewhere.
 
@@ -98,29 +112,39 @@ def frame(
         title: of the page, as text.
         body: what stands in its main part, HTML.
         contents: the navigation beside it, HTML, if there is one.
+        back: link to the report it belongs to, if there is one.
         style: CSS in addition to that of all pages.
         head: further elements of the head, HTML.
         script: JavaScript. None but this one is run, whatever the body holds.
     """
-    allowed = f"'sha256-{_sha256(script)}'" if script else "'none'"
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    allowed = f"'sha256-{digest}'" if script else "'none'"
     policy = (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}; "
         "base-uri 'none'; form-action 'none'"
     )
-    beside = f'<a class="skip" href="#{MAIN}">Skip to the content</a>\n{contents}\n'
-    parts = [
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<meta name="color-scheme" content="light dark">\n{head}',
-        f"<title>{escape(title, quote=False)}</title>",
-        f"<style>\n{_asset('page.css')}{style}</style>",
-        f"<script>{script}</script>" if script else "",
-        "</head>",
-        f'<body class="with-contents">\n{beside}' if contents else "<body>",
-        f'<main id="{MAIN}">\n{body}\n</main>\n</body>\n</html>\n',
-    ]
-    return "\n".join(parts)
+    skip = f'<a class="skip" href="#{MAIN}">Skip to the content</a>' if contents else ""
+    up = f'<p class="back"><a href="{escape(back)}">← Report of the study</a></p>' if back else ""
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+{head}<title>{escape(title, quote=False)}</title>
+<style>
+{_asset("page.css")}{style}</style>
+{f"<script>{script}</script>" if script else ""}
+</head>
+<body{' class="with-contents"' if contents else ""}>
+{skip}{contents}
+<main id="{MAIN}">
+{up}{body}
+</main>
+</body>
+</html>
+"""
 
 
 def slug(heading: str) -> str:
@@ -132,8 +156,17 @@ def _asset(name: str) -> str:
     return (TEMPLATES / "senet" / name).read_text(encoding="utf-8")
 
 
-def _sha256(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+def _with_what_they_made(cells: list) -> list:
+    """The cells, code that shows nothing joined to the next that shows something."""
+    kept, waiting = [], []
+    for cell in cells:
+        if cell.cell_type == "code":
+            waiting.append(cell.source)
+            if not cell.outputs:
+                continue
+            cell.source, waiting = "\n\n".join(waiting), []
+        kept.append(cell)
+    return kept
 
 
 def _mathml(match: re.Match[str]) -> str:
@@ -155,50 +188,39 @@ def _title(cells: list) -> str:
 
 
 def _in_a_box(match: re.Match[str]) -> str:
-    """A table that can scroll by itself; ours can already, those of Markdown and pandas cannot."""
+    """A table that can scroll by itself, by keyboard too, with rows that have names."""
     if match[1]:
         return match[0]
-    return f'<div class="table" role="region" tabindex="0" aria-label="Table">{match[2]}</div>'
+    rows = match[2].replace('<th class="row_heading', '<th scope="row" class="row_heading')
+    caption = CAPTION.search(rows)
+    rows = re.sub("<caption>(.*?)</caption>", r"<caption><span>\1</span></caption>", rows)
+    label = caption[1].strip() if caption else "Table"
+    return f'<div class="table" role="region" tabindex="0" aria-label="{label}">{rows}</div>'
 
 
-def _with_names(body: str) -> tuple[str, list[Section]]:
-    """Give every heading below the title a name to link to."""
-    sections: list[Section] = []
-    taken = {MAIN, LIST}
+def _with_names(body: str) -> tuple[str, str]:
+    """Give every heading below the title a name to link to, and list them if there are enough."""
+    lines: list[str] = []
+    taken = {MAIN}
 
     def name(match: re.Match[str]) -> str:
-        text = re.sub(r"<[^>]+>", "", match[2]).strip()
+        level, text = match[1], re.sub(r"<[^>]+>", "", match[2]).strip()
         wanted = found = slug(text) or "section"
         count = 1
         while found in taken:
             found = f"{wanted}-{(count := count + 1)}"
         taken.add(found)
-        sections.append(Section(int(match[1]), found, text))
-        return f'<h{match[1]} id="{found}">{match[2]}</h{match[1]}>'
+        lines.append(f'<li class="level{level}"><a href="#{found}">{text}</a></li>')
+        return f'<h{level} id="{found}">{match[2]}</h{level}>'
 
-    return HEADING.sub(name, body), sections
+    body = HEADING.sub(name, body)
+    return body, _contents(lines) if len(lines) >= SHORTEST_CONTENTS else ""
 
 
-def _contents(sections: Sequence[Section]) -> str:
-    """The list of sections, each with its parts, if there are enough; a plain list by itself."""
-    if sum(section.level == 2 for section in sections) < SHORTEST_CONTENTS:
-        return ""
-    items: list[tuple[str, list[str]]] = []
-    for section in sections:
-        link = f'<a href="#{section.name}">{section.text}</a>'
-        if section.level == 2 or not items:
-            items.append((link, []))
-        else:
-            items[-1][1].append(f"<li>{link}</li>")
-    lines = "\n".join(
-        f"<li>{link}" + (f"<ol>{''.join(parts)}</ol>" if parts else "") + "</li>"
-        for link, parts in items
-    )
+def _contents(lines: Sequence[str]) -> str:
     return (
-        '<nav class="contents" aria-label="Contents">\n'
-        f'<button type="button" aria-expanded="false" aria-controls="{LIST}" hidden>'
-        '<span>Contents</span> <span class="here"></span></button>\n'
-        f'<p aria-hidden="true">Contents</p>\n<ol id="{LIST}">\n{lines}\n</ol>\n</nav>'
+        '<nav aria-label="Contents"><details open><summary>Contents <span class="here"></span>'
+        f"</summary><ol>{''.join(lines)}</ol></details></nav>"
     )
 
 

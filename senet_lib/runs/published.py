@@ -13,7 +13,6 @@ from senet_lib.data.datasets import CIFAR_COUNTS, SHAPES_TRAIN
 from senet_lib.errors import CheckpointError, RecordError, UnknownNameError, unknown
 from senet_lib.runs.records import RunRecord, anchored, list_runs, load_run
 from senet_lib.runs.weights import WEIGHTS
-from senet_lib.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,7 +147,8 @@ def training_in_words(run: Mapping[str, Any]) -> str:
     elif falls:
         rate = f"rate falling at {' and '.join(map(str, falls))}"
     over = f"{images:,} images" if images > 0 else "all images"
-    return f"{counted(recipe['epochs'], 'epoch')} over {over} of {run['data']}, {rate}"
+    epochs = "1 epoch" if recipe["epochs"] == 1 else f"{recipe['epochs']} epochs"
+    return f"{epochs} over {over} of {run['data']}, {rate}"
 
 
 def _name(run: Mapping[str, Any]) -> str:

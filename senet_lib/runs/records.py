@@ -134,6 +134,24 @@ class RunRecord:
         """Equal exactly when two recipes are, whatever version wrote the records."""
         return Recipe.from_dict(self.recipe).id
 
+    @property
+    def computed_on(self) -> str:
+        """Device, precision, and what made it faster, such as "cpu, fp32, kernels"."""
+        faster = ", compiled" if self.compile else ", kernels" if self.fused else ""
+        return f"{self.device}, {self.precision}{faster}"
+
+    @property
+    def machine(self) -> str:
+        """GPU, processor, cores and system, as far as they are known."""
+        cores = f"{self.hardware.get('cores')} cores"
+        known = (self.hardware.get(key) for key in ("gpu", "cpu", "system"))
+        return ", ".join([*filter(None, known), cores])
+
+    @property
+    def commit(self) -> str:
+        """Twelve digits of the source's commit, with a + where files differed; "unknown"."""
+        return self.git_commit[:12] + "+" * bool(self.git_dirty) if self.git_commit else "unknown"
+
     def to_dict(self) -> dict[str, Any]:
         """Every field but the folder, and the recipe's id, ready for JSON."""
         names = [f.name for f in dataclasses.fields(self) if f.name != "path"]

@@ -7,11 +7,11 @@ every run the settings ask for and that is not there, is a `Problem` with the co
 import json
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from senet_lib.data.datasets import load_data
 from senet_lib.errors import RecordError, SenetError, unknown
@@ -28,9 +28,6 @@ from senet_lib.runs.records import (
     load_run,
 )
 from senet_lib.runs.weights import CHECKPOINT
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 BUILT_IN_DATA = ("shapes", "cifar10", "cifar100")
 LOGS = Path("outputs/logs")
@@ -81,17 +78,6 @@ class StudyRuns:
         if self.settings:
             return len(self.settings.models) * len(self.settings.seeds)
         return len(self.runs) + len(self.problems)
-
-    def show(self, draw: Callable[..., "Figure"], **options: Any) -> None:
-        """Display a figure of the finished runs, or say that there are none."""
-        from IPython.display import display
-
-        from senet_lib.report.table import Text, show
-
-        if self.runs:
-            show(draw(self.runs, **options))
-        else:
-            display(Text("No run has finished, so there is nothing to draw."))
 
 
 def collect(
