@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from browser import copy_notebook, jupyter_server, run_all, voila_server  # noqa: E402
 
-WATCHED, PATIENCE_SECONDS = ".senet-column-1", 20
+WATCHED, PATIENCE_SECONDS = ".senet-map-1", 20
 SETTLE_MS = 1200
 # Gives the time when a picture under the selector is another one and has been painted; null when
 # none came.
@@ -71,7 +71,8 @@ def _next(page, label: str, names: tuple[str, ...]) -> None:
     page.get_by_label(label, exact=True).evaluate(
         """(list, names) => {
           const texts = [...list.options].map(o => o.text);
-          const among = names.length ? names : texts.slice(1);
+          const named = texts.filter(t => names.some(n => t === n || t.startsWith(n + ", ")));
+          const among = named.length ? named : texts.slice(1);
           const next = among[(among.indexOf(texts[list.selectedIndex]) + 1) % among.length];
           list.selectedIndex = texts.indexOf(next);
           list.dispatchEvent(new Event("change", {bubbles: true}));
@@ -154,9 +155,9 @@ def main() -> None:
                 page.goto(address)
             else:
                 run_all(page, address, notebook.name)
-            page.wait_for_selector(".senet-column-1 img")
+            page.wait_for_selector(".senet-map-1 img")
             print(f"first picture {time.monotonic() - begun:.1f} s after the page was asked for")
-            page.wait_for_selector(".senet-near-0 >> visible=true")  # all gates are read
+            page.get_by_text("Most similar gates of the first").wait_for()  # all gates are read
             page.evaluate(OBSERVED)
             networks = (options.model, options.plain)
             measure(page, 8, networks, 0)  # the first of a kind takes longer

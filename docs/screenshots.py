@@ -45,8 +45,8 @@ def take_train(page: Any, address: str) -> None:
 
 def take_explore(page: Any, address: str) -> None:
     _open_and_run(page, address, "explore")
-    page.locator(".senet-column-1 img").first.wait_for()
-    page.get_by_text("Most different gates").wait_for()  # once the class means have been read
+    page.locator(".senet-map-1 img").first.wait_for()
+    page.get_by_text("Most similar gates of the first").wait_for()  # once they have been read
     page.wait_for_timeout(1000)
     _show(page, ".jp-Notebook h1", "start", height=1500)
 

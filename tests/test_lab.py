@@ -53,33 +53,33 @@ def changed(page, where: str, before: str) -> str:
 
 def change_network_and_image(page) -> None:
     """Use the widgets, and see that the pictures follow."""
-    image, first_map = source(page, ".senet-picture"), source(page, ".senet-column-1")
-    page.get_by_label("Network 1").select_option("resnet20")
-    of_plain = changed(page, ".senet-column-1", first_map)
+    image, first_map = source(page, ".senet-picture"), source(page, ".senet-map-1")
+    page.get_by_label("Network 1").select_option("resnet20, seed 0")
+    of_plain = changed(page, ".senet-map-1", first_map)
     assert source(page, ".senet-picture") == image
-    page.locator(".senet-thumb").nth(2).click()
+    page.locator(".senet-app button[title^='test image']").nth(2).click()
     changed(page, ".senet-picture", image)
-    changed(page, ".senet-column-1", of_plain)
+    changed(page, ".senet-map-1", of_plain)
     page.get_by_label("CAM method").select_option("HiResCAM")
-    page.get_by_label("Network 1").select_option("se_resnet20")
-    page.wait_for_selector(".senet-gates")
+    page.get_by_label("Network 1").select_option("se_resnet20, seed 0")
+    page.wait_for_selector(".senet-gates img")
     page.locator(".senet-status").get_by_text("se_resnet20, seed").wait_for()
 
 
 def test_the_explorer_in_jupyterlab(folder, page):
     with jupyter_server(folder) as address:
         run_all(page, address, "explore.ipynb")
-        page.wait_for_selector(".senet-column-1 img")
+        page.wait_for_selector(".senet-map-1 img")
         change_network_and_image(page)
 
 
 def test_the_explorer_as_an_app(folder, page):
     with voila_server(folder / "explore.ipynb") as address:
         page.goto(address)
-        page.wait_for_selector(".senet-column-1 img")
+        page.wait_for_selector(".senet-map-1 img")
         assert "explore.open" not in page.content()
         change_network_and_image(page)
-        page.locator(".senet-near-0").wait_for()
+        page.locator(".senet-near").get_by_text("Most similar gates").wait_for()
         fits_and_is_accessible(page)
         keyboard_opens_a_cell(page)
         own_pictures(page, folder)
@@ -95,16 +95,12 @@ def fits_and_is_accessible(page) -> None:
 
 
 def keyboard_opens_a_cell(page) -> None:
-    """Enter on a cell of the confusion matrix shows its images."""
-    cell = page.locator(".senet-cell").filter(has_not_text=re.compile("^0$")).first
-    title, count = cell.get_attribute("title"), cell.inner_text()
-    cell.focus()
-    page.keyboard.press("Enter")
-    true, said = re.match("(.+) taken for (.+): ", title).groups()
-    page.wait_for_function(
-        "n => document.querySelector('.senet-row strong').textContent.split(' ')[0] === n",
-        arg=count,
-    )
+    """An arrow key on the list of confusions shows the images of the commonest one."""
+    page.get_by_label("Confusion").focus()
+    page.keyboard.press("ArrowDown")
+    cell = page.get_by_label("Confusion").locator("option").nth(1).inner_text()
+    true, said, count = re.match(r"(.+)\staken\sfor\s(.+):\s(.+)", cell).groups()
+    page.locator(".senet-pool strong").get_by_text(re.compile(f"^{count} image")).wait_for()
     shown = page.get_by_label("True class").locator("option:checked").inner_text()
     assert shown == true
     assert page.get_by_label("Taken for").locator("option:checked").inner_text() == said

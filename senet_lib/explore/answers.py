@@ -1,236 +1,341 @@
-"""The explorer's networks, images, gates and maps, kept within limits.
+"""What trained networks answer about images; what was asked once is kept.
 
-A second question about the same network or image is answered from what is kept.
+Nothing here knows of widgets, so a notebook can ask the same: `offered_runs` gives the networks.
 """
 
-# Shapes: N images, C channels, K classes.
+# Shapes: N images, C channels of an attention's map or of several, K classes.
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+import functools
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from senet_lib.analysis.cam import CamMaps, compute_maps
-from senet_lib.analysis.gates import Gates, NoAttentionError, record_gates
+from senet_lib.analysis.families import family, label
+from senet_lib.analysis.gates import Gates, class_means, record_gates
+from senet_lib.data import load_matching, read_picture
 from senet_lib.data.augment import normalise
-from senet_lib.data.datasets import Dataset
-from senet_lib.errors import DataError
-from senet_lib.evaluation import predict
-from senet_lib.explore.numbers import Picture, data_name, missing_data
+from senet_lib.data.datasets import CIFAR_COUNTS, data_dir
+from senet_lib.data.pictures import SIZE
+from senet_lib.errors import DataError, RecordError
 from senet_lib.models.attention import attention_paths
 from senet_lib.models.blocks import Network
-from senet_lib.runs.evaluate import images_of
-from senet_lib.runs.records import RunRecord
+from senet_lib.runs.published import PUBLISHED
+from senet_lib.runs.records import (
+    DEFAULT_ROOT,
+    LOGITS,
+    RECORD,
+    RunRecord,
+    anchored,
+    find_runs,
+    load_run,
+)
+from senet_lib.runs.weights import WEIGHTS
 
-EVALUATED, TRAIN = "evaluated", "train"
-PART = 5  # images read at a time; a question that comes in between waits for one part
-
-
-class Recent:
-    """A dictionary that forgets what was not asked for longest.
-
-    Args:
-        limit: how many values it keeps, at least 1.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._values: OrderedDict[Hashable, Any] = OrderedDict()
-
-    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """The value kept under the key, or the one that `make` makes, which is then kept."""
-        if key not in self._values:
-            self._values[key] = make()
-        self._values.move_to_end(key)
-        while len(self._values) > self.limit:
-            self._values.popitem(last=False)
-        return self._values[key]
-
-    def peek(self, key: Hashable) -> Any:
-        """The value if it is kept, else None."""
-        return self._values.get(key)
-
-    def __len__(self) -> int:
-        return len(self._values)
+PUBLISHED_ROOT = PUBLISHED / "runs"
+PART = 10  # images whose gates are read at a time; a question in between waits for one part
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Survey:
-    """What a network says about the first images of a split.
+class Picture:
+    """One image to look at.
 
     Attributes:
-        logits: (N, K) float32.
-        gates: of every attention layer, or None for a network without attention.
+        pixels: (32, 32, 3) uint8.
+        label: its class, or None where nobody knows it.
+        index: its place among the evaluated images, or None for one's own picture.
+        note: where it comes from, in words.
     """
 
-    logits: np.ndarray
-    gates: Gates | None
+    pixels: np.ndarray
+    label: int | None
+    index: int | None
+    note: str
 
 
-class Bench:
-    """Answers about runs and images.
+class Trained:
+    """A finished run's network and its answers.
 
     Args:
-        num_images: how many images of a split gates are read of, and, of a split that the record
-            has no logits of, how many are offered.
+        run: its record; the folder has weights and logits.
+        num_images: how many of the evaluated images `survey` reads the gates of, at least 1.
+
+    Attributes:
+        name: of the network, with its settings and the seed.
     """
 
-    def __init__(self, num_images: int = 500) -> None:
-        self.num_images = num_images
-        self._networks, self._datasets = Recent(8), Recent(2)
-        self._logits, self._surveys = Recent(16), Recent(16)
-        self._maps, self._gates = Recent(1000), Recent(500)
+    def __init__(self, run: RunRecord, num_images: int = 300) -> None:
+        self.run, self.num_images = run, num_images
+        self.name = f"{label(run)}, seed {run.seed}"
+        self.survey: Gates | None = None
+        self._lock = threading.RLock()  # gates are read by hooks, which see every pass
+        self._kept: dict[tuple, Any] = {}  # a map takes 4 KiB, so nothing need be forgotten
 
-    def network(self, run: RunRecord) -> nn.Module:
-        """The run's trained network, in eval mode."""
-        return self._networks.get(run.path, run.load_model)
+    @functools.cached_property
+    def network(self) -> nn.Module:
+        """The network, in eval mode."""
+        return self.run.load_model()
 
-    def dataset(self, run: RunRecord) -> Dataset:
-        """The data of a run, its second split being what the run was evaluated on.
+    @functools.cached_property
+    def evaluated(self) -> tuple[np.ndarray, np.ndarray]:
+        """Logits (N, K) and labels (N,) of the evaluated images, from the record alone."""
+        return self.run.test_logits()
+
+    @property
+    def has_gates(self) -> bool:
+        """Whether the network has attention whose gates can be read."""
+        modules = map(self.network.get_submodule, attention_paths(self.network))
+        return any(hasattr(module, "gate") for module in modules)
+
+    @property
+    def missing(self) -> str:
+        """What to do where the images would first have to be downloaded, or nothing."""
+        data = self.run.data
+        if data in CIFAR_COUNTS and not (data_dir() / f"{data}.npz").is_file():
+            return (
+                f"{data} is not on this machine; `senet data {data}` fetches it. "
+                "A picture of your own can be shown without it"
+            )
+        return ""
+
+    @property
+    def layers(self) -> list[str]:
+        """Where maps can be taken: "last", the stages and their blocks."""
+        names = ["last"]
+        for stage in self.network.stage_names if isinstance(self.network, Network) else ():
+            blocks = getattr(self.network, stage).named_children()
+            names += [stage, *(f"{stage}.{name}" for name, _ in blocks)]
+        return names
+
+    @property
+    def images(self) -> np.ndarray:
+        """The evaluated images, (N, 32, 32, 3) uint8.
 
         Raises:
             DataError: the data is not on this machine, or is not what the run was evaluated on.
         """
-        return self._datasets.get((run.data, run.num_val), lambda: _load(run))
+        run = self.run
+        if self.missing:
+            raise DataError(self.missing)
+        return _images(run.data, tuple(run.classes), run.data_fingerprint, run.num_val)
 
-    def images(self, run: RunRecord, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Images (N, 32, 32, 3) uint8 and labels (N,) of "evaluated" or "train" that are offered.
-
-        Raises:
-            DataError: as in `dataset`, or the labels are not those of the run's record.
-        """
-        data = self.dataset(run)
-        if split == TRAIN:
-            return data.x_train[: self.num_images], data.y_train[: self.num_images]
-        if not np.array_equal(data.y_test, self._evaluated(run)[1]):
-            raise DataError(f"{run.data} is not what {run.path} was evaluated on")
-        return data.x_test, data.y_test
-
-    def picture(self, run: RunRecord, split: str, index: int) -> Picture:
-        """One image of a split."""
-        images, labels = self.images(run, split)
-        name = TRAIN if split == TRAIN else run.evaluated_on
-        return Picture(
-            key=(run.data, run.num_val, split, index),
-            pixels=images[index],
-            label=int(labels[index]),
-            split=split,
-            index=index,
-            note=f"{name} image {index} of {data_name(run.data)}",
-        )
-
-    def logits(self, run: RunRecord, split: str) -> np.ndarray | None:
-        """Logits (N, K) of the images that `images` offers; None where they are yet to be read."""
-        if split == EVALUATED:
-            return self._evaluated(run)[0]
-        survey = self.survey(run, split)
-        return None if survey is None else survey.logits
-
-    def labels(self, run: RunRecord) -> np.ndarray:
-        """Labels (N,) of the images that the run was evaluated on, from its record alone."""
-        return self._evaluated(run)[1]
-
-    def survey(self, run: RunRecord, split: str) -> Survey | None:
-        """The gates and logits of the split's first images, where `read` has read them."""
-        return self._surveys.peek((run.path, split))
-
-    def read(self, run: RunRecord, split: str) -> Iterator[float]:
-        """Read a survey in parts; yields the share that is done, in (0, 1], after each one."""
-        images = self.images(run, split)[0][: self.num_images]
-        network = self.network(run)
-        parts = []
-        for start in range(0, len(images), PART):
-            parts.append(_ask(network, run, images[start : start + PART]))
-            yield min((start + PART) / len(images), 1.0)
-        self._surveys.get((run.path, split), lambda: _joined(parts))
-
-    def gates(self, run: RunRecord, picture: Picture) -> Gates | None:
-        """The gates of one image; None for a network without attention."""
-        network = self.network(run)
-        return self._gates.get(
-            (run.path, picture.key), lambda: _ask(network, run, picture.pixels[None]).gates
-        )
+    def picture(self, index: int) -> Picture:
+        """One of the evaluated images."""
+        note = f"{self.run.evaluated_on} image {index} of {Path(self.run.data).name}"
+        true = int(self.evaluated[1][index])
+        return Picture(pixels=self.images[index], label=true, index=index, note=note)
 
     def maps(
-        self,
-        run: RunRecord,
-        picture: Picture,
-        method: str,
-        layer: str,
+        self, picture: Picture, method: str = "gradcam", layer: str = "last",
         target: int | None = None,
-    ) -> CamMaps:
-        """The map of one image, raw, with the network's logits; see `cam.compute_maps`."""
+    ) -> CamMaps:  # fmt: skip
+        """The picture's map, raw, with the network's logits; see `cam.compute_maps`."""
+        moments = tuple(self.run.mean), tuple(self.run.std)
+        targets = None if target is None else np.array([target])
 
         def make() -> CamMaps:
-            targets = None if target is None else np.array([target])
-            batch = _normalised(run, picture.pixels[None])
-            return compute_maps(self.network(run), batch, targets, method=method, layer=layer)
+            batch = normalise(torch.from_numpy(picture.pixels[None]), *moments)
+            return compute_maps(self.network, batch, targets, method=method, layer=layer)
 
-        return self._maps.get((run.path, picture.key, method, layer, target), make)
+        return self._once((method, layer, target, picture.pixels.tobytes()), make)
 
-    def _evaluated(self, run: RunRecord) -> tuple[np.ndarray, np.ndarray]:
-        return self._logits.get(run.path, run.test_logits)
+    def gates(self, picture: Picture) -> Gates:
+        """The picture's gates."""
+        key = ("gates", picture.pixels.tobytes())
+        return self._once(key, lambda: self._gates_of(picture.pixels[None]))
+
+    def read(self) -> Iterator[float]:
+        """Read the gates of the first images into `survey`, in parts; yields the share done."""
+        images, parts = self.images[: self.num_images], []
+        for start in range(0, len(images), PART):
+            with self._lock:
+                parts.append(self._gates_of(images[start : start + PART]).values)
+            yield min((start + PART) / len(images), 1.0)
+        whole = {layer: np.concatenate([part[layer] for part in parts]) for layer in parts[0]}
+        self.survey = Gates(values=whole)
+
+    def read_all(self) -> Gates:
+        """The gates of the first images, read at once."""
+        for _ in self.read() if self.survey is None else ():
+            pass
+        return self.survey
+
+    @property
+    def num_surveyed(self) -> int:
+        """How many images `survey` is of, or will be."""
+        return min(self.num_images, len(self.evaluated[1]))
+
+    def nearest(self, picture: Picture, count: int, layer: str = "") -> list[tuple[int, float]]:
+        """The images of the survey whose gates are most similar to a picture's, without itself.
+
+        Args:
+            picture: any picture.
+            count: how many, at most.
+            layer: as in `gate_distances`.
+        Returns:
+            Index and distance of each, the nearest first.
+        """
+        away = gate_distances(self.survey, self.gates(picture), layer)
+        order = [int(i) for i in np.argsort(away, kind="stable") if i != picture.index]
+        return [(i, float(away[i])) for i in order[:count]]
+
+    def class_gates(self, true: int) -> tuple[dict[str, np.ndarray], int]:
+        """Mean gates of the survey's images of a class, layer to (C,), and how many these are;
+        nothing where there are none."""
+        labels = self.evaluated[1][: self.num_surveyed]
+        if not (count := int((labels == true).sum())):
+            return {}, 0
+        return {path: m[true] for path, m in class_means(self.survey, labels).items()}, count
+
+    def _gates_of(self, images: np.ndarray) -> Gates:
+        return record_gates(self.network, images, moments=(self.run.mean, self.run.std))
+
+    def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = make()
+            return self._kept[key]
 
 
-def has_gates(network: nn.Module) -> bool:
-    """Whether the network has attention whose gates can be read."""
-    return any(hasattr(network.get_submodule(p), "gate") for p in attention_paths(network))
+@functools.lru_cache(2)
+def _images(data: str, classes: tuple[str, ...], fingerprint: str, num_val: int) -> np.ndarray:
+    found = load_matching(data, classes=classes, fingerprint=fingerprint, num_val=num_val)
+    return found.x_test
 
 
-def map_layers(networks: list[nn.Module]) -> list[str]:
-    """Layers that maps can be taken at in all these networks: "last", stages and their blocks."""
-    offered = []
-    for network in networks:
-        names = ["last"]
-        for name in network.stage_names if isinstance(network, Network) else ():
-            names += [
-                name,
-                *(f"{name}.{child}" for child, _ in getattr(network, name).named_children()),
-            ]
-        offered.append(names)
-    return [name for name in offered[0] if all(name in names for names in offered[1:])]
+# What there is to look at
 
 
-def _load(run: RunRecord) -> Dataset:
-    problem = missing_data(run.data)
-    if problem:
-        raise DataError(problem)
-    return images_of(run)
+def offered_runs(
+    runs_root: str | Path = DEFAULT_ROOT,
+    published_root: str | Path = PUBLISHED_ROOT,
+    num_images: int = 300,
+) -> dict[str, list[Trained]]:
+    """Finished runs that can be explored, those on disk before the published ones.
+
+    Args:
+        runs_root: folder of the studies' folders; a relative path is seen from the clone's top.
+        published_root: likewise, of published runs.
+        num_images: as in `Trained`.
+    Returns:
+        A study's name to its networks. Those of one entry share data and evaluated images: a study
+        that mixes them has an entry for each.
+    """
+    found: dict[tuple, list[Trained]] = {}
+    for root, note in ((runs_root, ""), (published_root, " (published)")):
+        for folder in find_runs(anchored(root)):
+            if all((folder / name).is_file() for name in (RECORD, WEIGHTS, LOGITS)):
+                try:
+                    run = load_run(folder)
+                except RecordError:
+                    continue  # `senet runs` lists it as unreadable
+                key = (run.study + note, run.data, run.num_val)
+                found.setdefault(key, []).append(Trained(run, num_images))
+    counts, offers = Counter(key[0] for key in found), {}
+    for (name, data, num_val), networks in found.items():
+        held = f", {num_val} held out" if num_val else ""
+        offers[name if counts[name] == 1 else f"{name}: {Path(data).name}{held}"] = networks
+    return offers
 
 
-def _normalised(run: RunRecord, images: np.ndarray) -> Tensor:
-    """(N, 3, 32, 32) float32, as the run's network expects them."""
-    return normalise(
-        torch.from_numpy(np.ascontiguousarray(images)), tuple(run.mean), tuple(run.std)
-    )
+def usual_pair(networks: Sequence[Trained]) -> list[Trained]:
+    """A network with attention and its plain one, SE before others; without such a pair the first
+    two networks, or the only one."""
+    first: dict[str, Trained] = {}
+    for one in networks:
+        first.setdefault(label(one.run), one)
+    pairs = [(name, family(name, list(first))) for name in first]
+    pairs = [pair for pair in pairs if pair[0] != pair[1] and pair[1] in first]
+    pair = min(pairs, key=lambda p: p[0] != f"se_{p[1]}", default=list(first)[:2])
+    return [first[name] for name in pair]
 
 
-def _ask(network: nn.Module, run: RunRecord, images: np.ndarray) -> Survey:
-    """Logits and gates of images, in one pass where there are gates."""
-    said: list[Tensor] = []
-    handle = network.register_forward_hook(lambda module, inputs, output: said.append(output))
-    try:
-        gates = record_gates(network, _normalised(run, images))
-    except NoAttentionError:
-        return Survey(logits=predict(network, images, run.mean, run.std).numpy(), gates=None)
-    finally:
-        handle.remove()
-    return Survey(logits=torch.cat(said).float().numpy(), gates=gates)
+def usual_study(offers: Mapping[str, Sequence[Trained]]) -> str:
+    """The study to begin with: one whose data is on this machine, and that has a pair."""
+
+    def drawbacks(name: str) -> tuple[bool, bool]:
+        first, *others = (label(one.run) for one in usual_pair(offers[name]))
+        return bool(offers[name][0].missing), family(first, others) not in others
+
+    return min(offers, key=drawbacks)
 
 
-def _joined(parts: list[Survey]) -> Survey:
-    """The parts one after the other."""
-    gates = None
-    if parts[0].gates is not None:
-        gates = Gates(
-            values={
-                layer: np.concatenate([part.gates.values[layer] for part in parts])
-                for layer in parts[0].gates.layers
-            },
-            averaged=parts[0].gates.averaged,
-        )
-    return Survey(logits=np.concatenate([part.logits for part in parts]), gates=gates)
+def own_picture(name: str, content: bytes) -> Picture:
+    """A picture from a file's bytes, brought to size as training brings a folder's images.
+
+    Args:
+        name: the file's name, for what is said about it.
+        content: the file.
+    Returns:
+        The picture; its note says what was done to it.
+    Raises:
+        DataError: the bytes are no readable image, or one with more than 8 bits a channel.
+    """
+    pixels, (width, height) = read_picture(content, name)
+    done = "" if width == height else ", its centre square"
+    done += "" if min(width, height) == SIZE else f" resized to {SIZE}x{SIZE}"
+    note = f"your picture {name}: {width}x{height} pixels{done}"
+    return Picture(pixels=pixels, label=None, index=None, note=note)
+
+
+# Arithmetic
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, float64, of logits (..., K)."""
+    logits = logits.astype(np.float64)
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
+def choose_images(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    true: int | str = "",
+    said: int | str = "",
+) -> np.ndarray:
+    """Indices of the images that fit, those the network is surest of first; ties by index.
+
+    Args:
+        logits: (N, K).
+        labels: (N,), integer.
+        true: the true class; "" for any.
+        said: the predicted class, "right" or "wrong"; "" for any.
+    """
+    predicted = logits.argmax(1)
+    fits = np.ones(len(labels), bool) if true == "" else labels == true
+    if said in ("right", "wrong"):
+        fits &= (predicted == labels) == (said == "right")
+    elif said != "":
+        fits &= predicted == said
+    found = np.flatnonzero(fits)
+    return found[np.argsort(-probabilities(logits[found]).max(1), kind="stable")]
+
+
+def commonest(matrix: np.ndarray) -> list[tuple[int, int]]:
+    """True and predicted class of the cells of a confusion matrix (K, K) that hold images: the
+    commonest confusion first, right predictions last."""
+    rank = np.where(np.eye(len(matrix)), 0.5, matrix)
+    cells = np.argwhere(matrix)
+    order = np.argsort(-rank[tuple(cells.T)], kind="stable")
+    return [(int(true), int(said)) for true, said in cells[order]]
+
+
+def gate_distances(many: Gates, one: Gates, layer: str = "") -> np.ndarray:
+    """Root mean square difference of the gates of each image and of one, (N,) float64.
+
+    Args:
+        many: gates of N images.
+        one: gates of one image, of the same network.
+        layer: whose gates; empty: of all layers together.
+    """
+    layers = [layer] if layer else many.layers
+    away = [many.values[name].astype(np.float64) - one.values[name] for name in layers]
+    return np.sqrt((np.concatenate(away, axis=1) ** 2).mean(1))

@@ -1,36 +1,42 @@
 """The explorer: a page of widgets on which trained networks are looked at, image by image.
 
-It exists for notebooks: `explore.open(...)` as the last line of a cell shows it. What a widget
-calls goes through `Explorer._guarded`, so that an error stands in the status line and is not lost.
+Every widget changes what is chosen and draws the page anew; what is as before is not sent again.
 """
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from senet_lib.analysis.families import family, label
-from senet_lib.data.sources import one_line
-from senet_lib.errors import SenetError
-from senet_lib.explore.answers import EVALUATED, TRAIN, Bench, map_layers
-from senet_lib.explore.drawing import Drawing, Scene, offer
-from senet_lib.explore.numbers import (
-    OWN,
+import ipywidgets as widgets
+import numpy as np
+
+from senet_lib.analysis.cam import METHODS
+from senet_lib.analysis.families import label
+from senet_lib.errors import SenetError, one_line, unknown
+from senet_lib.explore import pictures
+from senet_lib.explore.answers import (
     PUBLISHED_ROOT,
-    VERDICTS,
+    Picture,
+    Trained,
     choose_images,
-    missing_data,
+    commonest,
     offered_runs,
     own_picture,
+    probabilities,
+    usual_pair,
+    usual_study,
 )
-from senet_lib.explore.page import MOST_NETWORKS, PAGE_SIZE, Page
-from senet_lib.explore.parts import Column
-from senet_lib.explore.reader import Reader
-from senet_lib.runs.records import DEFAULT_ROOT, RunRecord
-from senet_lib.wording import counted
+from senet_lib.report.diagnosis import confusion_matrix
+from senet_lib.report.gallery import METHOD_NAMES, probability_text
+from senet_lib.runs.records import DEFAULT_ROOT
+from senet_lib.wording import counted, percent
 
-ANY = -1
+MOST_NETWORKS, PAGE_SIZE, MOST_CELLS = 4, 10, 60
+WIDE = {"description_width": "initial"}
+BREATH_SECONDS = 0.005  # between two parts of the reading, for questions that wait
 
 log = logging.getLogger(__name__)
 
@@ -38,71 +44,125 @@ log = logging.getLogger(__name__)
 def open(
     study: str = "",
     models: Sequence[str] = (),
-    num_images: int = 500,
+    num_images: int = 300,
     runs_root: str | Path = DEFAULT_ROOT,
     published_root: str | Path = PUBLISHED_ROOT,
 ) -> "Explorer":
     """The explorer over the runs on disk and the published ones, for a notebook to display.
 
     Args:
-        study: the study shown first; empty: the first one whose data is on this machine.
-        models: the networks shown first, one to four; empty: one with attention and its plain one.
-        num_images: images of a split that gates are read of, at least 1; of the training images
-            these are all that is shown.
+        study: the study shown first; empty: one whose data is on this machine, and which has a
+            network with attention and its plain one, if there is such a study.
+        models: the networks shown first, one to four; empty: such a pair, or what there is.
+        num_images: how many images gates are read of, at least 1.
         runs_root: folder of the studies' folders; a relative path is seen from the clone's top.
         published_root: likewise, of published runs.
+    Raises:
+        SenetError: `num_images` is below 1.
     """
-    return Explorer(offered_runs(runs_root, published_root), study, models, num_images)
+    if num_images < 1:
+        raise SenetError(f"num_images is {num_images}; it must be at least 1")
+    return Explorer(offered_runs(runs_root, published_root, num_images), study, models)
 
 
 class Explorer:
     """The page and what happens on it; a mistake in what is asked for is said on the page.
 
     Args:
-        offers: a study's name to its runs, as `offered_runs` gives them.
+        offers: a study's name to its networks, as `offered_runs` gives them.
         study: as in `open`.
         models: as in `open`.
-        num_images: as in `open`.
 
     Attributes:
-        page: the widgets.
+        widget: the page.
+        picture: the image looked at; None where there is none.
+        pool: indices of the images that fit what is chosen, in the order in which they are shown.
     """
 
     def __init__(
-        self,
-        offers: Mapping[str, Sequence[RunRecord]],
-        study: str = "",
-        models: Sequence[str] = (),
-        num_images: int = 500,
+        self, offers: Mapping[str, Sequence[Trained]], study: str = "", models: Sequence[str] = ()
     ) -> None:
-        self._offers, self._bench, self._scene = offers, Bench(max(num_images, 1)), Scene()
+        self._offers, self.picture, self.pool = offers, None, np.zeros(0, int)
+        self._place, self._problem = 0, ""
         # JupyterLab handles what widgets send in a thread of its own, beside that of the cells.
         self._lock, self._muted = threading.RLock(), False
-        guard = self._guarded
-        self.page = Page(
-            on_image=lambda index: guard(self._choose, index),
-            on_cell=lambda true, said: guard(self._open_cell, true, said),
-            on_network=lambda column: guard(self._network_chosen, column),
-        )
-        self._drawing = Drawing(self.page, self._bench, self._want)
-        self._reader = Reader(guard, self._part_read, self._all_read)
-        if not offers:
-            self.page.show_status_alone()
+        self._tasks: dict[Trained, asyncio.Task] = {}
+        self._drawn: dict[tuple, str] = {}  # figures, which take longer than all else
+        self._make_widgets()
+        self.widget = widgets.VBox(self._rows() if offers else [self.status]).add_class("senet-app")
+        if offers:
+            self._connect()
+            self._guarded(self._start, study, models)
+        else:
             self._say("there is no finished run with its weights; `make study` trains some", True)
-            return
-        self._connect()
-        guard(self._start, study, models, num_images)
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
-        display(self.page.widget)
+        display(self.widget)
 
-    def wait(self) -> None:
-        """Return when nothing is being read in the background any more."""
-        self._reader.wait()
+    # The page
 
-    # What widgets call
+    def _make_widgets(self) -> None:
+        methods = [(METHOD_NAMES[key], key) for key in METHODS]
+        targets = [("the predicted class", False), ("the true class", True)]
+        self.study, self.cell = _choice("Study"), _choice("Confusion")
+        self.label, self.said = _choice("True class"), _choice("Taken for")
+        self.count = _choice("Side by side", range(1, MOST_NETWORKS + 1))
+        self.method, self.layer = _choice("CAM method", methods), _choice("Layer")
+        self.target, self.gate_layer = _choice("Map for", targets), _choice("Gates of")
+        self.columns = [_choice(f"Network {k + 1}") for k in range(MOST_NETWORKS)]
+        self.maps = [_html(f"map-{k + 1}") for k in range(MOST_NETWORKS)]
+        self.thumbs, self.near = (
+            Thumbnails(lambda index: self._guarded(self._choose, index)) for _ in range(2)
+        )
+        self.back, self.on = map(_button, ("◀ previous", "next ▶"))
+        self.index = widgets.BoundedIntText(description="Image number", style=WIDE)
+        self.index.layout.width = "180px"
+        self.upload = widgets.FileUpload(
+            accept="image/*", description="Your own picture", layout={"width": "auto"}
+        )
+        self.status, self.pool_text, self.large = map(_html, ("status", "pool", "picture"))
+        self.gates, self.near_text, self.matrix = map(_html, ("gates", "near", "matrix"))
+        self.side_by_side = _grid("140px repeat(auto-fit, minmax(190px, 1fr))", "12px")
+
+    def _rows(self) -> list[widgets.Widget]:
+        turn = _row(self.pool_text, self.back, self.on, self.index, self.upload)
+        images = widgets.VBox([turn, self.thumbs.widget])
+        matrix = widgets.VBox([self.cell, self.matrix])
+        images.layout.flex, matrix.layout.flex = "1 1 560px", "1 1 360px"
+        return [
+            _row(self.study, self.label, self.said),
+            self.status,
+            _row(images, matrix),
+            widgets.HTML("<h2>Maps</h2>"),
+            _row(self.count, self.method, self.layer, self.target, widgets.HTML(pictures.scale())),
+            self.side_by_side,
+            widgets.HTML("<h2>Gates</h2>"),
+            _row(self.gate_layer),
+            self.gates,
+            self.near_text,
+            self.near.widget,
+        ]
+
+    def _connect(self) -> None:
+        """Every widget calls its work, through the guard."""
+        for widget, work in (
+            (self.study, self._open_study),
+            (self.label, self._new_pool),
+            (self.said, self._new_pool),
+            (self.cell, self._cell_chosen),
+            (self.count, self._networks_changed),
+            (self.index, lambda: self._choose(self.index.value)),
+            (self.upload, self._uploaded),
+            *((choice, self._redraw) for choice in (self.method, self.layer, self.target)),
+            (self.gate_layer, self._redraw),
+        ):
+            widget.observe(lambda change, work=work: self._guarded(work), "value")
+        for column in self.columns:
+            column.observe(lambda change: self._guarded(self._network_chosen, change), "value")
+        for button, by in ((self.back, -1), (self.on, 1)):
+            button.on_click(lambda _, by=by: self._guarded(self._turn, by))
 
     def _guarded(self, work: Callable[..., None], *arguments: Any) -> None:
         """Do the work, one at a time, and show what goes wrong in the status line."""
@@ -120,183 +180,271 @@ class Explorer:
             finally:
                 self._muted = False
 
-    def _connect(self) -> None:
-        """Every widget calls its work, through the guard."""
-        page = self.page
-        for widget, work in (
-            (page.study, self._open_study),
-            (page.split, self._filter),
-            (page.label, self._filter),
-            (page.said, self._filter),
-            (page.verdict, self._filter),
-            (page.count, self._networks_changed),
-            (page.method, self._redraw),
-            (page.layer, self._redraw),
-            (page.target, self._redraw),
-            (page.gate_layer, self._redraw),
-            (page.index, lambda: self._choose(page.index.value)),
-            (page.upload, self._uploaded),
-        ):
-            widget.observe(lambda change, work=work: self._guarded(work), "value")
-        page.back.on_click(lambda button: self._guarded(self._turn, -1))
-        page.on.on_click(lambda button: self._guarded(self._turn, 1))
-
     def _say(self, text: str, problem: bool = False) -> None:
-        self.page.say(text, problem=problem)
+        self.status.value = pictures.line(text, problem=problem)
 
-    # Studies and networks
+    # What is chosen
 
     @property
-    def _chosen(self) -> list[RunRecord]:
+    def networks(self) -> list[Trained]:
         """The networks side by side; the first one leads."""
-        return [column.run for column in self.page.columns[: self.page.count.value]]
+        chosen = self.columns[: self.count.value] if self._offers else []
+        return [column.value for column in chosen]
 
-    def _ready(self) -> list[str]:
-        """The studies whose data is on this machine."""
-        return [name for name, runs in self._offers.items() if not missing_data(runs[0].data)]
-
-    def _start(self, study: str, models: Sequence[str], num_images: int) -> None:
+    def _start(self, study: str, models: Sequence[str]) -> None:
         """Show the first study and networks; what was asked for and is not there is said."""
-        names, ready = list(self._offers), self._ready()
-        self.page.study.options = names
-        self.page.study.value = study if study in names else [*ready, names[0]][0]
-        known = {label(run) for run in self._offers[self.page.study.value]}
-        problems = [f"{self.page.study.value} has no {m}" for m in models if m not in known]
-        if num_images < 1:
-            problems.append(f"num_images is {num_images}; it must be at least 1, so 1 is taken")
-        if len(models) > MOST_NETWORKS:
-            problems.append(f"of {len(models)} networks the first {MOST_NETWORKS} are shown")
-        if study and study not in names:
-            problems.insert(0, f"there is no study {study}; there are {', '.join(names)}")
+        self.study.options = list(self._offers)
+        self.study.value = study if study in self._offers else usual_study(self._offers)
+        known = {label(one.run) for one in self._offers[self.study.value]}
         self._open_study([model for model in models if model in known])
-        if problems:
-            self._say("; ".join(problems), True)
+        if study and study not in self._offers:
+            raise unknown("study", study, self._offers)
+        for model in models:
+            if model not in known:
+                raise unknown("network", model, known)
 
     def _open_study(self, models: Sequence[str] = ()) -> None:
         """Show another study: its networks, classes and images."""
         self._say("Loading …")
-        page, runs = self.page, self._offers[self.page.study.value]
-        pair, others = _usual([label(run) for run in runs])
-        shown = list(models)[:MOST_NETWORKS] or pair
-        rest = [name for name in [*pair, *others] if name not in shown]
-        page.count.value = len(shown)
-        for column, name in zip(page.columns, [*shown, *rest, *shown * 4], strict=False):
-            column.offer(runs, next(run for run in runs if label(run) == name))
-        page.split.options = [(runs[0].evaluated_on, EVALUATED), (TRAIN, TRAIN)]
-        page.split.value, page.verdict.value = EVALUATED, VERDICTS[0]
-        for choice in (page.label, page.said):
-            choice.options = [("any", ANY), *((c, k) for k, c in enumerate(runs[0].classes))]
-            choice.value = ANY
-        picture = self._scene.picture
-        self._scene.runs = ()
-        self._scene.picture = picture if picture is not None and picture.split == OWN else None
+        networks = self._offers[self.study.value]
+        first = {label(one.run): one for one in reversed(networks)}
+        shown = [first[name] for name in models][:MOST_NETWORKS] or usual_pair(networks)
+        places = [*shown, *(one for one in networks if one not in shown), *MOST_NETWORKS * shown]
+        for column, one in zip(self.columns, places, strict=False):
+            column.options = [(other.name, other) for other in networks]
+            column.value = one
+        self.count.value = len(shown)
+        classes = [(name, k) for k, name in enumerate(shown[0].run.classes)]
+        self.label.options = [("any", ""), *classes]
+        verdicts = [("its class (right)", "right"), ("another (wrong)", "wrong")]
+        self.said.options = [("any", ""), *verdicts, *classes]
+        self.label.value = self.said.value = ""
+        if self.picture is not None and self.picture.index is not None:
+            self.picture = None  # another study may have other images
         self._networks_changed()
 
-    def _network_chosen(self, column: Column) -> None:
+    def _network_chosen(self, change: Mapping[str, Any]) -> None:
         """Another network in a column; one that cannot be read is not taken."""
-        before = column.run
-        column.update()
         try:
-            self._bench.network(column.run)
-            self._bench.labels(column.run)
+            _ = change["new"].network, change["new"].evaluated
         except Exception:
-            column.show(before)
+            change["owner"].value = change["old"]
             raise
         self._networks_changed()
 
     def _networks_changed(self) -> None:
         """Other networks: the layers they have in common, and the order of the images."""
-        page = self.page
-        page.show_columns(page.count.value)
-        layers = map_layers([self._bench.network(run) for run in self._chosen])
-        offer(page.layer, layers, "last")
+        columns = [widgets.VBox(pair) for pair in zip(self.columns, self.maps, strict=True)]
+        self.side_by_side.children = [self.large, *columns[: self.count.value]]
+        first, *others = (one.layers for one in self.networks)
+        _offer(self.layer, [name for name in first if all(name in other for other in others)])
         self._new_pool(keep=True)
 
-    # Images
-
-    def _filter(self) -> None:
-        self._new_pool(keep=False)
-
-    def _new_pool(self, keep: bool) -> None:
+    def _new_pool(self, keep: bool = False) -> None:
         """Choose the images anew; with `keep` the picture stays, if there is one."""
-        page, scene = self.page, self._scene
-        scene.runs, scene.split, scene.place, scene.problem = self._chosen, page.split.value, 0, ""
+        lead = self.networks[0]
+        self._place, self._problem, self.index.max = 0, "", len(lead.evaluated[1]) - 1
+        self.pool = choose_images(*lead.evaluated, self.label.value, self.said.value)
         try:
-            labels = self._bench.images(scene.lead, scene.split)[1]
-            page.index.max = len(labels) - 1
-            scene.pool = choose_images(
-                labels,
-                self._bench.logits(scene.lead, scene.split),
-                label=None if page.label.value == ANY else page.label.value,
-                said=None if page.said.value == ANY else page.said.value,
-                verdict=page.verdict.value,
-            )
-            stays = keep and scene.picture is not None
-            stays = stays and scene.picture.split in (OWN, scene.split)
-            if len(scene.pool) and not stays:
-                first = int(scene.pool[0])
-                scene.picture = self._bench.picture(scene.lead, scene.split, first)
+            if len(self.pool) and not (keep and self.picture):
+                self.picture = lead.picture(int(self.pool[0]))
+            _ = lead.images  # whose absence is said, even with a picture of one's own
         except SenetError as error:
-            scene.pool, scene.problem = scene.pool[:0], str(error)
-            ready = self._ready()
-            if ready and self.page.study.value not in ready:
-                scene.problem += f", and so can the study {', '.join(ready)}"
+            self.pool, self._problem = self.pool[:0], str(error)
         self._redraw()
 
     def _choose(self, index: int) -> None:
-        scene = self._scene
-        scene.picture = self._bench.picture(scene.lead, scene.split, index)
+        self.picture = self.networks[0].picture(index)
         self._redraw()
 
     def _turn(self, by: int) -> None:
         """Another page of images; after the last comes the first."""
-        scene = self._scene
-        pages = max(-(-len(scene.pool) // PAGE_SIZE), 1)
-        scene.place = (scene.place + by) % pages
-        self._drawing.draw_pool(scene)
+        self._place = (self._place + by) % max(-(-len(self.pool) // PAGE_SIZE), 1)
+        self._redraw()
 
-    def _open_cell(self, true: int, said: int) -> None:
+    def _cell_chosen(self) -> None:
         """The images of a cell of the confusion matrix."""
-        page = self.page
-        page.label.value, page.said.value, page.verdict.value = true, said, VERDICTS[0]
-        self._new_pool(keep=False)
+        self.label.value, self.said.value = self.cell.value or ("", "")
+        self._new_pool()
 
     def _uploaded(self) -> None:
-        if not self.page.upload.value:
-            return
-        file = self.page.upload.value[0]
-        self.page.upload.value = ()  # so that the same file can be chosen again
-        self._scene.picture = own_picture(file["name"], bytes(file["content"]))
-        self._redraw()
-        self._say(f"Shown is {self._scene.picture.note}.")
+        if self.upload.value:
+            file = self.upload.value[0]
+            self.upload.value = ()  # so that the same file can be chosen again
+            self.picture = own_picture(file["name"], bytes(file["content"]))
+            self._redraw()
+            self._say(f"Shown is {self.picture.note}.")
+
+    # Drawing: from what is chosen to what the widgets show
 
     def _redraw(self) -> None:
-        if self._scene.runs:
-            self._drawing.draw(self._scene)
+        """Bring the page up to what is chosen, the maps first."""
+        lead = self.networks[0]
+        if self.picture is not None:
+            self._draw_maps(self.picture)
+        self._draw_pool(lead)
+        self._draw_gates(self.picture)
+        self._draw_matrix(lead)
+        right, total = 1 - lead.run.test_error, len(lead.evaluated[1])
+        done = (
+            f"{lead.name}: {round(right * total):,} of {total:,} {lead.run.evaluated_on} images "
+            f"of {Path(lead.run.data).name} right ({percent(right)} %)."
+        )
+        self._say(self._problem or done, bool(self._problem))
 
-    # Reading in the background
+    def _draw_maps(self, picture: Picture) -> None:
+        self.large.value = pictures.picture_html(picture, self.networks[0].run.classes)
+        if picture.index is not None:
+            self.index.value = picture.index
+        target = picture.label if self.target.value else None
+        for one, output in zip(self.networks, self.maps, strict=False):
+            try:
+                maps = one.maps(picture, self.method.value, self.layer.value, target)
+                output.value = pictures.map_html(maps, picture, one.run.classes, one.name)
+            except SenetError as error:
+                output.value = pictures.line(str(error), problem=True)
 
-    def _want(self, run: RunRecord, split: str) -> None:
-        self._reader.want((run.path, split), lambda: self._bench.read(run, split))
+    def _draw_pool(self, lead: Trained) -> None:
+        first = self._place * PAGE_SIZE
+        shown = self.pool[first : first + PAGE_SIZE]
+        place = f", {first + 1} to {first + len(shown)}" if len(shown) else ""
+        self.pool_text.value = f"<strong>{counted(len(self.pool), 'image')}</strong>{place}"
+        share = probabilities(lead.evaluated[0][shown])
+        said = [(lead.run.classes[p.argmax()], probability_text(p.max())) for p in share]
+        self.thumbs.show([lead.picture(int(i)) for i in shown], said, self.picture)
 
-    def _part_read(self, name: Any, share: float) -> None:
-        images = counted(self._bench.num_images, "image")
-        self.page.gates_text.value = f"Reading {images}: {100 * share:.0f} %"
+    def _draw_gates(self, picture: Picture | None) -> None:
+        """The gates of the first network that has any, and the images whose gates are nearest."""
+        one = next((o for o in self.networks if picture and o.has_gates), None)
+        if one is None:
+            self.gates.value, self.near_text.value = "", "None of these networks has gates."
+            self.near.show([], [])
+            return
+        gates, classes, mean, count = one.gates(picture), one.run.classes, {}, 0
+        layers = [(pictures.short(path), path) for path in gates.layers]
+        _offer(self.gate_layer, [("all layers", ""), *layers])
+        layer, true = self.gate_layer.value, picture.label
+        if true is None:  # what the network takes it for
+            true = int(one.maps(picture).targets[0])
+        if not self._problem and self._has_read(one):
+            mean, count = one.class_gates(true)
+            near = [(one.picture(i), away) for i, away in one.nearest(picture, PAGE_SIZE, layer)]
+            said = [(classes[other.label], f"{away:.3f}") for other, away in near]
+            self.near.show([other for other, _ in near], said)
+            self.near_text.value = (
+                f"Most similar gates of the first {counted(one.num_surveyed, 'image')}, with the "
+                "root mean square difference:"
+            )
+        names = one.name, f"mean of {counted(count, 'image')} of {classes[true]}"
+        shown = gates, mean, [layer] if layer else gates.ends, names
+        key = one, picture.pixels.tobytes(), layer, count
+        self.gates.value = self._once(key, pictures.gates_html, *shown)
 
-    def _all_read(self, name: Any) -> None:
-        """Show what was read, and leave standing what was said meanwhile."""
-        said = self.page.status.value
-        self.page.gates_text.value = ""
-        if self._scene.split == TRAIN:  # whose predictions are known only now
-            self._new_pool(keep=True)
-        else:
-            self._redraw()
-        self.page.status.value = said
+    def _has_read(self, one: Trained) -> bool:
+        """Whether the gates of many images are known; else they are read in the kernel's loop, part
+        by part, so that questions in between are answered."""
+        if one.survey is None and one not in self._tasks:
+            try:
+                self._tasks[one] = asyncio.get_running_loop().create_task(self._read(one))
+            except RuntimeError:  # outside a notebook there is none
+                one.read_all()
+        return one.survey is not None
+
+    async def _read(self, one: Trained) -> None:
+        for share in one.read():
+            if one.survey is not None:  # a cell of the notebook has read them meanwhile
+                break
+            if one in self.networks:
+                self.near_text.value = f"Reading the gates of many images: {100 * share:.0f} %"
+            await asyncio.sleep(BREATH_SECONDS)
+        self._guarded(self._redraw)
+
+    def _draw_matrix(self, lead: Trained) -> None:
+        """The confusion matrix, and its cells to choose from, the commonest confusion first."""
+        matrix, classes = confusion_matrix(*lead.evaluated), lead.run.classes
+        cells = {
+            (true, said): f"{classes[true]} taken for {classes[said]}: {matrix[true, said]:,}"
+            for true, said in commonest(matrix)[:MOST_CELLS]
+        }
+        _offer(self.cell, [("choose a cell", ""), *((text, key) for key, text in cells.items())])
+        chosen = (self.label.value, self.said.value)
+        self.cell.value = chosen if chosen in cells else ""
+        shown = matrix, classes, lead.name
+        self.matrix.value = self._once((lead,), pictures.confusion_html, *shown)
+
+    def _once(self, key: tuple, draw: Callable[..., str], *shown: Any) -> str:
+        if key not in self._drawn:
+            self._drawn[key] = draw(*shown)
+        return self._drawn[key]
 
 
-def _usual(models: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A network with attention and its plain one, or else the first two; and the others."""
-    models = list(dict.fromkeys(models))
-    pairs = ([m, family(m, models)] for m in models if family(m, models) != m)
-    pair = next(pairs, models[:2])
-    return pair, [model for model in models if model not in pair]
+class Thumbnails:
+    """Small images, each above a button that chooses it.
+
+    Args:
+        on_choose: called with the index of the image whose button was clicked.
+    """
+
+    def __init__(self, on_choose: Callable[[int], None]) -> None:
+        self.indices: list[int] = []
+        self._cells = [widgets.VBox([widgets.HTML(), _button("")]) for _ in range(PAGE_SIZE)]
+        self.widget = _grid("repeat(auto-fill, minmax(104px, 1fr))")
+        for place, cell in enumerate(self._cells):
+            cell.children[1].on_click(lambda _, place=place: on_choose(self.indices[place]))
+
+    def show(
+        self,
+        shown: Sequence[Picture],
+        captions: Sequence[tuple[str, str]],
+        chosen: Picture | None = None,
+    ) -> None:
+        """Show images in place of the earlier ones.
+
+        Args:
+            shown: the images, `PAGE_SIZE` at most.
+            captions: what stands on the button of each, and above it.
+            chosen: the one that is marked, if it is among them.
+        """
+        self.indices = [one.index for one in shown]
+        for cell, one, (name, value) in zip(self._cells, shown, captions, strict=False):
+            image, button = cell.children
+            image.value = pictures.img(one.pixels, f"{one.note}: {name}", "64px") + value
+            mark = "✓ " if chosen is not None and one.index == chosen.index else ""
+            with button.hold_sync():
+                button.description, button.tooltip = mark + name, f"{one.note}, {value}"
+        if len(shown) != len(self.widget.children):
+            self.widget.children = self._cells[: len(shown)]
+
+
+def _html(name: str) -> widgets.HTML:
+    """Text or pictures, with a name by which a page's script or a test finds it."""
+    return widgets.HTML().add_class(f"senet-{name}")
+
+
+def _button(text: str) -> widgets.Button:
+    return widgets.Button(description=text, layout={"width": "auto"})
+
+
+def _choice(text: str, options: Sequence = ()) -> widgets.Dropdown:
+    """A labelled list to choose from, as wide as it need be."""
+    return widgets.Dropdown(
+        description=text, options=list(options), style=WIDE, layout={"width": "auto"}
+    )
+
+
+def _grid(columns: str, gap: str = "0") -> widgets.GridBox:
+    return widgets.GridBox(layout={"grid_template_columns": columns, "grid_gap": gap})
+
+
+def _row(*parts: widgets.Widget) -> widgets.HBox:
+    """Side by side, as many as fit; the rest below."""
+    return widgets.HBox(parts, layout={"flex_flow": "row wrap", "grid_gap": "2px 12px"})
+
+
+def _offer(choice: widgets.Dropdown, options: Sequence) -> None:
+    """Offer these options; what was chosen stays chosen where it is still among them."""
+    if list(choice.options) != list(options):
+        before = choice.value
+        choice.options = options
+        values = [option[1] if isinstance(option, tuple) else option for option in options]
+        choice.value = before if before in values else values[0]
