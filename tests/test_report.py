@@ -245,7 +245,7 @@ def test_the_command_for_a_missing_run_makes_that_very_run(tmp_path, as_file):
     config = write(tmp_path / "s.yaml", content) if as_file else json.dumps(content)
     command = shlex.split(train_command(load_study(content), config, "se_resnet20", 1))
     assert command[:2] == ["senet", "train"]
-    arguments = makemake_parser().parse_args(command[1:])
+    arguments = make_parser().parse_args(command[1:])
     asked = train_settings(arguments)
     assert asked["recipe"] == Recipe.from_dict(recipe)
     assert (asked["data"], asked["study"]) == ("cifar100", "demo")
