@@ -161,8 +161,9 @@ def sees_gpu():
 
 # What one run asks for: a GPU where there is one, and memory (MB) and minutes, which a cluster needs to know. A run that
 # meets its time limit goes on from its checkpoint when it is started again. On a cluster nobody names a number of cores.
+# And inside one of its jobs, Snakemake sees the machine's cores, of which the job may have fewer.
 try:
-    CORES = workflow.cores
+    CORES = workflow.cores if workflow.is_main_process else None
 except WorkflowError:
     CORES = None
 HAS_GPU = STUDY.device != "cpu" and sees_gpu()
