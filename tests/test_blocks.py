@@ -19,7 +19,7 @@ from senet_lib.models.blocks import (
     make_shortcut,
 )
 from senet_lib.models.densenet import DenseLayer
-from senet_lib.models.res2net import Res2NetBlock
+from senet_lib.models.res2net import GATE_PLACES, Res2NetBlock
 
 NAIVE_SQUEEZE = {
     "avg": lambda values: sum(values) / len(values),
@@ -203,6 +203,22 @@ def test_std_squeeze_has_a_finite_gradient_on_a_constant_map() -> None:
     assert torch.isfinite(flat.grad).all()
 
 
+def test_the_controls_scale_by_constants_alone(x: Tensor) -> None:
+    scale = build_attention(8, AttentionSpec(attention="scale"))
+    half = build_attention(8, AttentionSpec(attention="half"))
+    assert torch.equal(scale(x), x)  # before training
+    assert torch.equal(half(x), x / 2)
+    assert not list(half.parameters())
+    assert not half.state_dict()
+    (weight,) = scale.parameters()
+    with torch.no_grad():
+        weight.copy_(torch.arange(8.0))
+    for c in range(8):
+        assert torch.equal(scale(x)[:, c], c * x[:, c])
+    scale(x).sum().backward()
+    torch.testing.assert_close(weight.grad, x.sum((0, 2, 3)))
+
+
 @pytest.mark.parametrize("name", [n for n in list_attentions() if n != "none"])
 def test_attention_keeps_shape_layout_and_dtype(name: str, x: Tensor) -> None:
     module = build_attention(8, AttentionSpec(attention=name))
@@ -298,7 +314,25 @@ def test_shortcut_a_subsamples_and_pads_with_zeros(x: Tensor) -> None:
         make_shortcut(8, 4, 2, "A")
 
 
-@pytest.mark.parametrize("gate_at", ["none", "fused", "output", "last", "first2"])
+def hidden_gates(gate: nn.Module, z: Tensor) -> Tensor:
+    """sigmoid(W2 ReLU(W1 mean(z))), a number at a time; (N, gates, 1, 1)."""
+    w1, w2 = gate.reduce.weight, gate.expand.weight
+    out = torch.zeros(len(z), len(w2), 1, 1)
+    for n in range(len(z)):
+        s = [sum(z[n, c].flatten()) / z[n, c].numel() for c in range(z.shape[1])]
+        h = [max(sum(w * m for w, m in zip(row, s, strict=True)), torch.zeros(())) for row in w1]
+        for k, row in enumerate(w2):
+            out[n, k] = 1 / (1 + torch.exp(-sum(w * v for w, v in zip(row, h, strict=True))))
+    return out
+
+
+GATED = {
+    "fused": slice(0, 12), "literal": slice(0, 12), "last": slice(9, 12), "first2": slice(0, 6),
+}  # fmt: skip
+FROM_Z = {"last_from_z": slice(9, 12), "first2_from_z": slice(0, 6)}
+
+
+@pytest.mark.parametrize("gate_at", ["none", *GATE_PLACES])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_res2net_block_equals_equations(x: Tensor, stride: int, gate_at: str) -> None:
     width, scale = 3, 4
@@ -321,11 +355,19 @@ def test_res2net_block_equals_equations(x: Tensor, stride: int, gate_at: str) ->
         kernel, layer = block.convs[i - 2].weight, block.norms[i - 2]
         y[i] = F.relu(norm(F.conv2d(streams[i] + y[i - 1], kernel, None, 1, 1), layer))
     z = torch.cat([y[i] for i in range(1, scale + 1)], 1)
-    gated = {"fused": slice(0, 12), "last": slice(9, 12), "first2": slice(0, 6)}.get(gate_at)
-    if gated is not None:
-        z = z.clone()
-        z[:, gated] = block.attention(z[:, gated])
-    inner = norm(F.conv2d(z, block.conv3.weight), block.norm3)
+    whole, z = z, z.clone()
+    if gate_at in GATED:
+        z[:, GATED[gate_at]] = block.attention(whole[:, GATED[gate_at]])
+    elif gate_at in FROM_Z:
+        assert block.attention.gate.reduce.weight.shape == (6, 12)
+        z[:, FROM_Z[gate_at]] = whole[:, FROM_Z[gate_at]] * hidden_gates(
+            block.attention.gate, whole
+        )
+    elif gate_at == "streams":
+        for i, gate in enumerate(block.attention.gate.streams):
+            part = slice(width * i, width * (i + 1))
+            z[:, part] = whole[:, part] * hidden_gates(gate, whole[:, part])
+    inner = z if gate_at == "literal" else norm(F.conv2d(z, block.conv3.weight), block.norm3)
     if gate_at == "output":
         inner = block.attention(inner)
     shortcut = norm(F.conv2d(x, block.shortcut.conv.weight, None, stride), block.shortcut.norm)

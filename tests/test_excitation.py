@@ -117,7 +117,7 @@ def test_stages_are_read_from_the_path():
     assert unnamed.ends == ["a", "c", "e"]
 
 
-@pytest.mark.parametrize("attention", ["se", "eca", "cbam", "scse", "ge"])
+@pytest.mark.parametrize("attention", ["se", "eca", "cbam", "scse", "ge", "scale"])
 def test_every_attention_has_one_gate_an_image_and_channel(attention):
     spec = {} if attention == "se" else {"attention": attention}
     options = {"reduction": 2} if attention in ("se", "cbam", "scse") else {"reduction": 16}
@@ -126,7 +126,7 @@ def test_every_attention_has_one_gate_an_image_and_channel(attention):
     model.attention.gate.register_forward_hook(lambda module, inputs, gate: seen.append(gate))
     found = excitation.record_gates(model, images)
     assert found.values["attention"].shape == (3, 4)
-    expected = seen[0].mean((2, 3)).numpy()
+    expected = seen[0].detach().mean((2, 3)).numpy()
     assert found.values["attention"] == pytest.approx(expected, abs=1e-6)
     assert found.averaged == (("attention",) if attention == "scse" else ())
 

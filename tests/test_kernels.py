@@ -245,6 +245,7 @@ def test_equal_threads_give_equal_bits(dtype) -> None:
 
 NETWORKS = [
     *("se_res2net29", "se_res2net29+gate_at=output", "se_res2net29_last", "se_res2net29_first2"),
+    *("se_res2net29+gate_at=literal", "se_res2net29+gate_at=streams"),
     *("res2net29", "resnet20", "se_resnet20", "se_resnet20+position=pre"),
     *("se_resnet20+position=identity", "se_resnet20+position=post", "se_resnet20+squeeze=max"),
     *("resnet20+attention=cbam", "resnet20+shortcut=A", "preact_resnet110"),

@@ -76,6 +76,20 @@ PARAMS = [
     ("se_res2net29", {"gate_at": "output"}, 657_325),
     ("se_res2net29_last", {}, 636_421 + 3 * 2 * (13 * 1 + 26 * 1 + 52 * 3)),
     ("se_res2net29_first2", {}, 636_421 + 3 * 2 * (26 * 1 + 52 * 3 + 104 * 6)),
+    # Four gates a block, of 13, 26 and 52 channels.
+    ("se_res2net29", {"gate_at": "streams"}, 636_421 + 3 * 4 * 2 * (13 * 1 + 26 * 1 + 52 * 3)),
+    # C // 16 hidden units from all C channels; gates for a quarter or for half of them.
+    (
+        "se_res2net29",
+        {"gate_at": "last_from_z"},
+        636_421 + 3 * ((52 + 13) * 3 + (104 + 26) * 6 + (208 + 52) * 13),
+    ),
+    ("se_res2net29", {"gate_at": "first2_from_z"}, 652_099),
+    # Without the last 1x1 convolution, C^2 weights, and its norm, 2 C.
+    ("res2net29", {"gate_at": "literal"}, 636_421 - 3 * (52 * 54 + 104 * 106 + 208 * 210)),
+    ("se_res2net29", {"gate_at": "literal"}, 657_325 - 3 * (52 * 54 + 104 * 106 + 208 * 210)),
+    ("resnet20", {"attention": "scale"}, 272_474 + 3 * (16 + 32 + 64)),
+    ("resnet20", {"attention": "half"}, 272_474),
 ]
 MACS = [
     ("resnet18", {}, 555_422_720),
@@ -322,6 +336,7 @@ def test_near_model_names_are_offered() -> None:
         ("resnet20", {"reduction": 8}, "does not use reduction"),
         ("se_res2net29", {"position": "post"}, "gate_at='output'"),
         ("se_res2net29", {"gate_at": "first"}, "unknown gate_at"),
+        ("res2net29", {"attention": "eca", "gate_at": "streams"}, "is SE's"),
         ("res2net29", {"scale": 1}, "scale must be"),
         ("res2net29", {"base_width": 0}, "base_width must be"),
     ],

@@ -57,13 +57,20 @@ AXES = {
         Axis(
             key="gate_at",
             title="Where the gate stands in a Res2Net block",
-            order=("last", "first2", "fused", "output"),
+            order=(
+                *("last", "last_from_z", "first2", "first2_from_z"),
+                *("streams", "fused", "output", "literal"),
+            ),
             reference="fused",
             words={
                 "last": "on stream s",
+                "last_from_z": "on stream s, from all of Z",
                 "first2": "on streams 1 and 2",
+                "first2_from_z": "on streams 1 and 2, from all of Z",
+                "streams": "on each stream, an SE each",
                 "fused": "on the fused map Z",
                 "output": "on the branch's output",
+                "literal": "on Z, without the last 1x1",
             },
         ),
         Axis(
@@ -113,7 +120,7 @@ AXES = {
         Axis(
             key="attention",
             title="Which attention",
-            order=("se", "eca", "cbam", "scse", "ge"),
+            order=("se", "eca", "cbam", "scse", "ge", "scale", "half"),
             reference="se",
             words={
                 "se": "SE",
@@ -121,6 +128,8 @@ AXES = {
                 "cbam": "CBAM",
                 "scse": "scSE",
                 "ge": "GE (no weights)",
+                "scale": "a constant a channel",
+                "half": "one half",
             },
         ),
     )

@@ -174,13 +174,19 @@ class Res2NetBlock(_Residual, res2net.Res2NetBlock):
     def fast(self, x: Tensor) -> Tensor:
         if self.gate_at == "output":
             return super().fast(x)
+        if self.gate_at == "literal":
+            return F.relu(self.streams(x) + self.shortcut(x))
         return conv_norm(*self.inner(x), residual=self.shortcut(x))
 
-    def inner(self, x: Tensor) -> tuple[nn.Module, nn.Module, Tensor]:
+    def streams(self, x: Tensor) -> Tensor:
+        """The gated Z of a block's input."""
         x = conv_norm(self.conv1, self.norm1, x)
         if isinstance(self.pool, nn.AvgPool2d):
             x = avg_pool2(x)  # (N, C, H/2, W/2)
-        return self.conv3, self.norm3, self.gated(self.cascade(x))
+        return self.gated(self.cascade(x))
+
+    def inner(self, x: Tensor) -> tuple[nn.Module, nn.Module, Tensor]:
+        return self.conv3, self.norm3, self.streams(x)
 
     def cascade(self, x: Tensor) -> list[Tensor]:
         if not applies(self, x):

@@ -172,17 +172,23 @@ def build_attention(channels: int, spec: AttentionSpec) -> nn.Module:
 
 
 class ExciteGate(nn.Module):
-    """squeeze - linear (C to C/r) - ReLU - linear (C/r to C) - gate: the gates of one map."""
+    """squeeze - linear (C to C/r) - ReLU - linear (C/r to C) - gate: the gates of one map.
 
-    def __init__(self, channels: int, spec: AttentionSpec) -> None:
+    Args:
+        channels: C, the channels that are squeezed.
+        spec: reduction, squeeze, gate and gate_bias are used.
+        gates: how many channels get a gate; None means all C.
+    """
+
+    def __init__(self, channels: int, spec: AttentionSpec, *, gates: int | None = None) -> None:
         super().__init__()
         hidden = max(channels // spec.reduction, 1)
         self.squeeze, self.activation = SQUEEZES[spec.squeeze], GATES[spec.gate]
         self.reduce = nn.Linear(channels, hidden, bias=spec.gate_bias)
-        self.expand = nn.Linear(hidden, channels, bias=spec.gate_bias)
+        self.expand = nn.Linear(hidden, gates or channels, bias=spec.gate_bias)
 
     def excite(self, squeezed: Tensor) -> Tensor:
-        """The gates from the squeezed map, both (N, C)."""
+        """The gates, one a gated channel, from the squeezed map, (N, C)."""
         return self.activation(self.expand(F.relu(self.reduce(squeezed))))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -337,6 +343,51 @@ class GatherExcite(nn.Module):
     def __init__(self, channels: int, spec: AttentionSpec) -> None:
         super().__init__()
         self.gate = GatherGate(spec)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(x)
+
+
+class ConstantGate(nn.Module):
+    """One number a channel, the same for every image: (N, C, 1, 1)."""
+
+    def __init__(self, scale: Tensor) -> None:
+        super().__init__()
+        if isinstance(scale, nn.Parameter):
+            self.scale = scale
+        else:
+            self.register_buffer("scale", scale, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale.to(x.dtype)[None, :, None, None].expand(len(x), -1, 1, 1)
+
+
+@register_attention("scale", options=())
+class ConstantScale(nn.Module):
+    """scale: multiply each channel by a learnt number, which no image changes; it starts at 1.
+
+    A control without attention: what SE gains over it, it gains by looking at the image.
+    """
+
+    def __init__(self, channels: int, spec: AttentionSpec) -> None:
+        super().__init__()
+        self.gate = ConstantGate(nn.Parameter(torch.ones(channels)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(x)
+
+
+@register_attention("half", options=())
+class Half(nn.Module):
+    """scale: multiply every channel by one half, without parameters.
+
+    A control without attention: one half is where SE's gates stand before training, so this has
+    the smaller branch of an untrained SE and nothing else of it.
+    """
+
+    def __init__(self, channels: int, spec: AttentionSpec) -> None:
+        super().__init__()
+        self.gate = ConstantGate(torch.full((channels,), 0.5))
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gate(x)

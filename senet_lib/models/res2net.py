@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet_lib.errors import SenetError, unknown
-from senet_lib.models.attention import NO_ATTENTION, AttentionSpec, build_attention
+from senet_lib.models.attention import NO_ATTENTION, AttentionSpec, ExciteGate, build_attention
 from senet_lib.models.blocks import (
     Head,
     Network,
@@ -18,7 +18,50 @@ from senet_lib.models.blocks import (
     conv3x3,
 )
 
-GATE_PLACES = ("fused", "output", "last", "first2")
+GATE_PLACES = (
+    *("fused", "output", "last", "first2"),
+    *("streams", "last_from_z", "first2_from_z", "literal"),
+)
+SE_PLACES = ("streams", "last_from_z", "first2_from_z")  # made of SE's own gate
+
+
+class StreamGates(nn.Module):
+    """One SE gate a stream, each from its own stream alone: the gates of Z, (N, C, 1, 1)."""
+
+    def __init__(self, base_width: int, scale: int, spec: AttentionSpec) -> None:
+        super().__init__()
+        self.streams = nn.ModuleList(ExciteGate(base_width, spec) for _ in range(scale))
+
+    def forward(self, z: Tensor) -> Tensor:
+        streams = z.chunk(len(self.streams), 1)
+        return torch.cat([g(y) for g, y in zip(self.streams, streams, strict=True)], 1)
+
+
+class StreamExcite(nn.Module):
+    """split - an SE of its own on each stream - concat."""
+
+    def __init__(self, base_width: int, scale: int, spec: AttentionSpec) -> None:
+        super().__init__()
+        self.gate = StreamGates(base_width, scale, spec)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z * self.gate(z)
+
+
+class PartialExcite(nn.Module):
+    """squeeze all of Z - excite - scale the channels `start` to `stop` alone.
+
+    W1 is in R^{C/r x C}, with C the channels of Z, and W2 in R^{(stop - start) x C/r}.
+    """
+
+    def __init__(self, channels: int, start: int, stop: int, spec: AttentionSpec) -> None:
+        super().__init__()
+        self.start, self.stop = start, stop
+        self.gate = ExciteGate(channels, spec, gates=stop - start)
+
+    def forward(self, z: Tensor) -> Tensor:
+        before, chosen, after = z.tensor_split((self.start, self.stop), 1)
+        return torch.cat([before, chosen * self.gate(z), after], 1)
 
 
 class Res2NetBlock(ResidualBlock):
@@ -37,16 +80,23 @@ class Res2NetBlock(ResidualBlock):
         stride: 1, or 2 for 2x2 average pooling before the split.
         gate_at: what the attention rescales: "fused" is Z, "output" the branch after the last
             1x1 convolution (there, `position` chooses among the usual four), "last" the stream s
-            of Z, "first2" the streams 1 and 2 of Z. The cascade itself always runs ungated.
+            of Z, "first2" the streams 1 and 2 of Z, and "streams" each stream by an SE of its own.
+            "last_from_z" and "first2_from_z" rescale what "last" and "first2" do, by gates that
+            squeeze the whole of Z. "literal" is "fused" in a block without its last 1x1
+            convolution, Y = ReLU(X + g Z). The cascade itself always runs ungated.
         attention: which attention.
     Raises:
-        SenetError: gate_at unknown, or combined with a position it has no meaning for.
+        SenetError: gate_at unknown, or combined with a position or an attention that it has no
+            meaning for.
     Source: the second source document's equations; Gao et al. 2019 (arXiv:1904.01169) for the
         splitting.
     Differs from the paper: Gao et al. put Y_2 = K_2(X_2) and add from i = 3 on; here, as in the
         document's equations, Y_1 = X_1 is added before K_2 also, and the first block of a stage
-        has the cascade like every other. The document's Y = X + Z_gated leaves out the last 1x1
-        convolution that its F(X) has; here the gated Z passes through it before the addition.
+        has the cascade like every other. The first and the last 1x1 convolution are ours: the
+        document names one in F(X) = Conv1x1(Z), which its Y = ReLU(X + g Z) then leaves out, and
+        none before the split. Here the gated Z passes through the last one before the addition,
+        unless gate_at is "literal". At r = 16 and our widths, the gate of "last" has one hidden
+        unit in stages 1 and 2 (13 and 26 channels) and three in stage 3.
     """
 
     def __init__(
@@ -65,14 +115,14 @@ class Res2NetBlock(ResidualBlock):
             in_channels, channels, stride, "B", attention if whole_branch else NO_ATTENTION
         )
         if not whole_branch:
-            gated = {"fused": scale, "last": 1, "first2": 2}[gate_at]
-            self.attention = build_attention(base_width * gated, attention)
+            self.attention = _stream_attention(base_width, scale, gate_at, attention)
         self.gate_at, self.scale = gate_at, scale
         self.conv1, self.norm1 = conv1x1(in_channels, channels), nn.BatchNorm2d(channels)
         self.pool = nn.AvgPool2d(2) if stride == 2 else nn.Identity()
         self.convs = nn.ModuleList(conv3x3(base_width, base_width) for _ in range(scale - 1))
         self.norms = nn.ModuleList(nn.BatchNorm2d(base_width) for _ in range(scale - 1))
-        self.conv3, self.norm3 = conv1x1(channels, channels), nn.BatchNorm2d(channels)
+        if gate_at != "literal":
+            self.conv3, self.norm3 = conv1x1(channels, channels), nn.BatchNorm2d(channels)
 
     def cascade(self, x: Tensor) -> list[Tensor]:
         """X, (N, C, H, W), to Y_1 ... Y_s, (N, w, H, W) each."""
@@ -90,16 +140,31 @@ class Res2NetBlock(ResidualBlock):
             first, second = self.attention(torch.cat(outputs[:2], 1)).chunk(2, 1)
             outputs = [first, second, *outputs[2:]]
         fused = torch.cat(outputs, 1)  # (N, C, H, W)
-        return self.attention(fused) if self.gate_at == "fused" else fused
+        return fused if self.gate_at in ("last", "first2", "output") else self.attention(fused)
 
     def branch(self, x: Tensor) -> Tensor:
         x = self.pool(F.relu(self.norm1(self.conv1(x))))  # (N, C, H/stride, W/stride)
-        return self.norm3(self.conv3(self.gated(self.cascade(x))))
+        x = self.gated(self.cascade(x))
+        return x if self.gate_at == "literal" else self.norm3(self.conv3(x))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.gate_at == "output":
             return super().forward(x)
         return F.relu(self.branch(x) + self.shortcut(x))
+
+
+def _stream_attention(base_width: int, scale: int, gate_at: str, spec: AttentionSpec) -> nn.Module:
+    """The attention on Z, or on the streams of it that gate_at names."""
+    channels = base_width * scale
+    if spec.attention == "none":
+        return nn.Identity()
+    if gate_at == "streams":
+        return StreamExcite(base_width, scale, spec)
+    if gate_at == "last_from_z":
+        return PartialExcite(channels, channels - base_width, channels, spec)
+    if gate_at == "first2_from_z":
+        return PartialExcite(channels, 0, 2 * base_width, spec)
+    return build_attention(base_width * {"last": 1, "first2": 2}.get(gate_at, scale), spec)
 
 
 class Res2Net(Network):
@@ -114,7 +179,8 @@ class Res2Net(Network):
         gate_at: what the attention rescales, see Res2NetBlock.
         attention: which attention, where.
     Raises:
-        SenetError: a number below 1 (scale: below 2), or gate_at and position at odds.
+        SenetError: a number below 1 (scale: below 2), or gate_at at odds with position or
+            attention.
     """
 
     def __init__(
@@ -162,3 +228,5 @@ def _check(
         raise unknown("gate_at", str(gate_at), GATE_PLACES)
     if attention.position != "standard" and gate_at != "output":
         raise SenetError(f"position {attention.position!r} needs gate_at='output', not {gate_at!r}")
+    if gate_at in SE_PLACES and attention.attention not in ("se", "none"):
+        raise SenetError(f"gate_at={gate_at!r} is SE's; attention {attention.attention!r} has none")
