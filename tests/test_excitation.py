@@ -420,7 +420,7 @@ def runs_root(tmp_path_factory):
         torch.manual_seed(7)
         run = make_run(
             root, name, 0, 0.5, classes=list(dataset.classes), mean=list(dataset.mean),
-            std=list(dataset.std),
+            std=list(dataset.std), data_fingerprint=dataset.fingerprint,
         )  # fmt: skip
         spec = NetSpec(
             model=name, overrides={}, classes=dataset.classes, mean=dataset.mean, std=dataset.std
@@ -552,7 +552,7 @@ def test_summaries_without_stages_have_no_ends_and_broken_ones_are_named(tmp_pat
     }
     path.write_text(json.dumps({**content, "first": None, "last": None}))
     assert np.isnan(interventions.read_summaries(tmp_path).loc[0, "mean_first"])
-    for text, says in (("{", "not readable JSON"), ('{"model": "a"}', "it lacks seed, images")):
+    for text, says in (("{", "not readable JSON"), ('{"model": "a"}', "it lacks error")):
         path.write_text(text)
         with pytest.raises(RecordError, match=says):
             interventions.read_summaries(tmp_path)

@@ -1,8 +1,8 @@
 """The explorer's numbers against others worked out by hand, and its widgets without a browser."""
 
 import asyncio
+import dataclasses
 import io
-import json
 import re
 import shutil
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ from senet_lib.explore.answers import (
     probabilities,
 )
 from senet_lib.explore.pictures import confusion_html, gates_html, map_html
+from senet_lib.runs.records import load_run, save_record
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def some_of(runs, root, *models, **changes):
     for model in models:
         shutil.copytree(runs / "tiny" / model, root / changes.get("study", "tiny") / model)
     for path in root.rglob("record.json"):
-        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+        save_record(dataclasses.replace(load_run(path.parent), **changes))
     return root
 
 
@@ -392,5 +393,5 @@ def test_a_network_that_cannot_be_read_is_not_taken(runs, tmp_path, nowhere):
     made = explore.open(runs_root=root, published_root=nowhere, num_images=20)
     before, broken = made.networks[0], made.columns[0].options[-1][1]
     made.columns[0].value = broken
-    assert "is not a whole safetensors file" in made.status.value
+    assert "its checksum differs" in made.status.value
     assert made.networks[0] is before

@@ -25,7 +25,7 @@ def study(tmp_path, shapes):
     """A study of one small and one large network, never trained."""
     rng = np.random.default_rng(0)
     path = tmp_path / "few.npz"
-    np.savez(path, **{name: getattr(shapes, name)[:20] for name in IMAGES})
+    np.savez(path, **{name: getattr(shapes, name)[:60] for name in IMAGES})
     data = {"data": str(path), "data_fingerprint": load_data(str(path)).fingerprint}
     fields = {**FIELDS, **data, "classes": list("abcdefghij"), "mean": [0.5] * 3, "std": [0.2] * 3}
     for name in ("se_resnet20", "resnet18"):
