@@ -147,7 +147,7 @@ def test_faithfulness_of_a_uniform_map_is_chance(compared, shapes):
 def test_what_cannot_be_compared_is_refused(runs_root, tmp_path, shapes):
     with pytest.raises(RecordError, match=r"no finished run of resnet56; `make study"):
         trials.compare("demo", ["resnet56"], str(runs_root))
-    make_run(tmp_path, "resnet20", 0, 0.1)  # logits of 200 images that was changed since the network was trained
+    make_run(tmp_path, "resnet20", 0, 0.1)  # of images that never were
     with pytest.raises(DataError, match="was changed since the network was trained"):
         trials.compare("demo", ["resnet20"], str(tmp_path))
     make_run(tmp_path, "resnet20", 1, 0.1, data_fingerprint="cd" * 32)
