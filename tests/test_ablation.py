@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 from fake_runs import make_run
+from notebook_cells import run_cells
 from scipy.stats import kendalltau
 
 from senet_lib.analysis import ablation
+from senet_lib.analysis import axes as axes_module
 from senet_lib.analysis.errors import compare_runs
 from senet_lib.errors import UnknownNameError
-from senet_lib.figures import ablation as ablation_plots
+from senet_lib.models.attention import list_attentions
+from senet_lib.models.res2net import GATE_PLACES
 from senet_lib.recipe import AXES
-from senet_lib.runs.records import load_run
-from senet_lib.runs.study import collect
 
 ERRORS = {
     "resnet20": (0.30, 0.32, 0.31),
@@ -54,45 +55,34 @@ def test_an_axis_is_one_setting_changed_from_the_usual_se(runs):
 
 def test_numbers_are_those_of_the_whole_studys_comparison(runs):
     found = ablate(runs, "reduction")
-    assert found.frame["mean_error"].tolist() == pytest.approx([0.31, 0.27, 0.29, 0.32])
-    everything = compare_runs(runs, rng=np.random.default_rng(0))
-    for rows, whole, models in (
-        (found.against_plain, everything, found.frame["model"][1:]),
-        (
-            found.against_reference,
-            compare_runs(runs, rng=np.random.default_rng(0), against="se"),
-            [m for m in found.frame["model"][1:] if m != "se_resnet20"],
-        ),
-    ):
-        assert rows["model"].tolist() == list(models)
-        expected = whole.frame.set_index("model").loc[models]
-        assert rows["low"].tolist() == pytest.approx(expected["low"].tolist())
-    assert found.comparison.spread.df == everything.spread.df == 16
-    rows = ablation.axis_table(found).frame.set_index("reduction")
-    assert rows.loc["4", "parameters"] == "1,400 (+40.00 %)"
-    assert rows.loc["4", "parameters a point"] == "100"  # 400 more for 4 points less
-    assert rows.loc["16", "decision"] == "undecided"
-    assert rows.loc["16", "parameters a point"] == ""  # of a difference that may be none
-    assert rows.loc["no attention", "error %"] == "31.00"
-    assert rows.loc["4", "published %"] == "22.25"
-    assert rows.loc["4", "from SE"] == "−2.00"
+    frame = found.frame.set_index("label")
+    assert frame["mean_error"].tolist() == pytest.approx([0.31, 0.27, 0.29, 0.32])
+    assert frame["added_params"].tolist() == pytest.approx([0, 0.4, 0.1, 0.2])
+    for prefix, against in (("", "plain"), ("se_", "se")):
+        whole = compare_runs(runs, rng=np.random.default_rng(0), against=against)
+        rows = frame.dropna(subset=f"{prefix}difference")
+        expected = whole.frame.set_index("model").loc[rows["model"]]
+        for column in ("difference", "low", "high"):
+            assert rows[prefix + column].tolist() == pytest.approx(expected[column].tolist())
+    assert np.isnan(frame.loc["no attention", "difference"])
+    assert np.isnan(frame.loc["16", "se_difference"])  # it is the reference
+    assert frame.loc["4", "se_difference"] == pytest.approx(-0.02)
+    assert found.comparison.spread.df == 16
+    assert frame.loc["4", "published"] == 0.2225
 
 
-def test_the_answer_names_order_protocol_and_agreement(runs):
-    found = ablate(runs, "reduction")
-    said = ablation.axis_answer(found).markdown
-    assert "2 epochs over all images of shapes" in said
-    assert "**4** has the lowest mean error (27.00 %) and 32 the highest (32.00 %)" in said
+def test_parameters_a_point_only_of_a_difference_that_is_none_by_no_chance(runs):
+    frame = ablate(runs, "reduction").frame.set_index("label")
+    assert frame["decision"].tolist() == ["", "better", "undecided", "undecided"]
+    assert frame.loc["4", "params_a_point"] == pytest.approx(100)  # 400 more for 4 points less
+    assert frame["params_a_point"].isna().tolist() == [True, False, True, True]
+
+
+def test_the_agreement_with_the_published_order(runs):
     tau = kendalltau([0.2225, 0.2228, 0.2272], [0.27, 0.29, 0.32])
-    assert f"tau is {tau.statistic:+.2f} (p = {tau.pvalue:.2f}" in said
+    assert ablation.rank_agreement(ablate(runs, "reduction")) == (tau.statistic, tau.pvalue, 3)
     assert ablation.rank_agreement(ablate(runs, "squeeze")) is None  # two values have no order
-    assert "ImageNet" not in ablation.axis_answer(ablate(runs, "attention")).markdown
-
-
-def test_two_seeds_are_said_to_be_too_few(runs):
-    few = [run for run in runs if run.seed < 2]
-    said = ablation.axis_answer(ablate(few, "squeeze")).markdown
-    assert "With 2 seeds a network" in said
+    assert ablation.rank_agreement(ablate(runs, "attention")) is None  # nothing published
 
 
 def test_without_the_plain_network_or_a_second_value_there_is_no_axis(runs):
@@ -100,8 +90,6 @@ def test_without_the_plain_network_or_a_second_value_there_is_no_axis(runs):
     only = [r for r in runs if r.model in ("resnet20", "se_resnet20")]
     assert ablation.find_axes(only) == []
     assert ablate(only, "gate") is None
-    assert "nothing to compare" in ablation.axis_answer(None).markdown
-    assert "nothing to compare" in repr(ablation.axis_table(None))
     with pytest.raises(UnknownNameError, match="reduction"):
         ablate(only, "reductoin")
 
@@ -115,41 +103,37 @@ def test_the_gates_places_in_a_res2net_are_an_axis(tmp_path):
 
 
 def test_every_axis_has_words_and_the_reference_among_its_values():
-    assert tuple(ablation.AXES) == AXES
-    for key, axis in ablation.AXES.items():
-        assert axis.reference in axis.order
-        assert axis.published.keys() <= set(axis.order)
-        assert axis.title in ablation.question(key).markdown
+    assert tuple(axes_module.AXES) == AXES
+    for axis in axes_module.AXES.values():
+        assert axis.reference in axis.values
+        assert axis.published.keys() <= set(axis.values)
+    assert set(axes_module.AXES["gate_at"].values) == set(GATE_PLACES)
+    assert {"none", *axes_module.AXES["attention"].values} == set(list_attentions())
 
 
-def test_the_figure_shows_every_seed_and_describes_itself(runs):
-    found = ablate(runs, "reduction")
-    figure = ablation_plots.axis(found)
-    left, right = figure.axes
-    shown = sorted(
-        round(float(x), 6)
-        for line in left.lines
-        if line.get_marker() == "o"
-        for x in line.get_xdata()
-    )
-    wanted = [e for name in found.frame["model"] for e in ERRORS[name]]
-    assert shown == sorted(round(100 * e, 6) for e in wanted)
-    assert [t.get_text() for t in left.get_yticklabels()] == ["no attention", "4", "16", "32"]
-    assert "4 -4.00; 16 -2.00; 32 +1.00" in figure.get_label()
-    assert np.isclose(right.get_xlim()[0], -right.get_xlim()[1])
+def shown(runs, **parameters):
+    """What the notebook shows of the runs: tables by caption, and all of its prose."""
+    folder = runs[0].path.parents[2]
+    outputs = run_cells("ablation", study="demo", runs_root=folder, **parameters)["outputs"]
+    tables = {o.caption: o.data for o in outputs if hasattr(o, "caption")}
+    return tables, "\n".join(map(str, (o for o in outputs if not hasattr(o, "caption"))))
 
 
-def test_all_axes_of_a_study_are_shown_with_their_sources(runs, tmp_path, capsys):
-    folder = tmp_path / "page"
-    folder.mkdir()
-    (folder / "ablation-reduction.html").write_text("x")
-    study = collect("demo", "", tmp_path, folder, tmp_path)
-    ablation.show_all(study)
-    said = capsys.readouterr().out
-    for key in ("reduction", "squeeze", "attention"):
-        assert ablation.AXES[key].title in said
-    found = ablate(study.runs, "reduction")
-    text = ablation.sources(study, found).markdown
-    assert "12 runs" in text
-    assert "[ablation-reduction.html](ablation-reduction.html)" in text
-    assert load_run(study.runs[0].path) == study.runs[0]
+def test_the_notebook_shows_values_seeds_and_decisions(runs, monkeypatch):
+    figures = []
+    monkeypatch.setattr("IPython.display.display", lambda *a, **k: figures.append(a[0]))
+    tables, said = shown(runs, axis="reduction")
+    against_plain, against_se, cost = tables.values()
+    assert against_plain["error %"].tolist() == pytest.approx([31, 27, 29, 32])
+    assert against_plain.loc["4", "decision"] == "better"
+    assert against_se.loc["4", "difference"] == pytest.approx(-2)
+    assert cost.loc["4", "parameters a point"] == pytest.approx(100)
+    assert "4 is better than no attention by at least" in said
+    assert "4 -4.00; 16 -2.00; 32 +1.00" in figures[0]["text/plain"]
+    assert figures[0]["image/svg+xml"].count("<svg ") == 1
+
+
+def test_the_notebook_says_that_there_is_nothing_to_compare(tmp_path):
+    tables, said = shown([make_run(tmp_path, "resnet20", 0, 0.3)], axis="gate")
+    assert not tables
+    assert said.count("nothing to compare") >= 3
