@@ -1,29 +1,18 @@
 """Costs by hand: blocks, memory and shares; times only as far as they must hold on any machine."""
 
-import io
 import time
 
-import numpy as np
 import pytest
 import torch
 from fake_runs import make_run
+from notebook_cells import run_cells
 from torch import Tensor, nn
 
 from senet_lib.analysis import speed
-from senet_lib.analysis.counters import count_network
-from senet_lib.analysis.literature import (
-    CLAIMED_BLOCKS,
-    EVIDENCE,
-    PUBLISHED,
-    PublishedPoint,
-    published_table,
-)
-from senet_lib.errors import SenetError, UnknownNameError
-from senet_lib.figures import costs as cost_plots
+from senet_lib.analysis.literature import EVIDENCE, PUBLISHED
+from senet_lib.errors import SenetError
 from senet_lib.models import create_model
 from senet_lib.profiling import profile_model
-from senet_lib.report import costs
-from senet_lib.report.table import show
 
 QUICK = {"device": "cpu", "threads": 1, "repeats": 3, "min_seconds": 0.0, "warm_up": 1}
 
@@ -51,52 +40,6 @@ class HalfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(self.rest(self.attention(x)).mean((2, 3)))
-
-
-@pytest.fixture(scope="module")
-def networks():
-    return [count_network(name) for name in ("resnet20", "se_resnet20", "res2net29")]
-
-
-@pytest.fixture(scope="module")
-def measured():
-    return speed.measure_networks(["resnet20", "se_resnet20"], [1, 2], **QUICK)
-
-
-# Blocks
-
-
-def test_blocks_by_arithmetic():
-    table = costs.block_table().set_index("block")
-    basic = 2 * 9 * 64**2  # two 3x3 convolutions
-    streams = 2 * 64**2 + 3 * 9 * 16**2  # two 1x1, and 3x3 in three of four streams
-    gate = 2 * 64 * 4  # 64 to 64 / 16 and back
-    assert basic == 73_728
-    weights = {
-        "ResNet (2 conv)": (basic, 0),
-        "SE-ResNet": (basic, gate),
-        "Res2Net": (streams, 0),
-        "SE-Res2Net": (streams, gate),
-    }
-    assert dict(table["weights"]) == {name: sum(parts) for name, parts in weights.items()}
-    for name, (convolutions, gates) in weights.items():
-        for size in (32, 16, 8):
-            assert table.loc[name, f"macs_{size}"] == convolutions * size**2 + gates
-    # weight and bias of each normalised channel
-    norms = {"ResNet": 2 * 2 * 64, "Res2Net": 2 * (64 + 3 * 16 + 64)}
-    assert list(table["norm_params"]) == [norms["ResNet"]] * 2 + [norms["Res2Net"]] * 2
-    assert (table["num_params"] == table["weights"] + table["norm_params"]).all()
-
-
-def test_the_claimed_blocks_stand_beside_ours():
-    blocks = costs.block_table()
-    assert set(CLAIMED_BLOCKS) == set(blocks["block"])
-    view = costs.block_table_view(blocks, CLAIMED_BLOCKS).frame.set_index("block")
-    assert view.loc["ResNet (2 conv)", "claimed"] == "0.18 M"
-    assert view.loc["ResNet (2 conv)", "factor"] == "2.4"  # 180,000 / 73,984
-    assert view.loc["SE-Res2Net", "factor"] == "12.5"  # 200,000 / 15,968
-    assert view.loc["SE-ResNet", "claimed FLOPs"] == "68 M"
-    assert "claimed" not in costs.block_table_view(blocks).frame
 
 
 # Time, memory and shares
@@ -200,65 +143,6 @@ def test_memory_and_time_on_a_gpu():
     assert 0 < share.time < 1
 
 
-# Tables
-
-
-def test_the_cost_table_sets_a_variant_against_its_plain_network(networks):
-    frame = costs.cost_table(networks).frame.set_index("network")
-    assert frame.loc["se_resnet20", "parameters"] == "274,490"
-    assert frame.loc["se_resnet20", "over plain"] == "+0.74 %"  # 2,016 of 272,474
-    assert frame.loc["resnet20", "over plain"] == ""
-    assert frame.loc["resnet20", "MACs"] == frame.loc["resnet20", "MACs by fvcore"] == "40,813,184"
-    assert "they differ by" not in frame
-
-
-def test_settings_in_a_name_do_not_hide_its_plain_network():
-    names = ["resnet20", "resnet20+attention=ge", "se_resnet20+reduction=8"]
-    frame = costs.cost_table([count_network(name) for name in names]).frame
-    # r = 8: 3 * 2 * (16 * 2 + 32 * 4 + 64 * 8) = 4,032 of 272,474
-    assert list(frame["over plain"]) == ["", "+0.00 %", "+1.48 %"]
-
-
-def test_the_conventions_are_named_with_their_totals(networks):
-    frame = costs.convention_table(networks).frame.set_index("network")
-    assert list(frame.loc["res2net29"]) == [
-        *("99.58 M", "99,578,922", "101.58 M", "103.61 M", "199.16 M")
-    ]
-    text = costs.convention_text(networks[2]).markdown
-    assert "199.16 M, 2.00 times as many" in text
-    left = costs.left_out_table(networks).frame.set_index("network")
-    assert "sigmoid 9" in left.loc["se_resnet20", "left out by fvcore"]
-    assert "batch_norm 21" in left.loc["resnet20", "left out of the closed form"]
-
-
-def test_tables_of_what_was_measured(measured):
-    assert list(measured["model"]) == ["resnet20"] * 2 + ["se_resnet20"] * 2
-    assert list(measured["batch_size"]) == [1, 2, 1, 2]
-    assert len(costs.speed_table(measured).frame) == 4
-    assert f"torch {torch.__version__}, 1 CPU thread, fp32" in costs.speed_table(measured).caption
-    shares = costs.share_table(measured).frame
-    assert list(shares["network"]) == ["se_resnet20"] * 2
-    assert list(shares["of parameters"]) == ["0.73 %"] * 2  # 2,016 of 274,490
-
-
-def test_the_answer_takes_its_numbers_from_what_was_counted(networks, measured):
-    text = costs.answer(networks, measured).markdown
-    assert "parameters grow by 0.74 %" in text
-    assert "At batch 1 the median time" in text
-    assert "At batch 2 the median time" in text
-    alone = costs.answer(networks[2:], measured).markdown
-    assert "no cost can be compared" in alone
-
-
-def test_empty_tables_say_so():
-    import pandas as pd
-
-    for table in (costs.cost_table([]), costs.convention_table([]), costs.left_out_table([])):
-        assert "No network was named." in table._repr_html_()
-    assert "Nothing was measured." in costs.speed_table(pd.DataFrame())._repr_html_()
-    assert "None of these networks" in costs.share_table(pd.DataFrame())._repr_html_()
-
-
 # Published points and the figure
 
 
@@ -287,94 +171,65 @@ def test_published_points_are_complete_and_plausible():
     assert {p.error for p in PUBLISHED if p.network == "SE-ResNet-110"} == {
         *(0.0521, 0.0530, 0.0519, 0.0363)
     }
-    frame = published_table().frame
-    assert frame["source"].str.startswith("He et al. 2015 (arXiv:1512.03385): ").sum() == 1
-    html = published_table()._repr_html_().replace("\u00a0", " ").replace("\u2011", "-")
-    assert "ResNet-20 8.75" in html
-    assert "SE-ResNet-164 4.39" in html
 
 
-SIZES = {"resnet20": (1.0, 40.0), "se_resnet20": (2.0, 41.0), "resnet56": (3.0, 125.0)}
+# The notebook
 
 
-@pytest.fixture
-def runs(tmp_path):
-    errors = {"resnet20": (0.5, 0.6), "se_resnet20": (0.4, 0.45), "resnet56": (0.45, 0.5)}
-    return [
-        make_run(tmp_path, name, seed, error,
-                 num_params=int(1e6 * SIZES[name][0]), macs=int(1e6 * SIZES[name][1]))
-        for name, pair in errors.items() for seed, error in enumerate(pair)
-    ]  # fmt: skip
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """The notebook over two networks and their runs: its variables, tables and figures."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, error in (("resnet20", 0.5), ("se_resnet20", 0.4)):
+        for seed in (0, 1):
+            make_run(folder, name, seed, error + 0.1 * seed)
+    figures = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("IPython.display.display", lambda *a, **k: figures.append(a[0]))
+        names = run_cells("profile", models=["resnet20", "se_resnet20"], study="demo",
+                          runs_root=folder, batch_sizes=[1], threads=1, repeats=2)  # fmt: skip
+    shown = [o for o in names["outputs"] if hasattr(o, "caption")]
+    tables = {" ".join(o.caption.split()[:2]): o.data for o in shown}
+    return names, tables, figures
 
 
-@pytest.mark.parametrize(("x", "column"), [("num_params", 0), ("macs", 1)])
-def test_the_front_is_of_ours_alone(runs, x, column):
-    figure = cost_plots.pareto(runs, PUBLISHED, x=x)
-    (axes,) = figure.axes
-    lines = {line.get_label(): line for line in axes.lines}
-    step = lines["no other of ours is both cheaper and better"]
-    assert step.get_drawstyle() == "steps-post"
-    expected = [(SIZES["resnet20"][column], 55.0), (SIZES["se_resnet20"][column], 42.5)]
-    assert np.allclose(step.get_xydata(), expected)  # resnet56 is dearer and no better
-    assert "both cheaper and better than resnet20, se_resnet20." in figure.get_label()
-    drawn = np.concatenate([line.get_xydata() for line in axes.lines])
-    for run in runs:
-        assert (np.abs(drawn - [getattr(run, x) / 1e6, 100 * run.test_error]) < 1e-9).all(1).any()
+def test_the_notebook_sets_a_variant_against_its_plain_network(told):
+    names, tables, _ = told
+    cost = tables["Parameters, and"].loc["se_resnet20"]
+    assert (cost["parameters"], cost["MACs"]) == (274_490, cost["MACs by fvcore"])
+    assert cost["over plain %"] == pytest.approx(100 * 2_016 / 272_474)
+    said = "\n".join(map(str, names["outputs"]))
+    assert "parameters grow by 0.74 %" in said
+    assert "At batch 1 the median time" in said
 
 
-def test_published_points_are_drawn_apart_where_their_cost_is_known(runs):
-    figure = cost_plots.pareto(runs, PUBLISHED, x="macs")
-    (axes,) = figure.axes
-    theirs = [line for line in axes.lines if line.get_marker() == "D"]
-    assert sum(len(line.get_xdata()) for line in theirs) == sum(
-        p.macs is not None for p in PUBLISHED
-    )
-    assert {line.get_markerfacecolor() for line in theirs} == {"none"}
-    assert "trained for hundreds of epochs" in figure.get_label()
-    legend = {text.get_text() for text in figure.legends[0].get_texts()}
-    assert "published by others, trained for hundreds of epochs" in legend
+def test_the_notebook_names_five_totals_and_what_they_leave_out(told):
+    _, tables, _ = told
+    totals = tables["One network"].loc["resnet20"]
+    assert totals["closed form"] == pytest.approx(40.813184)
+    assert totals["with biases"] == pytest.approx(40.813194)  # ten outputs have one
+    assert totals["torch's counter"] == pytest.approx(2 * 40.813184)
+    left = tables["Operators that"]
+    assert "sigmoid 9" in left.loc["se_resnet20", "left out by fvcore"]
+    assert "batch_norm 21" in left.loc["resnet20", "left out of the closed form"]
+    blocks = tables["One block"]
+    assert blocks.loc["ResNet (2 conv)", "parameters"] == 2 * 9 * 64**2 + 2 * 2 * 64
+    assert blocks.loc["SE-Res2Net", "factor"] == pytest.approx(200_000 / 15_968)
+    assert blocks.loc["SE-ResNet", "claimed FLOPs (M)"] == 68
 
 
-def test_names_in_the_figure_cover_neither_points_nor_each_other(runs):
-    from matplotlib.text import Text
-
-    figure = cost_plots.pareto(runs, PUBLISHED, x="num_params")
-    (axes,) = figure.axes
-    figure.savefig(io.BytesIO(), format="png")
-    boxes = [Text.get_window_extent(text) for text in axes.texts]
-    assert len(boxes) > 10
-    assert {"resnet20", "se_resnet20", "resnet56"} <= {text.get_text() for text in axes.texts}
-    for i, box in enumerate(boxes):
-        assert not any(box.overlaps(other) for other in boxes[i + 1 :])
-        for line in (line for line in axes.lines if line.get_marker() not in ("None", "")):
-            for x, y in axes.transData.transform(line.get_xydata()):
-                assert not box.contains(x, y)
+def test_the_notebook_shows_what_was_measured_and_published(told):
+    names, tables, figures = told
+    assert tables["Forward pass"]["network"].tolist() == ["resnet20", "se_resnet20"]
+    assert tables["Share of"]["of parameters %"].tolist() == pytest.approx([100 * 2_016 / 274_490])
+    assert "ResNet-20 8.75" in " ".join(tables["Errors on"]["networks in the figures"])
+    assert "resnet20 55.00; " in figures[-1]["text/plain"] + "; "
+    assert len(names["board"]) == 2
 
 
-def test_the_figure_without_published_points_and_with_one_run(runs, capsys):
-    figure = cost_plots.pareto(runs[:1], (), x="macs")
-    assert "ublished" not in figure.get_label()
-    show(figure)
-
-
-def test_a_point_of_unknown_cost_is_left_out(runs):
-    point = PublishedPoint(
-        network="Elsewhere", error=0.05, num_params=None, macs=10_000_000, source="a page",
-        evidence="read", recipe="",
-    )  # fmt: skip
-    assert "Elsewhere" not in cost_plots.pareto(runs, [point], x="num_params").get_label()
-    assert "Elsewhere 10 million, 5.00 %" in cost_plots.pareto(runs, [point], x="macs").get_label()
-
-
-def test_an_unknown_cost_is_refused(runs):
-    with pytest.raises(UnknownNameError, match="unknown cost 'flops'"):
-        cost_plots.pareto(runs, x="flops")
-
-
-def test_points_published_for_cifar_stand_beside_no_other_data(runs, tmp_path):
-    labels = cost_plots.pareto(runs).axes[0].get_legend_handles_labels()[1]
-    assert not any(label.startswith("published") for label in labels)
-    alone = cost_plots.pareto(runs).get_label()
-    on_cifar = make_run(tmp_path / "cifar", "resnet20", 0, 0.1, data="cifar10")
-    assert "ResNet-110" in cost_plots.pareto([on_cifar]).get_label()
-    assert "ResNet-110" not in alone
+def test_the_notebook_without_networks_and_runs(monkeypatch):
+    monkeypatch.setattr("IPython.display.display", lambda *a, **k: None)
+    outputs = run_cells("profile", models=[])["outputs"]
+    said = "\n".join(map(str, outputs))
+    for words in ("no cost can be compared", "No network was named.", "Nothing was measured."):
+        assert words in said

@@ -5,14 +5,10 @@ public network is built (they are then that network's own arithmetic), rounded w
 readings agree to three digits or the source rounds, and None where it is open which network it was.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from senet_lib.report.table import Table
-from senet_lib.wording import percent
-
-NO_BREAK, NO_BREAK_HYPHEN = "\u00a0", "\u2011"
 EVIDENCE = {
     "read": "read in the public file that is named",
     "second hand": "read in a secondary copy of the paper",
@@ -133,34 +129,3 @@ CLAIMED_BLOCKS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "SE-Res2Net": (0.20, 36.0),
     }
 )
-
-
-def published_table(points: Sequence[PublishedPoint] = PUBLISHED) -> Table:
-    """The published errors by source, with what is known of each recipe."""
-    import pandas as pd
-
-    sources: dict[tuple[str, str, str], list[PublishedPoint]] = {}
-    for point in points:
-        key = (point.source, point.evidence, point.recipe)
-        sources.setdefault(key, []).append(point)
-    rows = [
-        {
-            "source": source + ("" if evidence == "read" else f", {evidence}") + f": {recipe}",
-            "networks in the figures": _listed([p for p in group if p.num_params is not None]),
-            "size left open": _listed([p for p in group if p.num_params is None]),
-        }
-        for (source, evidence, recipe), group in sources.items()
-    ]
-    columns = list(rows[0]) if rows else []
-    meanings = "; ".join(f"{key}: {meaning}" for key, meaning in EVIDENCE.items() if key != "read")
-    return Table(
-        pd.DataFrame(rows),
-        f"Errors on CIFAR-10 published by others, in percent, by source and recipe ({meanings})",
-        text_columns=columns,
-    )
-
-
-def _listed(points: Sequence[PublishedPoint]) -> str:
-    """Networks with their errors; a line breaks between two of them only."""
-    texts = [f"{point.network} {percent(point.error)}" for point in points]
-    return ", ".join(text.replace("-", NO_BREAK_HYPHEN).replace(" ", NO_BREAK) for text in texts)
