@@ -6,7 +6,7 @@ The same network is trained in one process in two ways, turn about: by our engin
 loop (a dataset of PIL images, RandomCrop, flip, ToTensor, Normalize, a DataLoader with two workers,
 fp32, eager, NCHW). Start-up and compilation are in neither time. Printed are the median images/s of
 each, the ratio turn by turn, where the engine's time goes, and the share of the bound: the larger
-of the step's multiply-accumulates at the rate of a bf16 3x3 convolution measured here, and of
+of the step's multiply-accumulates at the rate of PyTorch's 3x3 convolution measured here, and of
 the bytes its layers must move at the rate of a copy measured here.
 """
 
@@ -135,11 +135,13 @@ def best_seconds(work: Callable[[], object], synchronise: Callable[[], None]) ->
     return min(times[2:])
 
 
-def machine_rates(device: torch.device, synchronise: Callable[[], None]) -> tuple[float, float]:
-    """(multiply-accumulates a second of a bf16 3x3 convolution, bytes a second of a copy)."""
-    images = torch.randn(128, 64, 32, 32, device=device, dtype=torch.bfloat16)
+def machine_rates(
+    device: torch.device, dtype: torch.dtype, synchronise: Callable[[], None]
+) -> tuple[float, float]:
+    """(multiply-accumulates a second of a 3x3 convolution, bytes a second of a copy)."""
+    images = torch.randn(128, 64, 32, 32, device=device, dtype=dtype)
     images = images.to(memory_format=torch.channels_last)
-    weight = torch.randn(64, 64, 3, 3, device=device, dtype=torch.bfloat16)
+    weight = torch.randn(64, 64, 3, 3, device=device, dtype=dtype)
     weight = weight.to(memory_format=torch.channels_last)
     macs = 128 * 32 * 32 * 64 * 64 * 9
     conv = macs / best_seconds(lambda: F.conv2d(images, weight, padding=1), synchronise)
@@ -149,15 +151,15 @@ def machine_rates(device: torch.device, synchronise: Callable[[], None]) -> tupl
     return conv, copy
 
 
-def bytes_per_image(name: str) -> int:
-    """Bytes a step must move at the least: each layer's input and output in bf16, read or written
+def bytes_per_image(name: str, dtype: torch.dtype) -> int:
+    """Bytes a step must move at the least: each layer's input and output, read or written
     once forward, and the input, its gradient and the output's gradient once backward."""
     model = create_model(name)
     moved = 0
 
     def add(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         nonlocal moved
-        moved += 2 * (3 * inputs[0].numel() + 2 * output.numel())
+        moved += dtype.itemsize * (3 * inputs[0].numel() + 2 * output.numel())
 
     hooks = [
         module.register_forward_hook(add)
@@ -198,8 +200,9 @@ def measure(name: str, dataset: Dataset, arguments: argparse.Namespace) -> dict[
         turns.append(speeds)
     ratios = [mine / theirs for theirs, mine in turns]
     speed = statistics.median(mine for _, mine in turns)
-    conv, copy = machine_rates(engine.device, engine.synchronise)
-    bound = min(conv / (3 * profile_model(engine.model).macs), copy / bytes_per_image(name))
+    dtype = torch.bfloat16 if engine.setup.precision == "bf16" else torch.float32
+    conv, copy = machine_rates(engine.device, dtype, engine.synchronise)
+    bound = min(conv / (3 * profile_model(engine.model).macs), copy / bytes_per_image(name, dtype))
     return {
         "model": name,
         "plain_images_per_second": statistics.median(theirs for theirs, _ in turns),
