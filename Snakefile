@@ -211,7 +211,7 @@ rule train:
         mem_mb=MEMORY,
         runtime=MINUTES,
     shell:
-        "OMP_NUM_THREADS={threads} {SENET} notebook {input.notebook} --out {output.notebook} --html {output.page}"
+        "OMP_NUM_THREADS={threads} {SENET:q} notebook {input.notebook} --out {output.notebook} --html {output.page}"
         " {params.parameters} > {log} 2>&1"
 
 
@@ -228,7 +228,7 @@ rule ablation:
         code=ABLATION_HASH,
         parameters=REPORT_PARAMETERS,
     shell:
-        "{SENET} notebook {input.notebook} --out {output.notebook} --html {output.page}"
+        "{SENET:q} notebook {input.notebook} --out {output.notebook} --html {output.page}"
         " {params.parameters} -p axis={wildcards.axis} > {log} 2>&1"
 
 
@@ -252,7 +252,7 @@ rule gradcam:
         mem_mb=MEMORY,
         runtime=MINUTES,
     shell:
-        "OMP_NUM_THREADS={threads} {SENET} notebook {input.notebook} --out {output.notebook}"
+        "OMP_NUM_THREADS={threads} {SENET:q} notebook {input.notebook} --out {output.notebook}"
         " --html {output.page} {params.parameters} -p seed={wildcards.seed} > {log} 2>&1"
 
 
@@ -281,7 +281,7 @@ rule excitation:
         mem_mb=MEMORY,
         runtime=MINUTES,
     shell:
-        "OMP_NUM_THREADS={threads} {SENET} notebook {input.notebook} --out {output.notebook}"
+        "OMP_NUM_THREADS={threads} {SENET:q} notebook {input.notebook} --out {output.notebook}"
         " --html {output.page} {params.parameters} -p model={wildcards.gated} > {log} 2>&1"
 
 
@@ -304,7 +304,7 @@ rule profile:
         mem_mb=MEMORY,
         runtime=MINUTES,
     shell:
-        "{SENET} notebook {input.notebook} --out {output.notebook} --html {output.page}"
+        "{SENET:q} notebook {input.notebook} --out {output.notebook} --html {output.page}"
         " {params.parameters} > {log} 2>&1"
 
 
@@ -325,7 +325,7 @@ rule report:
         code=REPORT_HASH,
         parameters=REPORT_PARAMETERS,
     shell:
-        "{SENET} notebook {input.notebook} --out {output.notebook} --html {output.page}"
+        "{SENET:q} notebook {input.notebook} --out {output.notebook} --html {output.page}"
         " {params.parameters} > {log} 2>&1"
 
 
