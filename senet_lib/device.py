@@ -9,6 +9,7 @@ import sysconfig
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -122,3 +123,13 @@ def keep_freed_memory() -> None:
             mallopt = ctypes.CDLL("libc.so.6").mallopt
             mallopt(M_MMAP_MAX, 0)
             mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def computed_on(how: Any) -> str:
+    """Device, precision, and what made it faster, such as "cpu, fp32, kernels".
+
+    Args:
+        how: a `Setup`, or the record of a run.
+    """
+    faster = ", compiled" if how.compile else ", kernels" if how.fused else ""
+    return f"{how.device}, {how.precision}{faster}"

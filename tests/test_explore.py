@@ -17,6 +17,7 @@ from senet_lib.analysis.cam import CamMaps
 from senet_lib.analysis.gates import Gates
 from senet_lib.data import load_data
 from senet_lib.errors import DataError, SenetError
+from senet_lib.evaluation import probabilities
 from senet_lib.explore.answers import (
     Picture,
     choose_images,
@@ -24,7 +25,6 @@ from senet_lib.explore.answers import (
     gate_distances,
     offered_runs,
     own_picture,
-    probabilities,
 )
 from senet_lib.explore.pictures import confusion_html, gates_html, map_html
 from senet_lib.runs.records import load_run, save_record

@@ -33,7 +33,7 @@ from senet_lib.recipe import Recipe, learning_rate
 from senet_lib.runs.lock import locked
 from senet_lib.runs.records import RECORD, load_run
 from senet_lib.runs.weights import CHECKPOINT, WEIGHTS, load_network
-from senet_lib.training import fit as fit_module
+from senet_lib.training import plan as plan_module
 from senet_lib.training.engine import Engine
 from senet_lib.training.fit import RunStopped, fit
 
@@ -383,7 +383,7 @@ def test_a_signal_during_planning_stops_before_anything_is_written(train, monkey
         os.kill(os.getpid(), signal.SIGTERM)
         return load_data(data)
 
-    monkeypatch.setattr(fit_module, "load_data", interrupted)
+    monkeypatch.setattr(plan_module, "load_data", interrupted)
     with pytest.raises(RunStopped, match=r"SIGTERM.* before its first step"):
         train()
     assert not (tmp_path / "run").exists()

@@ -11,8 +11,7 @@ import math
 import os
 import unicodedata
 import zipfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from PIL import Image
 
 from senet_lib.data.pictures import SIZE, square
 from senet_lib.errors import DataError, one_line
+from senet_lib.files import replacing
 
 MAX_CLASSES = 256  # labels are hashed as single bytes
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -82,24 +82,6 @@ def canonical(arrays: Arrays) -> Arrays:
     return replace(arrays, **changes)
 
 
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; it takes the place of `path` if the block succeeds."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(
-            f"cannot write {path}: {error.strerror or error}; "
-            "set SENET_DATA to a folder with room that you may write to"
-        ) from error
-    finally:
-        if temporary.is_file():
-            temporary.unlink()
-
-
 def write_npz(path: Path, arrays: Arrays) -> None:
     """Write an npz that `read_npz` reads, whole or not at all, with its fingerprint inside."""
     content = {key: getattr(arrays, key) for key in KEYS}
@@ -110,8 +92,14 @@ def write_npz(path: Path, arrays: Arrays) -> None:
     if arrays.classes is not None:
         content["classes"] = np.array(arrays.classes)
     content["fingerprint"] = np.array(fingerprint(arrays))
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **content)
+    try:
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.savez(file, **content)
+    except OSError as error:
+        raise DataError(
+            f"cannot write {path}: {error.strerror or error}; "
+            "set SENET_DATA to a folder with room that you may write to"
+        ) from error
 
 
 def read_npz(path: Path) -> Arrays:

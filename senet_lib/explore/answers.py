@@ -25,6 +25,7 @@ from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import CIFAR_COUNTS, data_dir
 from senet_lib.data.pictures import SIZE
 from senet_lib.errors import DataError, RecordError
+from senet_lib.evaluation import probabilities
 from senet_lib.models.attention import attention_paths
 from senet_lib.models.blocks import Network
 from senet_lib.runs.published import PUBLISHED
@@ -286,13 +287,6 @@ def own_picture(name: str, content: bytes) -> Picture:
 
 
 # Arithmetic
-
-
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, float64, of logits (..., K)."""
-    logits = logits.astype(np.float64)
-    shifted = np.exp(logits - logits.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
 
 
 def choose_images(

@@ -16,6 +16,7 @@ import numpy as np
 from senet_lib.analysis.cam import METHODS
 from senet_lib.analysis.families import label
 from senet_lib.errors import SenetError, one_line, unknown
+from senet_lib.evaluation import probabilities
 from senet_lib.explore import pictures
 from senet_lib.explore.answers import (
     PUBLISHED_ROOT,
@@ -25,7 +26,6 @@ from senet_lib.explore.answers import (
     commonest,
     offered_runs,
     own_picture,
-    probabilities,
     usual_pair,
     usual_study,
 )

@@ -16,7 +16,8 @@ import numpy as np
 
 from senet_lib.analysis.cam import CamMaps, scale_for_display
 from senet_lib.analysis.gates import Gates
-from senet_lib.explore.answers import Picture, probabilities
+from senet_lib.evaluation import probabilities
+from senet_lib.explore.answers import Picture
 from senet_lib.figures.style import BLUE, STYLE, VERMILION
 from senet_lib.report.gallery import COLOURS, GAP_PIXELS, PANEL_PIXELS, panels, probability_text
 

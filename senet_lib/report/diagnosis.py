@@ -5,14 +5,18 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from senet_lib.analysis.families import label
 from senet_lib.evaluation import probabilities
-from senet_lib.report.table import Table, Text, escape, facts
+from senet_lib.report.table import Text, escape
 from senet_lib.runs.records import RunRecord
-from senet_lib.wording import counted, percent, threads
+from senet_lib.wording import counted, percent
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def confusion_matrix(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -74,8 +78,10 @@ def confident_mistakes(logits: np.ndarray, labels: np.ndarray, count: int) -> li
     ]
 
 
-def run_facts(run: RunRecord) -> Table:
-    """What one run is, and what it cost."""
+def run_facts(run: RunRecord) -> "pd.DataFrame":
+    """What one run is, and what it cost: a value a fact, as text."""
+    import pandas as pd
+
     speed = run.images_per_second
     pairs = {
         f"{run.evaluated_on} error": f"{percent(run.test_error)} %",
@@ -87,14 +93,15 @@ def run_facts(run: RunRecord) -> Table:
         if speed is None
         else f"{speed:,.0f} images/s",
         "peak memory": f"{run.peak_memory_mib:,.0f} MiB",
-        "device, precision": f"{run.computed_on}, {threads(run)}",
+        "device, precision": f"{run.computed_on}, {counted(run.threads, 'CPU thread')}",
         "machine": run.machine,
         "versions": ", ".join(f"{k} {v}" for k, v in run.versions.items()),
         "source commit": run.commit,
         "data fingerprint": run.data_fingerprint,
         "folder": os.path.relpath(run.path),
     }
-    return facts(pairs)
+    names = pd.Index(list(pairs), name="fact")
+    return pd.DataFrame({"value": [str(value) for value in pairs.values()]}, index=names)
 
 
 def run_answer(run: RunRecord) -> Text:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from senet_lib.device import computed_on
 from senet_lib.errors import RecordError, SenetError, unknown
 from senet_lib.files import anchored, read_json, sha256_of, write_whole
 from senet_lib.recipe import Recipe
@@ -137,8 +138,7 @@ class RunRecord:
     @property
     def computed_on(self) -> str:
         """Device, precision, and what made it faster, such as "cpu, fp32, kernels"."""
-        faster = ", compiled" if self.compile else ", kernels" if self.fused else ""
-        return f"{self.device}, {self.precision}{faster}"
+        return computed_on(self)
 
     @property
     def machine(self) -> str:

@@ -5,46 +5,31 @@ on from its last checkpoint and ends with the weights it would have had.
 """
 
 import dataclasses
-import hashlib
-import json
 import math
-import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from senet_lib import wording
-from senet_lib.data.datasets import Dataset, hold_out, load_data, take
-from senet_lib.device import Setup, keep_freed_memory, rounding
+from senet_lib.device import Setup, computed_on, keep_freed_memory, rounding
 from senet_lib.errors import (
-    CheckpointError,
     NonFiniteLossError,
     OutOfMemoryError,
     RecipeError,
-    RunExistsError,
     is_out_of_memory,
 )
 from senet_lib.evaluation import error_and_loss, predict
-from senet_lib.files import partial_name
-from senet_lib.models import input_size
-from senet_lib.profiling import profile_model
-from senet_lib.recipe import Recipe, check_study
+from senet_lib.recipe import Recipe
 from senet_lib.runs import provenance
 from senet_lib.runs.lock import LOCK, locked, stop_signals
 from senet_lib.runs.records import (
-    CHECKED,
-    DEFAULT_ROOT,
     FAILED,
     RECORD,
     RunRecord,
-    anchored,
     load_run,
     save_history,
     save_logits,
@@ -52,19 +37,24 @@ from senet_lib.runs.records import (
 )
 from senet_lib.runs.weights import (
     CHECKPOINT,
-    DAMAGED,
-    PREVIOUS,
     WEIGHTS,
-    NetSpec,
-    load_checkpoint,
     save_checkpoint,
     save_weights,
 )
 from senet_lib.training.engine import Engine, EpochResult
+from senet_lib.training.plan import (
+    LEFT_OVER,
+    PARTIALS,
+    Job,
+    Position,
+    checkpoint_of,
+    finished,
+    plan,
+    take_up,
+    tidy,
+)
 from senet_lib.training.progress import watch
-
-PARTIALS = [f"{partial_name(name)}*" for name in (CHECKPOINT, RECORD, *CHECKED)]
-LEFT_OVER = (CHECKPOINT, PREVIOUS, DAMAGED, LOCK, *PARTIALS)  # of no use to a finished run
+from senet_lib.wording import counted
 
 
 class RunStopped(Exception):  # noqa: N818  (a stop is not an error)
@@ -105,45 +95,6 @@ def _plainly_interrupted() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise Interrupted from None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """Everything that is known before the first step."""
-
-    spec: NetSpec
-    recipe: Recipe
-    seed: int
-    data: str
-    dataset: Dataset
-    num_val: int
-    study: str
-    protocol: str
-    out: Path
-    num_params: int
-    macs: int
-
-    def identity(self) -> dict[str, Any]:
-        """What makes two runs the same run; device, precision and speed do not."""
-        return {
-            "model": self.spec.model,
-            "overrides": dict(self.spec.overrides),
-            "seed": self.seed,
-            "num_val": self.num_val,
-            "data_fingerprint": self.dataset.fingerprint,
-            **self.recipe.to_dict(),
-        }
-
-
-@dataclass(kw_only=True)
-class Position:
-    """Where a run stands."""
-
-    epoch: int = 0
-    step: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
-    wall_seconds: float = 0.0
-    started: str = ""
 
 
 @_plainly_interrupted()
@@ -208,20 +159,20 @@ def fit(
     if not checkpoint_minutes >= 0:
         raise RecipeError(f"checkpoint_minutes is {checkpoint_minutes}; it must be 0 or above")
     with stop_signals() as signals:
-        job = _plan(
+        job = plan(
             model, recipe or Recipe(), seed, data, out, study, protocol, overrides or {}, num_val
         )
         if (job.out / RECORD).is_file():
-            return _finished(job, precision)
+            return finished(job, precision)
         if signals:
             raise RunStopped(reason=signals[0], path=job.out)
         busy = f"{job.out} is being trained by another process right now"
         with locked(job.out / LOCK, busy), _memory_named(job):
             if (job.out / RECORD).is_file():  # finished while we waited for the folder
-                return _finished(job, precision)
-            _tidy(job.out, *PARTIALS, FAILED)  # of a process that was killed or has failed
+                return finished(job, precision)
+            tidy(job.out, *PARTIALS, FAILED)  # of a process that was killed or has failed
             source = provenance.git_state()  # now: by the end, the checkout may be another
-            state = _checkpoint_of(job, precision)
+            state = checkpoint_of(job, precision)
             position = Position(**state["position"]) if state else Position(started=_now())
             if state and precision == "auto":
                 precision = state["setup"]["precision"]
@@ -234,7 +185,7 @@ def fit(
             torch.manual_seed(seed)
             engine = Engine(job.spec.build(), job.dataset, job.recipe, seed, setup)
             if state:
-                _take_up(engine, state, job)
+                take_up(engine, state, job)
             keeper = _Keeper(job, engine, position, signals, began, max_minutes, checkpoint_minutes)
             shown = watch(
                 progress,
@@ -298,13 +249,6 @@ def _memory_named(job: Job) -> Iterator[None]:
             f"there is too little memory to train {job.spec.model} in {job.out}; a smaller "
             "--batch-size needs less. What was done up to the last checkpoint is kept"
         ) from None
-
-
-def _tidy(folder: Path, *patterns: str) -> None:
-    """Remove what is of no use in a run's folder any more, as far as that is allowed."""
-    for path in (path for pattern in patterns for path in folder.glob(pattern)):
-        with suppress(OSError):
-            path.unlink()
 
 
 def _evaluate(job: Job, engine: Engine, *, keep: bool) -> tuple[float, float]:
@@ -372,124 +316,6 @@ def _check_finite(losses: torch.Tensor, epoch: int) -> None:
         raise NonFiniteLossError(epoch=epoch + 1, step=int((~finite).nonzero()[0]) + 1)
 
 
-def _plan(
-    model: str, recipe: Recipe, seed: int, data: str, out: str | Path | None, study: str | None,
-    protocol: str | None, overrides: Mapping[str, Any], num_val: int,
-) -> Job:  # fmt: skip
-    """Load the data and the model, and settle every name; raises before anything is written."""
-    if type(seed) is not int or not 0 <= seed < 2**63:
-        raise RecipeError(f"seed is {seed!r}; it must be a whole number from 0 to 2**63 - 1")
-    channels = input_size(model)[0]
-    probe = NetSpec(
-        model=model,
-        overrides=overrides,
-        classes=("",) * 10,
-        mean=(0.0,) * channels,
-        std=(1.0,) * channels,
-    )
-    probe.build()  # an unknown name or override ends here, before the data is read
-    dataset = load_data(data)
-    if num_val:
-        dataset = hold_out(dataset, num_val)
-    dataset = take(dataset, recipe.train_images)
-    spec = dataclasses.replace(
-        probe,
-        classes=dataset.classes,
-        mean=dataset.mean,
-        std=dataset.std,
-        data=data,
-        data_fingerprint=dataset.fingerprint,
-        num_val=num_val,
-    )
-    profile = profile_model(spec.build(), (channels, *dataset.x_train.shape[1:3]))
-    paper = recipe == Recipe() and data == "cifar10" and not num_val and not overrides
-    protocol = protocol or ("paper" if paper else "custom")
-    settings = json.dumps([recipe.to_dict(), dict(overrides), num_val], sort_keys=True)
-    tag = hashlib.sha256(settings.encode()).hexdigest()[:6]
-    stem = re.sub(r"[^A-Za-z0-9.-]+", "_", Path(data).stem)[:80].lstrip("._-") or "data"
-    study = check_study(study or ("paper" if paper else f"{stem}-{tag}"))
-    return Job(
-        spec=spec,
-        recipe=recipe,
-        seed=seed,
-        data=data,
-        dataset=dataset,
-        num_val=num_val,
-        study=study,
-        protocol=protocol,
-        out=Path(out) if out else anchored(DEFAULT_ROOT) / study / model / f"seed{seed}",
-        num_params=profile.num_params,
-        macs=profile.macs,
-    )
-
-
-def _finished(job: Job, precision: str) -> RunRecord:
-    """The record in the folder, if it is whole and of the same run."""
-    record = load_run(job.out)
-    there = {name: getattr(record, name) for name in ("model", "overrides", "seed", "num_val")}
-    there |= {"data_fingerprint": record.data_fingerprint, **record.recipe}
-    _compare(job, there, record.precision, precision)
-    record.verify()
-    _tidy(job.out, *LEFT_OVER)  # by a process killed after it had written the record
-    return record
-
-
-def _checkpoint_of(job: Job, precision: str) -> dict[str, Any] | None:
-    """The newest whole checkpoint in the folder, if there is one and it is of the same run.
-
-    One that is damaged is named and set aside, and the one before takes its place.
-    """
-    for name in (CHECKPOINT, PREVIOUS):
-        path = job.out / name
-        if not path.is_file():
-            continue
-        try:
-            state = load_checkpoint(path)
-            there, used = state["identity"], state["setup"]["precision"]
-            Position(**state["position"])
-        except (CheckpointError, KeyError, TypeError) as error:
-            reason = error if isinstance(error, CheckpointError) else f"{path} lacks {error}"
-            older = name == CHECKPOINT and (job.out / PREVIOUS).is_file()
-            then = "the run goes on from the one before" if older else "the run starts over"
-            print(f"note: {reason}; {then}", file=sys.stderr)
-            path.replace(job.out / DAMAGED)
-            continue
-        _compare(job, there, used, precision)
-        return state
-    return None
-
-
-def _take_up(engine: Engine, state: Mapping[str, Any], job: Job) -> None:
-    """Put the checkpoint's state into the engine; a speed measured elsewhere is not mixed in."""
-    try:
-        engine.load_state(state["engine"])
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(
-            f"the checkpoint in {job.out} does not fit its own run ({reason}); move it away"
-        ) from None
-    if state["setup"] != dataclasses.asdict(engine.setup):
-        engine.timed_images, engine.timed_seconds = 0, 0.0
-        print(
-            "note: device, compilation or number of threads differ from before the stop, so the "
-            "rest rounds differently",
-            file=sys.stderr,
-        )
-
-
-def _compare(job: Job, there: Mapping[str, Any], precision_there: str, precision: str) -> None:
-    # A record of an older version lacks the fields added since; they had their defaults.
-    asked, there = job.identity(), {**Recipe().to_dict(), **there}
-    if precision != "auto":
-        there, asked = {**there, "precision": precision_there}, {**asked, "precision": precision}
-    differing = [name for name in asked if asked[name] != there.get(name)]
-    if differing:
-        pairs = "; ".join(f"{n}: {there.get(n)} there, {asked[n]} asked" for n in differing[:3])
-        raise RunExistsError(
-            f"{job.out} holds another run ({pairs}); give another --out or --study, or move it away"
-        )
-
-
 def _finish(
     job: Job,
     engine: Engine,
@@ -497,9 +323,8 @@ def _finish(
     wall_seconds: float,
     source: tuple[str | None, bool | None],
 ) -> RunRecord:
-    """Write weights, history and, last, the record."""
+    """Write weights and, last, the record; logits and history are there."""
     last = position.history[-1]
-    save_history(job.out, position.history)
     save_weights(job.out / WEIGHTS, engine.result, job.spec)
     (commit, dirty), setup = source, engine.setup
     record = RunRecord(
@@ -540,12 +365,12 @@ def _finish(
         finished=_now(),
     )
     save_record(record)
-    _tidy(job.out, *LEFT_OVER)
+    tidy(job.out, *LEFT_OVER)
     return load_run(job.out)
 
 
 def _announcement(job: Job, setup: Setup, position: Position) -> str:
-    where = f"{wording.device(setup)}, {wording.counted(setup.threads, 'thread')}"
+    where = f"{computed_on(setup)}, {counted(setup.threads, 'thread')}"
     at = f"; going on in epoch {position.epoch + 1}, step {position.step}" if position.started and (
         position.epoch or position.step
     ) else ""  # fmt: skip

@@ -1,0 +1,207 @@
+"""What a run is before its first step, and what is in its folder already."""
+
+import dataclasses
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from senet_lib.data.datasets import Dataset, hold_out, load_data, take
+from senet_lib.errors import (
+    CheckpointError,
+    RecipeError,
+    RunExistsError,
+)
+from senet_lib.files import partial_name
+from senet_lib.models import input_size
+from senet_lib.profiling import profile_model
+from senet_lib.recipe import Recipe, check_study
+from senet_lib.runs.lock import LOCK
+from senet_lib.runs.records import (
+    CHECKED,
+    DEFAULT_ROOT,
+    RECORD,
+    RunRecord,
+    anchored,
+    load_run,
+)
+from senet_lib.runs.weights import (
+    CHECKPOINT,
+    DAMAGED,
+    PREVIOUS,
+    NetSpec,
+    load_checkpoint,
+)
+from senet_lib.training.engine import Engine
+
+PARTIALS = [f"{partial_name(name)}*" for name in (CHECKPOINT, RECORD, *CHECKED)]
+LEFT_OVER = (CHECKPOINT, PREVIOUS, DAMAGED, LOCK, *PARTIALS)  # of no use to a finished run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything that is known before the first step."""
+
+    spec: NetSpec
+    recipe: Recipe
+    seed: int
+    data: str
+    dataset: Dataset
+    num_val: int
+    study: str
+    protocol: str
+    out: Path
+    num_params: int
+    macs: int
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs the same run; device, precision and speed do not."""
+        return {
+            "model": self.spec.model,
+            "overrides": dict(self.spec.overrides),
+            "seed": self.seed,
+            "num_val": self.num_val,
+            "data_fingerprint": self.dataset.fingerprint,
+            **self.recipe.to_dict(),
+        }
+
+
+@dataclass(kw_only=True)
+class Position:
+    """Where a run stands."""
+
+    epoch: int = 0
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    wall_seconds: float = 0.0
+    started: str = ""
+
+
+def plan(
+    model: str, recipe: Recipe, seed: int, data: str, out: str | Path | None, study: str | None,
+    protocol: str | None, overrides: Mapping[str, Any], num_val: int,
+) -> Job:  # fmt: skip
+    """Load the data and the model, and settle every name; raises before anything is written."""
+    if type(seed) is not int or not 0 <= seed < 2**63:
+        raise RecipeError(f"seed is {seed!r}; it must be a whole number from 0 to 2**63 - 1")
+    channels = input_size(model)[0]
+    probe = NetSpec(
+        model=model,
+        overrides=overrides,
+        classes=("",) * 10,
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+    )
+    probe.build()  # an unknown name or override ends here, before the data is read
+    dataset = load_data(data)
+    if num_val:
+        dataset = hold_out(dataset, num_val)
+    dataset = take(dataset, recipe.train_images)
+    spec = dataclasses.replace(
+        probe,
+        classes=dataset.classes,
+        mean=dataset.mean,
+        std=dataset.std,
+        data=data,
+        data_fingerprint=dataset.fingerprint,
+        num_val=num_val,
+    )
+    profile = profile_model(spec.build(), (channels, *dataset.x_train.shape[1:3]))
+    paper = recipe == Recipe() and data == "cifar10" and not num_val and not overrides
+    protocol = protocol or ("paper" if paper else "custom")
+    settings = json.dumps([recipe.to_dict(), dict(overrides), num_val], sort_keys=True)
+    tag = hashlib.sha256(settings.encode()).hexdigest()[:6]
+    stem = re.sub(r"[^A-Za-z0-9.-]+", "_", Path(data).stem)[:80].lstrip("._-") or "data"
+    study = check_study(study or ("paper" if paper else f"{stem}-{tag}"))
+    return Job(
+        spec=spec,
+        recipe=recipe,
+        seed=seed,
+        data=data,
+        dataset=dataset,
+        num_val=num_val,
+        study=study,
+        protocol=protocol,
+        out=Path(out) if out else anchored(DEFAULT_ROOT) / study / model / f"seed{seed}",
+        num_params=profile.num_params,
+        macs=profile.macs,
+    )
+
+
+def finished(job: Job, precision: str) -> RunRecord:
+    """The record in the folder, if it is whole and of the same run."""
+    record = load_run(job.out)
+    there = {name: getattr(record, name) for name in ("model", "overrides", "seed", "num_val")}
+    there |= {"data_fingerprint": record.data_fingerprint, **record.recipe}
+    _compare(job, there, record.precision, precision)
+    record.verify()
+    tidy(job.out, *LEFT_OVER)  # by a process killed after it had written the record
+    return record
+
+
+def checkpoint_of(job: Job, precision: str) -> dict[str, Any] | None:
+    """The newest whole checkpoint in the folder, if there is one and it is of the same run.
+
+    One that is damaged is named and set aside, and the one before takes its place.
+    """
+    for name in (CHECKPOINT, PREVIOUS):
+        path = job.out / name
+        if not path.is_file():
+            continue
+        try:
+            state = load_checkpoint(path)
+            there, used = state["identity"], state["setup"]["precision"]
+            Position(**state["position"])
+        except (CheckpointError, KeyError, TypeError) as error:
+            reason = error if isinstance(error, CheckpointError) else f"{path} lacks {error}"
+            older = name == CHECKPOINT and (job.out / PREVIOUS).is_file()
+            then = "the run goes on from the one before" if older else "the run starts over"
+            print(f"note: {reason}; {then}", file=sys.stderr)
+            path.replace(job.out / DAMAGED)
+            continue
+        _compare(job, there, used, precision)
+        return state
+    return None
+
+
+def take_up(engine: Engine, state: Mapping[str, Any], job: Job) -> None:
+    """Put the checkpoint's state into the engine; a speed measured elsewhere is not mixed in."""
+    try:
+        engine.load_state(state["engine"])
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"the checkpoint in {job.out} does not fit its own run ({reason}); move it away"
+        ) from None
+    if state["setup"] != dataclasses.asdict(engine.setup):
+        engine.timed_images, engine.timed_seconds = 0, 0.0
+        print(
+            "note: device, compilation or number of threads differ from before the stop, so the "
+            "rest rounds differently",
+            file=sys.stderr,
+        )
+
+
+def _compare(job: Job, there: Mapping[str, Any], precision_there: str, precision: str) -> None:
+    # A record of an older version lacks the fields added since; they had their defaults.
+    asked, there = job.identity(), {**Recipe().to_dict(), **there}
+    if precision != "auto":
+        there, asked = {**there, "precision": precision_there}, {**asked, "precision": precision}
+    differing = [name for name in asked if asked[name] != there.get(name)]
+    if differing:
+        pairs = "; ".join(f"{n}: {there.get(n)} there, {asked[n]} asked" for n in differing[:3])
+        raise RunExistsError(
+            f"{job.out} holds another run ({pairs}); give another --out or --study, or move it away"
+        )
+
+
+def tidy(folder: Path, *patterns: str) -> None:
+    """Remove what is of no use in a run's folder any more, as far as that is allowed."""
+    for path in (path for pattern in patterns for path in folder.glob(pattern)):
+        with suppress(OSError):
+            path.unlink()
