@@ -20,10 +20,12 @@ void senet_squeeze(Element *x_, i64 ldx, i64 images, i64 pixels, i64 channels, i
 void senet_scale(Element *x_, i64 ldx, Element *residual_, i64 ldr, const float *gate, i64 images, i64 pixels,
                  i64 channels, i64 threads, Element *y_) {
     const Map x{x_, ldx}, r{residual_, ldr}, y{y_, channels};
-    each_row(images * pixels, channels, threads, [=](i64 m, i64 c, auto lanes) {
-        Vec v = load(x.row(m) + c, lanes) * load(gate + m / pixels * channels + c, lanes);
-        if (r) v = at::vec::clamp_min(v + load(r.row(m) + c, lanes), Vec(0.f));
-        store(y.row(m) + c, lanes, v);
+    each_row(images * pixels, channels, threads, [=](i64 c, auto lanes) {
+        return [=](i64 m) {
+            Vec v = load(x.row(m) + c, lanes) * load(gate + m / pixels * channels + c, lanes);
+            if (r) v = at::vec::clamp_min(v + load(r.row(m) + c, lanes), Vec(0.f));
+            store(y.row(m) + c, lanes, v);
+        };
     });
 }
 
@@ -54,8 +56,10 @@ void senet_scale_back(Element *dy_, i64 ldy, Element *x_, i64 ldx, Element *y_, 
 void senet_spread(Element *x_, i64 ldx, const float *extra, i64 images, i64 pixels, i64 channels, i64 threads,
                   Element *out_) {
     const Map x{x_, ldx}, out{out_, channels};
-    each_row(images * pixels, channels, threads, [=](i64 m, i64 c, auto lanes) {
-        store(out.row(m) + c, lanes, load(x.row(m) + c, lanes) + load(extra + m / pixels * channels + c, lanes));
+    each_row(images * pixels, channels, threads, [=](i64 c, auto lanes) {
+        return [=](i64 m) {
+            store(out.row(m) + c, lanes, load(x.row(m) + c, lanes) + load(extra + m / pixels * channels + c, lanes));
+        };
     });
 }
 

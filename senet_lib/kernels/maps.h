@@ -63,9 +63,8 @@ inline Vec load(const c10::BFloat16 *from, Whole) {
     return value;
 }
 inline Vec load(const c10::BFloat16 *from, Part part) {
-    c10::BFloat16 copy[LANES] = {};
-    std::copy(from, from + part.count, copy);
-    return load(copy, Whole{});
+    using Both = at::vec::Vectorized<c10::BFloat16>;
+    return std::get<0>(at::vec::convert_bfloat16_float(Both::loadu(from, part.count)));
 }
 inline void store(c10::BFloat16 *to, Whole, const Vec &value) {
     at::vec::convert_float_bfloat16(value, value).store(to, LANES);
@@ -96,14 +95,20 @@ inline void each_vector(i64 channels, const Body &body) {
     if (channels % LANES) body(channels - LANES, Whole{});
 }
 
-// body(m, c, lanes) for each vector of each row; the threads share the rows.
+// Rows that are done together: a vector of channels after the other, so that what belongs to a channel
+// stays in registers and the rows in the nearest cache.
+constexpr i64 ROWS_TOGETHER = 64;
+
+// body(c, lanes)(m) for each vector of each row; the threads share the rows.
 template <typename Body>
 void each_row(i64 rows, i64 channels, i64 threads, const Body &body) {
-#pragma omp parallel num_threads(threads)
-    {
-        const Body own = body;  // a copy that no store can change, so that it stays in registers
-#pragma omp for schedule(static)
-        for (i64 m = 0; m < rows; ++m) each_vector(channels, [&](i64 c, auto lanes) { own(m, c, lanes); });
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (i64 begin = 0; begin < rows; begin += ROWS_TOGETHER) {
+        const i64 end = std::min(rows, begin + ROWS_TOGETHER);
+        each_vector(channels, [&](i64 c, auto lanes) {
+            const auto at = body(c, lanes);
+            for (i64 m = begin; m < end; ++m) at(m);
+        });
     }
 }
 

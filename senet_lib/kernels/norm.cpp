@@ -2,49 +2,45 @@
 
 #include "maps.h"
 
+#include <tuple>
+#include <utility>
+
 namespace {
 
 constexpr i64 CHUNK = 256;  // rows whose sums are float; those of all chunks are added in double
-constexpr i64 COLUMNS = 4;  // vectors of channels summed at a time
+constexpr i64 COLUMNS = 2;  // vectors of channels summed at a time
 
 // The two sums of up to COUNT vectors of channels from vector `v` on, over some rows; kept in registers.
-template <i64 COUNT, typename Term>
-inline void sum_columns(i64 begin, i64 end, i64 v, i64 channels, const Term &term, float *first, float *second) {
+template <i64 COUNT, typename Lanes, typename Term>
+inline void sum_columns(i64 begin, i64 end, i64 v, i64 channels, Lanes lanes, const Term &term, float *first,
+                        float *second) {
     if constexpr (COUNT > 1)
         if (v + COUNT > vectors(channels))
-            return sum_columns<COUNT - 1>(begin, end, v, channels, term, first, second);
-    Vec a[COUNT], b[COUNT];
-    i64 at[COUNT];
-    for (i64 i = 0; i < COUNT; ++i) {
-        a[i] = b[i] = Vec(0.f);
-        at[i] = offset(v + i, channels);
-    }
-    if (channels < LANES)
-        for (i64 m = begin; m < end; ++m) term(m, 0, Part{channels}, a[0], b[0]);
-    else
-        for (i64 m = begin; m < end; ++m)
-            for (i64 i = 0; i < COUNT; ++i) term(m, at[i], Whole{}, a[i], b[i]);
-    for (i64 i = 0; i < COUNT; ++i) {
-        a[i].store(first + at[i]);
-        b[i].store(second + at[i]);
-    }
+            return sum_columns<COUNT - 1>(begin, end, v, channels, lanes, term, first, second);
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+        const i64 at[] = {offset(v + I, channels)...};
+        const auto terms = std::make_tuple(term(at[I], lanes)...);
+        Vec a[] = {Vec(0.f * I)...}, b[] = {Vec(0.f * I)...};
+        for (i64 m = begin; m < end; ++m) (std::get<I>(terms)(m, a[I], b[I]), ...);
+        (a[I].store(first + at[I]), ...);
+        (b[I].store(second + at[I]), ...);
+    }(std::make_index_sequence<COUNT>{});
 }
 
-// Two sums a channel over all rows: term(m, c, lanes, first, second) adds those of a vector. The order is
+// Two sums a channel over all rows: term(c, lanes)(m, first, second) adds those of a vector. The order is
 // the same for any number of threads.
 template <typename Term>
 void sum_rows(i64 rows, i64 channels, i64 threads, const Term &term, double *first, double *second) {
     const i64 padded = vectors(channels) * LANES, chunks = (rows + CHUNK - 1) / CHUNK;
     const Buffer partial = buffer(chunks * 2 * padded);
-#pragma omp parallel num_threads(threads)
-    {
-        const Term own = term;
-#pragma omp for schedule(static)
-        for (i64 k = 0; k < chunks; ++k) {
-            float *out = partial.get() + k * 2 * padded;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (i64 k = 0; k < chunks; ++k) {
+        float *out = partial.get() + k * 2 * padded;
+        const i64 begin = k * CHUNK, end = std::min(rows, begin + CHUNK);
+        if (channels < LANES) sum_columns<1>(begin, end, 0, channels, Part{channels}, term, out, out + padded);
+        else
             for (i64 v = 0; v < vectors(channels); v += COLUMNS)
-                sum_columns<COLUMNS>(k * CHUNK, std::min(rows, (k + 1) * CHUNK), v, channels, own, out, out + padded);
-        }
+                sum_columns<COLUMNS>(begin, end, v, channels, Whole{}, term, out, out + padded);
     }
     std::fill(first, first + channels, 0.0);
     std::fill(second, second + channels, 0.0);
@@ -63,10 +59,12 @@ void find_moments(const Map &x, i64 rows, i64 channels, i64 threads, float *mean
     std::vector<double> first(channels), second(channels);
     sum_rows(
         rows, channels, threads,
-        [=](i64 m, i64 c, auto lanes, Vec &a, Vec &b) {
-            const Vec away = load(x.row(m) + c, lanes) - load(zero + c, lanes);
-            a = a + away;
-            b = at::vec::fmadd(away, away, b);
+        [=](i64 c, auto lanes) {
+            return [=, z = load(zero + c, lanes)](i64 m, Vec &a, Vec &b) {
+                const Vec away = load(x.row(m) + c, lanes) - z;
+                a = a + away;
+                b = at::vec::fmadd(away, away, b);
+            };
         },
         first.data(), second.data());
     for (i64 c = 0; c < channels; ++c) {
@@ -88,13 +86,16 @@ struct State {
 struct Incoming {
     Map d, t, y;
     const float *scale, *shift;
+    // gradient(x, m) of a vector of channels.
     template <typename Lanes>
-    Vec gradient(const Vec &x, i64 m, i64 c, Lanes lanes) const {
-        Vec v = load(d.row(m) + c, lanes);
-        if (t) v = v + load(t.row(m) + c, lanes);
-        if (y) return v & (load(y.row(m) + c, lanes) > Vec(0.f));
-        if (scale == nullptr) return v;
-        return v & (at::vec::fmadd(x, load(scale + c, lanes), load(shift + c, lanes)) > Vec(0.f));
+    auto of(i64 c, Lanes lanes) const {
+        const Vec a = scale ? load(scale + c, lanes) : Vec(0.f), b = scale ? load(shift + c, lanes) : Vec(0.f);
+        return [=, in = *this](const Vec &x, i64 m) {
+            Vec v = load(in.d.row(m) + c, lanes);
+            if (in.t) v = v + load(in.t.row(m) + c, lanes);
+            if (in.y) return v & (load(in.y.row(m) + c, lanes) > Vec(0.f));
+            return in.scale ? v & (at::vec::fmadd(x, a, b) > Vec(0.f)) : v;
+        };
     }
 };
 
@@ -126,12 +127,14 @@ void senet_norm(Element *x_, i64 ldx, Element *residual_, i64 ldr, Element *plus
         running_variance[c] += static_cast<float>(momentum * (variance[c] * unbiased - running_variance[c]));
     }
     const float *a = state.scale, *b = state.shift;
-    each_row(rows, channels, threads, [=](i64 m, i64 c, auto lanes) {
-        Vec v = at::vec::fmadd(load(x.row(m) + c, lanes), load(a + c, lanes), load(b + c, lanes));
-        if (r) v = v + load(r.row(m) + c, lanes);
-        if (relu) v = at::vec::clamp_min(v, Vec(0.f));
-        store(y.row(m) + c, lanes, v);
-        if (t) store(t.row(m) + c, lanes, rounded(v) + load(p.row(m) + c, lanes));
+    each_row(rows, channels, threads, [=](i64 c, auto lanes) {
+        return [=, scale = load(a + c, lanes), shift = load(b + c, lanes)](i64 m) {
+            Vec v = at::vec::fmadd(load(x.row(m) + c, lanes), scale, shift);
+            if (r) v = v + load(r.row(m) + c, lanes);
+            if (relu) v = at::vec::clamp_min(v, Vec(0.f));
+            store(y.row(m) + c, lanes, v);
+            if (t) store(t.row(m) + c, lanes, rounded(v) + load(p.row(m) + c, lanes));
+        };
     });
 }
 
@@ -147,15 +150,17 @@ void senet_norm_back(Element *dy_, i64 ldy, Element *dtotal_, i64 ldt, Element *
     std::vector<double> level_sum(channels), tilt_sum(channels);  // of g, and of g (x - mean)
     sum_rows(
         rows, channels, threads,
-        [=](i64 m, i64 c, auto lanes, Vec &a, Vec &b) {
-            const Vec value = load(x.row(m) + c, lanes);
-            Vec v = in.gradient(value, m, c, lanes);
-            if (g) {
-                v = rounded(v);
-                store(g.row(m) + c, lanes, v);
-            }
-            a = a + v;
-            b = at::vec::fmadd(v, value - load(centre + c, lanes), b);
+        [=](i64 c, auto lanes) {
+            return [=, gradient = in.of(c, lanes), mean = load(centre + c, lanes)](i64 m, Vec &a, Vec &b) {
+                const Vec value = load(x.row(m) + c, lanes);
+                Vec v = gradient(value, m);
+                if (g) {
+                    v = rounded(v);
+                    store(g.row(m) + c, lanes, v);
+                }
+                a = a + v;
+                b = at::vec::fmadd(v, value - mean, b);
+            };
         },
         level_sum.data(), tilt_sum.data());
     if (g) in = {g, Map{}, Map{}, nullptr, nullptr};  // rectified already
@@ -168,11 +173,13 @@ void senet_norm_back(Element *dy_, i64 ldy, Element *dtotal_, i64 ldt, Element *
         tilt[c] = static_cast<float>(-state.scale[c] * invstd * invstd * tilt_sum[c] / rows);
         level[c] = static_cast<float>(-state.scale[c] * level_sum[c] / rows);
     }
-    const float *p = state.scale, *q = tilt.data(), *s = level.data();
-    each_row(rows, channels, threads, [=](i64 m, i64 c, auto lanes) {
-        const Vec value = load(x.row(m) + c, lanes);
-        const Vec v = at::vec::fmadd(in.gradient(value, m, c, lanes), load(p + c, lanes), load(s + c, lanes));
-        store(o.row(m) + c, lanes, at::vec::fmadd(value - load(centre + c, lanes), load(q + c, lanes), v));
+    each_row(rows, channels, threads, [&](i64 c, auto lanes) {
+        return [=, gradient = in.of(c, lanes), mean = load(centre + c, lanes), p = load(state.scale + c, lanes),
+                q = load(tilt.data() + c, lanes), s = load(level.data() + c, lanes)](i64 m) {
+            const Vec value = load(x.row(m) + c, lanes);
+            const Vec v = at::vec::fmadd(gradient(value, m), p, s);
+            store(o.row(m) + c, lanes, at::vec::fmadd(value - mean, q, v));
+        };
     });
 }
 

@@ -8,33 +8,39 @@ extern "C" {
 // streams[1] is the sum of streams 0 and 1.
 void senet_split(Element *x_, i64 ldx, i64 rows, i64 w, i64 s, i64 add, i64 threads, Element *const *streams) {
     const Map x{x_, ldx};
-    each_row(rows, w, threads, [=](i64 m, i64 c, auto lanes) {
-        for (i64 i = 0; i < s; ++i) {
-            const Element *from = x.row(m) + i * w + c;
-            const Vec v = load(from, lanes);
-            store(streams[i] + m * w + c, lanes, add && i == 1 ? v + load(from - w, lanes) : v);
-        }
+    each_row(rows, w, threads, [=](i64 c, auto lanes) {
+        return [=](i64 m) {
+            for (i64 i = 0; i < s; ++i) {
+                const Element *from = x.row(m) + i * w + c;
+                const Vec v = load(from, lanes);
+                store(streams[i] + m * w + c, lanes, add && i == 1 ? v + load(from - w, lanes) : v);
+            }
+        };
     });
 }
 
 // The streams side by side in out (rows, s w). With `add`, stream 0 of it is the sum of streams 0 and 1.
 void senet_join(Element *const *streams, i64 rows, i64 w, i64 s, i64 add, i64 threads, Element *out) {
-    each_row(rows, w, threads, [=](i64 m, i64 c, auto lanes) {
-        for (i64 i = 0; i < s; ++i) {
-            const Vec v = load(streams[i] + m * w + c, lanes);
-            store(out + (m * s + i) * w + c, lanes, add && i == 0 ? v + load(streams[1] + m * w + c, lanes) : v);
-        }
+    each_row(rows, w, threads, [=](i64 c, auto lanes) {
+        return [=](i64 m) {
+            for (i64 i = 0; i < s; ++i) {
+                const Vec v = load(streams[i] + m * w + c, lanes);
+                store(out + (m * s + i) * w + c, lanes, add && i == 0 ? v + load(streams[1] + m * w + c, lanes) : v);
+            }
+        };
     });
 }
 
 // Mean of 2x2 pixels: y (images, height / 2, width / 2, channels).
 void senet_pool(Element *x_, i64 ldx, i64 images, i64 height, i64 width, i64 channels, i64 threads, Element *y_) {
     const Map x{x_, ldx}, y{y_, channels};
-    each_row(images * height / 2 * width / 2, channels, threads, [=](i64 m, i64 c, auto lanes) {
-        const i64 top = m / (width / 2) * 2 * width + m % (width / 2) * 2, bottom = top + width;
-        const Vec above = load(x.row(top) + c, lanes) + load(x.row(top + 1) + c, lanes);
-        const Vec below = load(x.row(bottom) + c, lanes) + load(x.row(bottom + 1) + c, lanes);
-        store(y.row(m) + c, lanes, Vec(0.25f) * (above + below));
+    each_row(images * height / 2 * width / 2, channels, threads, [=](i64 c, auto lanes) {
+        return [=](i64 m) {
+            const i64 top = m / (width / 2) * 2 * width + m % (width / 2) * 2, bottom = top + width;
+            const Vec above = load(x.row(top) + c, lanes) + load(x.row(top + 1) + c, lanes);
+            const Vec below = load(x.row(bottom) + c, lanes) + load(x.row(bottom + 1) + c, lanes);
+            store(y.row(m) + c, lanes, Vec(0.25f) * (above + below));
+        };
     });
 }
 
@@ -42,10 +48,12 @@ void senet_pool(Element *x_, i64 ldx, i64 images, i64 height, i64 width, i64 cha
 void senet_pool_back(Element *dy_, i64 ldy, i64 images, i64 height, i64 width, i64 channels, i64 threads,
                      Element *dx_) {
     const Map dy{dy_, ldy}, dx{dx_, channels};
-    each_row(images * height / 2 * width / 2, channels, threads, [=](i64 m, i64 c, auto lanes) {
-        const i64 top = m / (width / 2) * 2 * width + m % (width / 2) * 2, bottom = top + width;
-        const Vec share = Vec(0.25f) * load(dy.row(m) + c, lanes);
-        for (const i64 pixel : {top, top + 1, bottom, bottom + 1}) store(dx.row(pixel) + c, lanes, share);
+    each_row(images * height / 2 * width / 2, channels, threads, [=](i64 c, auto lanes) {
+        return [=](i64 m) {
+            const i64 top = m / (width / 2) * 2 * width + m % (width / 2) * 2, bottom = top + width;
+            const Vec share = Vec(0.25f) * load(dy.row(m) + c, lanes);
+            for (const i64 pixel : {top, top + 1, bottom, bottom + 1}) store(dx.row(pixel) + c, lanes, share);
+        };
     });
 }
 

@@ -134,7 +134,7 @@ inline void input_strip(const Map &x, const Plane &plane, i64 c, Lanes lanes, i6
         for (int r = 0; r < 6; ++r) {
             Vec made[6];
             input(half[r], made);
-            for (int q = 0; q < 6; ++q, to += v.place) store(to, lanes, made[q]);
+            for (int q = 0; q < 6; ++q, to += v.place) made[q].store(to);
             half[r][0] = half[r][4];
             half[r][1] = half[r][5];
         }
