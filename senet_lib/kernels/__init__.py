@@ -9,8 +9,8 @@ own vectors, is compiled at first use (some seconds) and kept in the cache folde
 arithmetic is PyTorch's, summed in another order: float32, or maps of bfloat16 with the rest in
 float32, statistics of the batch, biased variance for the map and unbiased for the running average.
 
-Left to PyTorch, which is as fast: convolutions of 1x1, of stride 2, in groups, of few or of more than
-256 channels; linear layers, other attentions than SE.
+Left to PyTorch, which is as fast: convolutions of 1x1, of stride 2, in groups, of few channels or
+of more than 256; linear layers, other attentions than SE.
 """
 
 from torch import nn

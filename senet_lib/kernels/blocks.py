@@ -17,8 +17,8 @@ from senet_lib.kernels.norm import norm_act
 from senet_lib.kernels.streams import avg_pool2, split
 from senet_lib.models import attention, blocks, densenet, res2net
 
-# Below it the transforms cost more than the products they save; PyTorch's products are twice as fast
-# in bfloat16 as in float32, and ours are not.
+# Below it the transforms cost more than the products they save; PyTorch's products are faster in
+# bfloat16 than in float32, ours are not.
 LEAST_CHANNELS = {torch.float32: 8, torch.bfloat16: 17}
 MOST_CHANNELS = 256  # above it PyTorch's convolution is no slower
 
