@@ -75,9 +75,7 @@ inline void store(c10::BFloat16 *to, Part part, const Vec &value) {
 // The value as a map keeps it.
 inline Vec rounded(const Vec &value) {
     if constexpr (std::is_same_v<Element, float>) return value;
-    c10::BFloat16 copy[LANES];
-    store(copy, Whole{}, value);
-    return load(copy, Whole{});
+    return std::get<0>(at::vec::convert_bfloat16_float(at::vec::convert_float_bfloat16(value, value)));
 }
 
 struct Map {
