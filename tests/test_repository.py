@@ -92,11 +92,11 @@ def test_readme_gives_the_two_commands_on_its_first_screen():
 
 def test_links_of_the_documents_lead_somewhere():
     broken = []
-    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
-        text = (ROOT / name).read_text(encoding="utf-8")
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
+        text = page.read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
-            if "://" not in target and not (ROOT / target).exists():
-                broken.append(f"{name}: {target}")
+            if "://" not in target and not (page.parent / target).exists():
+                broken.append(f"{page.name}: {target}")
     assert not broken
 
 
