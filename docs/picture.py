@@ -33,10 +33,10 @@ def draw(runs: Sequence[RunRecord], path: Path) -> None:
     import pandas as pd
     import seaborn as sns
 
-    from senet_lib.figures.style import INK, STYLE, looks
+    from senet_lib.figures.style import INK, STYLE, colours_of
 
     models = by_model(runs)
-    colours = {model: look.color for model, look in looks(list(models)).items()}
+    colours = colours_of(list(models))
     rows = [(model, 100 * run.test_error) for model in models for run in models[model]]
     points = pd.DataFrame(rows, columns=["network", "error"])
     with plt.rc_context(STYLE):

@@ -8,10 +8,11 @@ additions are kept apart: some counters add them to the MACs, ours does not.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,52 +28,52 @@ _FREE = frozenset(
     | {"clone", "copy_", "_to_copy", "contiguous", "as_strided", "cat", "constant_pad_nd"}
     | {"empty", "empty_like", "zeros", "ones", "lift_fresh"}
 )
-_COUNTED = {
-    "convolution": "conv",
-    "_convolution": "conv",
-    "mkldnn_convolution": "conv",
-    "cudnn_convolution": "conv",
-    "addmm": "linear",
-    "mm": "linear",
-    "linear": "linear",
-    "mkldnn_linear": "linear",
-}
-_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_COUNTED = dict.fromkeys(
+    ("convolution", "_convolution", "mkldnn_convolution", "cudnn_convolution"), "conv"
+) | dict.fromkeys(("addmm", "mm", "linear", "mkldnn_linear"), "linear")
+CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+COUNTED_LAYERS = (*CONVS, *_TRANSPOSED, nn.Linear)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCost:
-    """One call of one convolution or linear layer."""
+    """One call of one convolution or linear layer.
+
+    Attributes:
+        name: path of the module inside the model.
+        kind: class of the module, such as Conv2d.
+        output_shape: without the batch axis.
+        num_params: weights and biases; 0 for a second call of the same module.
+        macs: multiply-adds for one image.
+        bias_adds: additions of biases for one image, not part of `macs`.
+    """
 
     name: str
-    """Path of the module inside the model."""
     kind: str
-    """Class of the module, such as Conv2d."""
     output_shape: tuple[int, ...]
-    """Without the batch axis."""
     num_params: int
-    """Weights and biases; 0 for a second call of the same module."""
     macs: int
-    """Multiply-adds for one image."""
     bias_adds: int
-    """Additions of biases for one image, not part of `macs`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelProfile:
-    """Cost of a model for one image."""
+    """Cost of a model for one image.
+
+    Attributes:
+        num_params: all trainable parameters, each once.
+        macs: multiply-adds of convolutions and linear layers.
+        bias_adds: bias additions of the same layers.
+        uncounted: calls of every operator that computes and is not in `macs`, by its name.
+        layers: the counted calls, in the order in which they ran.
+    """
 
     num_params: int
-    """All trainable parameters, each once."""
     macs: int
-    """Multiply-adds of convolutions and linear layers."""
     bias_adds: int
-    """Bias additions of the same layers."""
     uncounted: dict[str, int]
-    """Operator name to its number of calls, for every operator that computes and is not in macs."""
     layers: list[LayerCost]
-    """The counted calls, in the order in which they ran."""
 
 
 class _OperatorCount(TorchDispatchMode):
@@ -82,13 +83,7 @@ class _OperatorCount(TorchDispatchMode):
         super().__init__()
         self.calls: Counter[str] = Counter()
 
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., object],
-        types: Sequence[type],
-        args: tuple[object, ...] = (),
-        kwargs: Mapping[str, object] | None = None,
-    ) -> object:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.calls[func.overloadpacket.__name__] += 1
         return func(*args, **(kwargs or {}))
 
@@ -133,8 +128,22 @@ def profile_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> 
     """
     image = black_image(model, input_size)
     layers: list[LayerCost] = []
+
+    def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        repeated = any(layer.name == name for layer in layers)
+        layers.append(
+            LayerCost(
+                name=name,
+                kind=type(module).__name__,
+                output_shape=tuple(output.shape[1:]),
+                num_params=0 if repeated else sum(p.numel() for p in module.parameters()),
+                macs=multiply_adds(module, inputs[0], output),
+                bias_adds=0 if module.bias is None else output.numel(),
+            )
+        )
+
     count = _OperatorCount()
-    with looking(model), _counting_hooks(model, layers), torch.no_grad(), count:
+    with looking(model), calls_of(model, COUNTED_LAYERS, note), torch.no_grad(), count:
         try:
             model(image)
         except (RuntimeError, ValueError) as error:
@@ -152,47 +161,28 @@ def profile_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> 
 
 
 @contextmanager
-def _counting_hooks(model: nn.Module, layers: list[LayerCost]) -> Iterator[None]:
-    """Context in which every call of a convolution or linear layer is appended to `layers`."""
-    handles = []
-    try:
+def calls_of(
+    model: nn.Module,
+    kinds: tuple[type[nn.Module], ...],
+    note: Callable[[str, nn.Module, tuple[Tensor, ...], Tensor], None],
+) -> Iterator[None]:
+    """Tell `note` of each call of a module of some kinds: its path, itself, inputs and output."""
+    with ExitStack() as stack:
         for name, module in model.named_modules():
-            if isinstance(module, (*_CONVS, *_TRANSPOSED, nn.Linear)):
-                hook = partial(_append_cost, name=name, layers=layers)
-                handles.append(module.register_forward_hook(hook))
+            if isinstance(module, kinds):
+                hook = module.register_forward_hook(partial(note, name))
+                stack.callback(hook.remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-def _append_cost(
-    module: nn.Module,
-    inputs: tuple[Tensor, ...],
-    output: Tensor,
-    *,
-    name: str,
-    layers: list[LayerCost],
-) -> None:
-    """Forward hook: append the cost of this call."""
+def multiply_adds(module: nn.Module, given: Tensor, output: Tensor) -> int:
+    """Multiply-adds of one call of a convolution or linear layer, in closed form."""
     if isinstance(module, nn.Linear):
-        macs = output.numel() * module.in_features
-    elif isinstance(module, _TRANSPOSED):
-        macs = inputs[0].numel() * math.prod(module.weight.shape[1:])
-    else:
-        # A convolution's weight is (out, in / groups, *kernel): each output element costs one row.
-        macs = output.numel() * math.prod(module.weight.shape[1:])
-    repeated = any(layer.name == name for layer in layers)
-    layers.append(
-        LayerCost(
-            name=name,
-            kind=type(module).__name__,
-            output_shape=tuple(output.shape[1:]),
-            num_params=0 if repeated else sum(p.numel() for p in module.parameters()),
-            macs=macs,
-            bias_adds=0 if module.bias is None else output.numel(),
-        )
-    )
+        return output.numel() * module.in_features
+    # A convolution's weight is (out, in / groups, *kernel): each output element costs one row, and
+    # of a transposed one each input element.
+    each = given if isinstance(module, _TRANSPOSED) else output
+    return each.numel() * math.prod(module.weight.shape[1:])
 
 
 def _uncounted(calls: Counter[str], layers: list[LayerCost]) -> dict[str, int]:

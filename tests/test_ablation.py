@@ -43,8 +43,8 @@ def runs(tmp_path):
 def test_an_axis_is_one_setting_changed_from_the_usual_se(runs):
     assert ablation.find_axes(runs) == ["reduction", "squeeze", "attention"]
     found = ablate(runs, "reduction")
-    assert (found.plain, found.reference) == ("resnet20", "se_resnet20")
-    assert found.frame[["value", "model"]].values.tolist()[1:] == [
+    assert found.frame[["value", "model"]].values.tolist() == [
+        [None, "resnet20"],
         [4, "se_resnet20+reduction=4"],
         [16, "se_resnet20"],
         [32, "se_resnet20+reduction=32"],
@@ -78,6 +78,16 @@ def test_parameters_a_point_only_of_a_difference_that_is_none_by_no_chance(runs)
     assert frame["params_a_point"].isna().tolist() == [True, False, True, True]
 
 
+def test_settings_beside_the_name_count_like_those_in_it(tmp_path):
+    runs = [
+        make_run(tmp_path, "se_resnet20", seed, 0.3, overrides={"reduction": r}, study=str(r))
+        for r in (4, 8)
+        for seed in (0, 1)
+    ]
+    runs += [make_run(tmp_path, model, 0, 0.3) for model in ("resnet20", "se_resnet20")]
+    assert ablate(runs, "reduction").frame["value"].tolist() == [None, 4, 8, 16]
+
+
 def test_the_agreement_with_the_published_order(runs):
     tau = kendalltau([0.2225, 0.2228, 0.2272], [0.27, 0.29, 0.32])
     assert ablation.rank_agreement(ablate(runs, "reduction")) == (tau.statistic, tau.pvalue, 3)
@@ -99,7 +109,7 @@ def test_the_gates_places_in_a_res2net_are_an_axis(tmp_path):
     runs = [make_run(tmp_path, m, s, 0.3 + 0.01 * s) for m in models for s in (0, 1)]
     found = ablate(runs, "gate_at")
     assert found.frame["value"].tolist()[1:] == ["last", "fused", "output"]
-    assert found.plain == "res2net29"
+    assert found.frame["model"].iloc[0] == "res2net29"
 
 
 def test_every_axis_has_words_and_the_reference_among_its_values():

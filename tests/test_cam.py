@@ -2,7 +2,6 @@
 
 import copy
 import gc
-import io
 import re
 import shutil
 import weakref
@@ -35,10 +34,10 @@ class Linear(nn.Module):
         return self.linear(self.after(self.conv(x)).mean((2, 3)))
 
 
-def trained_a_bit(name: str) -> nn.Module:
+def trained_a_bit(name: str, num_classes: int = 4) -> nn.Module:
     """A network in eval mode whose running statistics are not those it was made with."""
     torch.manual_seed(0)
-    model = create_model(name, num_classes=4)
+    model = create_model(name, num_classes=num_classes)
     with torch.no_grad():
         for _ in range(10):
             model(torch.randn(8, 3, 16, 16))
@@ -150,8 +149,7 @@ def test_a_failure_leaves_the_model_as_it_was(model, images):
     busy = copy.deepcopy(model).train()
     with pytest.raises(LayerError):
         compute_maps(busy, images, layer="stage1.0.attention.gate.reduce")
-    assert all(module.training for module in busy.modules())
-    assert not any(module._forward_hooks for module in busy.modules())
+    assert all(module.training and not module._forward_hooks for module in busy.modules())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -296,7 +294,6 @@ def test_display_scaling_by_hand():
         ({"layer": "stage4"}, UnknownNameError, "layer 'stage4'.*stage3"),
         ({"layer": "qqqqq"}, UnknownNameError, "known: head, last, stage1, stage2, stage3, stem"),
         ({"layer": "head.linear"}, LayerError, r"head.linear.*\(7, 4\), not \(N, C, H, W\)"),
-        ({"layer": "stage1.0.attention.gate"}, None, ""),
         ({"upsample": "cubic"}, UnknownNameError, "upsampling 'cubic'"),
         ({"batch_size": 0}, SenetError, "batch_size is 0"),
         ({"images": torch.zeros(3, 16, 16)}, DataError, r"\(3, 16, 16\)"),
@@ -310,9 +307,6 @@ def test_display_scaling_by_hand():
 )
 def test_mistakes_are_named(model, images, changes, error, says):
     arguments = {"images": images, **changes}
-    if error is None:
-        assert compute_maps(model, **arguments).maps.shape == (7, 16, 16)
-        return
     with pytest.raises(error, match=says) as caught:
         compute_maps(model, **arguments)
     assert "\n" not in str(caught.value)
@@ -379,12 +373,7 @@ def few():
 
 @pytest.fixture(scope="module")
 def classifier(few) -> nn.Module:
-    torch.manual_seed(0)
-    model = create_model("se_resnet20", num_classes=few.num_classes)
-    with torch.no_grad():
-        for _ in range(10):
-            model(torch.randn(8, 3, 32, 32))
-    return model.eval()
+    return trained_a_bit("se_resnet20", few.num_classes)
 
 
 @pytest.fixture(scope="module")
@@ -414,6 +403,10 @@ def test_the_gallery_shows_right_and_wrong_cases_of_each_class(built, few, class
         x = torch.from_numpy(few.x_test).permute(0, 3, 1, 2) / 255
         predicted = classifier((x - mean) / std).argmax(1).numpy()
     pictures = {path.name for path in (built.parent / "maps").iterdir()}
+    for path in (built.parent / "maps").iterdir():  # images, none of whose maps is blank
+        pixels = np.asarray(Image.open(path))
+        assert pixels.shape == (128, 392, 3)
+        assert len(np.unique(pixels[:, 132:260].reshape(-1, 3), axis=0)) > 10
     expected = set()
     for label, name in enumerate(few.classes):
         for right in (True, False):
@@ -431,13 +424,6 @@ def test_the_gallery_shows_right_and_wrong_cases_of_each_class(built, few, class
     assert {(few.classes.index(a), few.classes.index(b)) for a, b in map(tuple, said)} <= set(
         zip(few.y_test.tolist(), predicted.tolist(), strict=True)
     )
-
-
-def test_pictures_are_images_and_no_map_is_blank(built):
-    for path in (built.parent / "maps").iterdir():
-        pixels = np.asarray(Image.open(io.BytesIO(path.read_bytes())))
-        assert pixels.shape == (128, 392, 3)
-        assert len(np.unique(pixels[:, 132:260].reshape(-1, 3), axis=0)) > 10
 
 
 def test_the_page_needs_nothing_but_itself(built):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from senet_lib.analysis import grids as grids_module
 from senet_lib.analysis import localisation
 from senet_lib.analysis.grids import (
     Grids,
@@ -16,8 +15,8 @@ from senet_lib.analysis.grids import (
     make_grids,
     tile_maps,
 )
-from senet_lib.analysis.localisation import METRICS
-from senet_lib.errors import DataError, SenetError, UnknownNameError
+from senet_lib.analysis.localisation import METRICS, score
+from senet_lib.errors import DataError, SenetError
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
@@ -65,25 +64,18 @@ def quantus_scores(name: str, maps: np.ndarray, masks: np.ndarray) -> np.ndarray
 
 
 @pytest.mark.parametrize("n", [2, 3])
-def test_iou_at_area_follows_from_quantus_rank_accuracy(n):
-    maps, masks = random_grids(n, 300)
-    theirs = quantus_scores("RelevanceRankAccuracy", maps, masks)
-    assert np.ptp(theirs) > 0.5
-    np.testing.assert_allclose(
-        localisation.relevance_rank_accuracy(maps, masks), theirs, rtol=0, atol=1e-12
-    )
-    np.testing.assert_allclose(
-        localisation.iou_at_area(maps, masks), theirs / (2 - theirs), rtol=0, atol=1e-6
-    )
-
-
-@pytest.mark.parametrize("n", [2, 3])
-def test_grid_pointing_is_quantus_mass_accuracy_of_the_positive_map(n):
-    maps, masks = random_grids(n, 300)
+def test_mass_ranks_and_the_highest_pixel_are_quantus(n):
+    maps, masks = random_grids(n, 100)
     maps = maps - 0.3  # so that a part is negative
-    theirs = quantus_scores("RelevanceMassAccuracy", np.maximum(maps, 0), masks)
-    np.testing.assert_allclose(localisation.energy(maps, masks), theirs, rtol=0, atol=1e-6)
-    assert np.abs(quantus_scores("RelevanceMassAccuracy", maps, masks) - theirs).max() > 0.05
+    positive, found = np.maximum(maps, 0), score(maps, masks)
+    ranks = quantus_scores("RelevanceRankAccuracy", positive + 1e-9 * maps, masks)
+    assert np.ptp(ranks) > 0.5
+    np.testing.assert_allclose(found["relevance_rank_accuracy"], ranks, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found["iou_at_area"], ranks / (2 - ranks), rtol=0, atol=1e-6)
+    mass = quantus_scores("RelevanceMassAccuracy", positive, masks)
+    np.testing.assert_allclose(found["energy"], mass, rtol=0, atol=1e-6)
+    pointing = quantus_scores("PointingGame", positive, masks)
+    np.testing.assert_array_equal(found["pointing_game"], pointing)
 
 
 def test_focus_is_quantus_focus():
@@ -93,14 +85,7 @@ def test_focus_is_quantus_focus():
     masks = np.broadcast_to(tile_mask(2, 0) | tile_mask(2, 3), maps.shape)
     metric = quantus.Focus(abs=False, normalise=False, disable_warnings=True)
     batch = metric.evaluate_batch(a_batch=maps[:, None], c_batch=np.tile([1, 0, 0, 1], (50, 1)))
-    np.testing.assert_allclose(localisation.energy(maps, masks), batch, rtol=0, atol=1e-6)
-
-
-def test_pointing_game_is_quantus_without_ties():
-    maps, masks = random_grids(3, 100)
-    theirs = quantus_scores("PointingGame", maps, masks)
-    assert 0 < theirs.mean() < 1
-    np.testing.assert_array_equal(localisation.pointing_game(maps, masks), theirs)
+    np.testing.assert_allclose(score(maps, masks)["energy"], batch, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("levels", [3, 1000])
@@ -109,7 +94,7 @@ def test_auc_is_scikit_learns_with_and_without_ties(levels):
     maps, masks = random_grids(2, 40)
     maps = np.round(maps * levels) / levels
     theirs = [metrics.roc_auc_score(s.ravel(), a.ravel()) for a, s in zip(maps, masks, strict=True)]
-    np.testing.assert_allclose(localisation.auc(maps, masks), theirs, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(score(maps, masks)["auc"], theirs, rtol=0, atol=1e-12)
 
 
 # Maps whose score is known
@@ -118,28 +103,24 @@ def test_auc_is_scikit_learns_with_and_without_ties(levels):
 @pytest.fixture
 def masks(shapes):
     """Objects of different sizes, and tiles."""
-    tiles = np.zeros((4, 32, 32), bool)
-    for cell in range(4):
-        tiles[cell] = np.kron(tile_mask(2, cell), np.ones((2, 2), bool))
+    tiles = np.stack([np.kron(tile_mask(2, cell), np.ones((2, 2), bool)) for cell in range(4)])
     return np.concatenate([shapes.masks_test[:40], tiles])
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_a_map_equal_to_the_mask_scores_1(name, masks):
-    for scale in (1e-6, 1.0, 3e4):
-        scores = METRICS[name].function((scale * masks).astype(np.float32), masks)
-        np.testing.assert_array_equal(scores, np.ones(len(masks)))
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 3e4])
+def test_a_map_equal_to_the_mask_scores_1(scale, masks):
+    assert (score((scale * masks).astype(np.float32), masks)[[*METRICS]] == 1).all(axis=None)
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_a_uniform_map_scores_chance(name, masks):
+@pytest.mark.parametrize("value", [1e-6, 0.7])
+def test_a_uniform_map_scores_chance(value, masks):
     share = masks.mean(axis=(1, 2))
-    expected = {"auc": np.full(len(masks), 0.5), "iou_at_area": share / (2 - share)}
-    expected = expected.get(name, share)
-    for value in (1e-6, 0.7):
-        scores = METRICS[name].function(np.full(masks.shape, value, np.float32), masks)
-        np.testing.assert_allclose(scores, expected, rtol=1e-6)
-    np.testing.assert_allclose(localisation.chance(name, masks), expected, rtol=1e-12)
+    special = {"auc": np.full(len(masks), 0.5), "iou_at_area": share / (2 - share)}
+    found = score(np.full(masks.shape, value, np.float32), masks)
+    for name in METRICS:
+        expected = special.get(name, share)
+        np.testing.assert_allclose(found[name], expected, rtol=1e-6)
+        np.testing.assert_allclose(localisation.chance(name, masks), expected, rtol=1e-12)
 
 
 def test_chance_on_grids_is_the_published():
@@ -149,47 +130,37 @@ def test_chance_on_grids_is_the_published():
     assert localisation.chance("iou_at_area", nine) == pytest.approx(0.059, abs=5e-4)
     assert localisation.chance("iou_at_area", four) == pytest.approx(0.143, abs=5e-4)
     assert localisation.chance("energy", four | tile_mask(2, 2)) == pytest.approx(0.5)
-    assert localisation.chance("auc", nine) == 0.5
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_random_maps_score_chance_on_average(name):
+def test_random_maps_score_chance_on_average():
     """Values drawn without regard to the tile; the best threshold gains by its choice."""
     masks = np.stack([tile_mask(2, i % 4) for i in range(400)])
-    scores = METRICS[name].function(rng().random(masks.shape), masks)
-    mean, error = scores.mean(), scores.std() / 20
-    expected = localisation.chance(name, masks).mean()
-    if name == "iou_at_half":
-        # Half of the 256 pixels are kept, and half of the tile's 64.
-        assert mean == pytest.approx(32 / (128 + 64 - 32), abs=0.01)
-    elif name == "iou_best":
-        assert expected < mean < expected + 0.05
-    else:
-        assert abs(mean - expected) < 4 * error + 1e-3
+    found = score(rng().random(masks.shape), masks)
+    for name in METRICS:
+        mean, error = found[name].mean(), found[name].std() / 20
+        expected = localisation.chance(name, masks).mean()
+        if name == "iou_at_half":
+            # Half of the 256 pixels are kept, and half of the tile's 64.
+            assert mean == pytest.approx(32 / (128 + 64 - 32), abs=0.01)
+        elif name == "iou_best":
+            assert expected < mean < expected + 0.05
+        else:
+            assert abs(mean - expected) < 4 * error + 1e-3
 
 
-@pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("value", [0.0, -0.0, -2.0])
-def test_a_map_without_a_positive_value_scores_nothing(name, value, masks):
-    maps = np.full(masks.shape, value, np.float32)
-    assert localisation.zero_maps(maps).all()
-    expected = 0.5 if name == "auc" else 0.0
-    np.testing.assert_array_equal(METRICS[name].function(maps, masks), np.full(44, expected))
-
-
-def test_negative_values_count_as_zero():
-    maps, masks = random_grids(2, 20)
-    maps = maps - 0.6
-    signed = localisation.score(maps, masks)
-    clipped = localisation.score(np.maximum(maps, 0), masks)
-    assert signed.equals(clipped)
+def test_a_map_without_a_positive_value_scores_nothing(value, masks):
+    found = score(np.full(masks.shape, value, np.float32), masks)
+    assert found["zero"].all()
+    for name in METRICS:
+        assert (found[name] == (0.5 if name == "auc" else 0.0)).all()
 
 
 def test_by_hand():
     """Six pixels, three in the region: 5 | 3 0 of it, 4 | 0 0 outside."""
-    maps = np.array([[[5.0, 4.0], [3.0, 0.0], [0.0, 0.0]]])
+    maps = np.array([[[5.0, 4.0], [3.0, 0.0], [0.0, -1.0]]])
     masks = np.array([[[True, False], [True, True], [False, False]]])
-    found = localisation.score(maps, masks).iloc[0]
+    found = score(maps, masks).iloc[0]
     assert found["energy"] == pytest.approx(8 / 12)
     assert found["relevance_rank_accuracy"] == pytest.approx(2 / 3)  # 5 4 3
     assert found["iou_at_area"] == pytest.approx(2 / 4)
@@ -204,10 +175,11 @@ def test_by_hand():
 def test_thresholds_cut_at_or_above():
     maps = np.array([[[4.0, 3.0, 2.0, 1.0]]])
     masks = np.array([[[True, True, False, False]]])
-    curve = localisation.iou_curve(maps, masks, (0.25, 0.5, 0.51, 0.75, 0.76, 1.0))
-    np.testing.assert_allclose(curve, [[2 / 4, 2 / 3, 1, 1, 1 / 2, 1 / 2]])
-    assert localisation.iou_at_half(maps, masks) == pytest.approx(2 / 3)
-    assert localisation.iou_best(maps, masks) == 1
+    curve = dict(zip(localisation.THRESHOLDS, localisation.iou_curve(maps, masks)[0], strict=True))
+    cuts = {0.25: 2 / 4, 0.5: 2 / 3, 0.51: 1, 0.75: 1, 0.76: 1 / 2, 0.99: 1 / 2}
+    assert {at: curve[at] for at in cuts} == pytest.approx(cuts)
+    found = score(maps, masks).iloc[0]
+    assert (found["iou_at_half"], found["iou_best"]) == (pytest.approx(2 / 3), 1)
 
 
 def test_curve_is_that_of_sets_counted_directly():
@@ -220,9 +192,6 @@ def test_curve_is_that_of_sets_counted_directly():
             assert curve[i, j] == (kept & s).sum() / (kept | s).sum()
 
 
-# Ties
-
-
 def test_ties_are_the_mean_over_every_order():
     """All 720 orders of six pixels, of which three tie at the cut and two at the top."""
     a = np.array([2.0, 2.0, 1.0, 1.0, 1.0, 0.0])
@@ -233,73 +202,38 @@ def test_ties_are_the_mean_over_every_order():
             hits.append(s[list(order[:4])].mean())
             tops.append(s[order[0]])
     assert len(hits) == 12
-    maps, masks = a.reshape(1, 2, 3), s.reshape(1, 2, 3)
-    accuracy = localisation.relevance_rank_accuracy(maps, masks)
+    found = score(a.reshape(1, 2, 3), s.reshape(1, 2, 3)).iloc[0]
+    accuracy = found["relevance_rank_accuracy"]
     assert accuracy == pytest.approx(np.mean(hits))
-    assert localisation.iou_at_area(maps, masks) == pytest.approx(accuracy / (2 - accuracy))
-    assert localisation.pointing_game(maps, masks) == pytest.approx(np.mean(tops))
+    assert found["iou_at_area"] == pytest.approx(accuracy / (2 - accuracy))
+    assert found["pointing_game"] == pytest.approx(np.mean(tops))
 
 
-def test_no_score_depends_on_where_tied_pixels_stand():
+def test_no_score_depends_on_where_tied_pixels_stand_nor_on_the_chunk(monkeypatch):
     """A map upsampled by nearest, and the same pixels in another order."""
     coarse, masks = rng().integers(0, 3, (30, 4, 4)), random_grids(2, 30)[1]
     maps = coarse.repeat(4, axis=1).repeat(4, axis=2).astype(np.float32)
+    maps[7] = 0
     order = rng(1).permutation(256)
     moved = [array.reshape(30, -1)[:, order].reshape(30, 16, 16) for array in (maps, masks)]
-    first = localisation.score(maps, masks)
-    assert first.equals(localisation.score(maps, masks))
-    second = localisation.score(*moved)
+    first, second = score(maps, masks), score(*moved)
     np.testing.assert_allclose(first.astype(float), second.astype(float), rtol=1e-12)
-
-
-# Tables
-
-
-def test_score_is_the_same_whatever_the_chunk(monkeypatch):
-    maps, masks = random_grids(2, 30)
-    maps[7] = 0
-    whole = localisation.score(maps, masks)
     monkeypatch.setattr(localisation, "CHUNK", 7)
-    assert localisation.score(maps, masks).equals(whole)
-    assert list(whole["zero"]) == [i == 7 for i in range(30)]
-    assert list(whole.columns) == [*METRICS, "zero"]
-    assert list(localisation.score(maps, masks, ["auc"]).columns) == ["auc", "zero"]
-
-
-def test_summary_over_seeds_by_hand():
-    """Values 1 2 3: a table's t for 2 degrees of freedom is 4.303."""
-    found = localisation.summarise({2: 3, 0: 1, 1: 2})
-    assert (found.seeds, found.mean) == ((0, 1, 2), 2)
-    assert found.interval.low == pytest.approx(2 - 4.303 / 3**0.5, abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("per_seed", "mean"), [({}, None), ({4: 0.5}, 0.5), ({0: 0.5, 1: 0.5}, 0.5)]
-)
-def test_a_summary_without_spread_has_no_interval(per_seed, mean):
-    found = localisation.summarise(per_seed)
-    assert (found.mean, found.interval) == (mean, None)
+    assert score(maps, masks).equals(first)
+    assert list(first["zero"]) == [i == 7 for i in range(30)]
 
 
 def test_mistakes_are_refused():
     maps, masks = random_grids(2, 3)
-    with pytest.raises(DataError, match="do not fit"):
-        localisation.energy(maps[:2], masks)
-    with pytest.raises(DataError, match="do not fit"):
-        localisation.score(maps[:2], masks)
-    with pytest.raises(DataError, match="bool"):
-        localisation.energy(maps, masks.astype(int))
-    with pytest.raises(DataError, match="empty"):
-        localisation.iou_at_area(maps, masks & False)
-    with pytest.raises(DataError, match="covers"):
-        localisation.auc(maps, masks | True)
-    with pytest.raises(DataError, match="finite"):
-        localisation.auc(np.where(masks, np.nan, maps), masks)
-    with pytest.raises(UnknownNameError, match="energy"):
-        localisation.chance("enrgy", masks)
-    for thresholds in ((), (0.0, 0.5), (0.5, 0.5), (0.5, 1.1)):
-        with pytest.raises(SenetError, match="ascend"):
-            localisation.iou_curve(maps, masks, thresholds)
+    for says, wrong in {
+        "do not fit": (maps[:2], masks),
+        "masks bool": (maps, masks.astype(int)),
+        "empty": (maps, masks & False),
+        "covers": (maps, masks | True),
+        "finite": (np.where(masks, np.nan, maps), masks),
+    }.items():
+        with pytest.raises(DataError, match=says):
+            score(*wrong)
 
 
 # Grids
@@ -372,8 +306,7 @@ def test_mosaics_have_two_images_of_the_target_and_two_other_classes(pool):
         assert len(set(tiles)) == 4
         assert (classes == target).sum() == 2
         assert len(set(classes)) == 3
-    np.testing.assert_array_equal(grids.cells, grids.classes == grids.targets[:, None])
-    assert (grids.cells.sum(axis=0) > 0).all()  # shuffled: the target comes to every place
+    assert (grids.masks()[:, ::4, ::4].sum(axis=0) > 0).all()  # shuffled: to every place
     assert set(grids.masks().mean(axis=(1, 2))) == {0.5}
 
 
@@ -422,8 +355,7 @@ def test_a_map_of_the_right_tile_scores_1_through_grids(pool):
 
     for grids in (make_grids(*pool, 2, 6, rng=rng()), focus_mosaics(*pool, 2, rng=rng())):
         for maps in (grid_maps(oracle, grids), tile_maps(oracle, grids)):
-            scores = localisation.score(maps, grids.masks())
-            assert (scores[list(METRICS)] == 1).all(axis=None)
+            assert (score(maps, grids.masks())[list(METRICS)] == 1).all(axis=None)
 
 
 def test_mistakes_with_grids_are_refused(pool):
@@ -434,15 +366,12 @@ def test_mistakes_with_grids_are_refused(pool):
         make_grids(*pool, 1, 1, rng=rng())
     with pytest.raises(SenetError, match="count is 0"):
         focus_mosaics(*pool, 0, rng=rng())
-    with pytest.raises(DataError, match="bool"):
-        make_grids(images, labels, np.flatnonzero(keep)[:120].repeat(2)[:120], 2, 1, rng=rng())
     with pytest.raises(DataError, match="do not fit"):
         make_grids(images, labels[:5], keep, 2, 1, rng=rng())
+    with pytest.raises(DataError, match="bool"):
+        make_grids(images, labels, keep.astype(int), 2, 1, rng=rng())
     with pytest.raises(DataError, match="two images"):
         focus_mosaics(images, labels, keep & (labels < 2), 1, rng=rng())
-    with pytest.raises(DataError, match="logits for"):
-        kept_by_all([np.zeros((3, 2))], labels)
     grids = make_grids(*pool, 2, 1, rng=rng())
     with pytest.raises(DataError, match="maps of shape"):
         grid_maps(lambda images, targets: np.zeros((len(images), 2, 2)), grids)
-    assert grids_module.assemble(images[:4][None], 2).shape == (1, 3, 8, 8)

@@ -9,6 +9,7 @@ from fake_runs import make_run
 from senet_lib.analysis import families
 from senet_lib.figures import errors as plots
 from senet_lib.figures import style
+from senet_lib.models.registry import split_name
 from senet_lib.report.table import show
 
 MODELS = ["resnet20", "se_resnet20", "res2net29", "se_res2net29", "se_res2net29_last"]
@@ -16,38 +17,7 @@ MODELS = ["resnet20", "se_resnet20", "res2net29", "se_res2net29", "se_res2net29_
 
 @pytest.fixture
 def runs(tmp_path):
-    errors = {
-        ("resnet20", 0): 0.5,
-        ("resnet20", 1): 0.6,
-        ("se_resnet20", 0): 0.4,
-        ("se_resnet20", 1): 0.45,
-        ("res2net29", 0): 0.3,
-    }
-    return [make_run(tmp_path, model, seed, e) for (model, seed), e in errors.items()]
-
-
-@pytest.mark.parametrize(
-    ("model", "family", "variant"),
-    [
-        ("resnet20", "resnet20", "plain"),
-        ("se_resnet20", "resnet20", "se"),
-        ("se_res2net29_last", "res2net29", "se last"),
-        ("resnet20 (attention=eca)", "resnet20", "attention=eca"),
-        ("se_wrn16_8", "wrn16_8", "se"),
-    ],
-)
-def test_a_variant_belongs_to_its_plain_network(model, family, variant):
-    models = [*MODELS, "wrn16_8", "se_wrn16_8", "resnet20 (attention=eca)"]
-    assert families.family(model, models) == family
-    assert families.variant(model, models) == variant
-
-
-def test_equal_variants_look_the_same_in_every_family():
-    look = style.looks(MODELS)
-    assert look["resnet20"] == look["res2net29"]
-    assert look["se_resnet20"] == look["se_res2net29"]
-    assert len({look[m].color for m in ("resnet20", "se_resnet20", "se_res2net29_last")}) == 3
-    assert len({look[m].marker + look[m].fill for m in ("resnet20", "se_resnet20")}) == 2
+    return [make_run(tmp_path, "resnet20", seed, error) for seed, error in enumerate((0.5, 0.6))]
 
 
 def test_groups_keep_families_together_with_the_plain_network_first(tmp_path):
@@ -56,16 +26,41 @@ def test_groups_keep_families_together_with_the_plain_network_first(tmp_path):
     assert list(groups) == ["resnet20", "se_resnet20", "res2net29", "se_res2net29"]
 
 
-def test_too_many_variants_to_tell_apart_share_one_look_and_one_name():
+def test_equal_variants_have_one_colour_in_every_family():
+    colours = style.colours_of(MODELS)
+    assert colours["resnet20"] == colours["res2net29"]
+    assert colours["se_resnet20"] == colours["se_res2net29"]
+    assert len({colours[m] for m in ("resnet20", "se_resnet20", "se_res2net29_last")}) == 3
+
+
+def test_too_many_variants_to_tell_apart_share_one_colour_and_one_name():
     sizes = (2, 4, 8, 32, 64, 128)
     names = ["resnet20", "se_resnet20", *(f"se_resnet20+reduction={r}" for r in sizes)]
-    look = style.looks(names)
-    assert len({look[name] for name in names}) == 3
+    assert len(set(style.colours_of(names).values())) == 3
     assert style.legend_name(names[3], "x", names) == "other variants"
     assert style.legend_name("se_resnet20", "with SE", names) == "with SE"
     few = names[:4]
-    assert len({style.looks(few)[name] for name in few}) == 4
+    assert len(set(style.colours_of(few).values())) == 4
     assert style.legend_name(few[3], "x", few) == "x"
+
+
+@pytest.mark.parametrize(
+    ("model", "overrides", "name"),
+    [
+        ("se_resnet20", {}, "se_resnet20"),
+        ("se_resnet20", {"reduction": 4}, "se_resnet20+reduction=4"),
+        ("se_resnet20", {"stages": [1, 2], "gate_bias": True},
+         "se_resnet20+gate_bias=true+stages=1,2"),
+        ("se_resnet20+squeeze=max", {"gate": "tanh"}, "se_resnet20+gate=tanh+squeeze=max"),
+    ],
+)  # fmt: skip
+def test_a_name_carries_every_setting(tmp_path, model, overrides, name):
+    run = make_run(tmp_path, model, 0, 0.5, overrides=overrides)
+    assert families.label(run) == name
+    base, settings = split_name(name)
+    asked = {**split_name(model)[1], **overrides}
+    assert base == "se_resnet20"
+    assert settings == {k: tuple(v) if k == "stages" else v for k, v in asked.items()}
 
 
 @pytest.mark.parametrize(
@@ -77,10 +72,11 @@ def test_too_many_variants_to_tell_apart_share_one_look_and_one_name():
         ("resnet20+attention=eca", "resnet20", "attention=eca"),
         ("se_res2net29_last", "res2net29", "se last"),
         ("se_res2net29+gate_at=output", "res2net29", "se gate_at=output"),
+        ("se_wrn16_8", "wrn16_8", "se"),
     ],
 )
 def test_a_variant_knows_its_plain_network(model, kin, kind):
-    names = ["resnet20", "res2net29", model]
+    names = ["resnet20", "res2net29", "wrn16_8", model]
     assert families.family(model, names) == kin
     assert families.variant(model, names) == kind
 

@@ -6,14 +6,16 @@ with the reference. Nothing is listed by hand, so a study with more values gives
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from senet_lib.analysis.axes import AXES, Axis
+from senet_lib.analysis.axes import AXES
 from senet_lib.analysis.contrasts import MARGIN, Comparison
-from senet_lib.analysis.errors import compare_runs
+from senet_lib.analysis.errors import compare_runs, leaderboard
+from senet_lib.analysis.families import by_model
 from senet_lib.errors import SenetError, unknown
 from senet_lib.models import all_settings
 from senet_lib.runs.records import RunRecord
@@ -25,32 +27,30 @@ COMPARED = (
     *("difference", "low", "high", "p", "decision", "at_least", "more_seeds", "detectable"),
     "differences",
 )
+# What means nothing without attention.
+OPTIONS = ("reduction", "squeeze", "gate", "gate_bias", "position", "stages", "gate_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ablation:
-    """One axis, as far as the runs go."""
+    """One axis, as far as the runs go.
 
-    key: str
-    """The setting that changes."""
-    axis: Axis
-    """What is known of it."""
-    plain: str
-    """Registry name of the network without attention."""
-    reference: str
-    """Registry name of SE with its usual settings; empty where it was not trained."""
+    Attributes:
+        frame: a row a value in the axis's order, the plain network first. Columns: value (None for
+            it), label (the value in words), those of `errors.leaderboard`, added_params (over the
+            plain network's, a fraction), published (ImageNet error), those of COMPARED from
+            `errors.compare_runs` over the whole study, against the plain network, and again as
+            se_difference and so on against SE with its usual settings; params_a_point, the
+            parameters added for each percentage point of error less, where the decision is
+            "better". Missing values are NaN, and decisions "". Errors and differences are
+            fractions; `low` and `high` are of the difference.
+        comparison: of the study against its plain networks, with its spread.
+        run: one of the runs, for what all of them share.
+    """
+
     frame: "pd.DataFrame"
-    """A row a value in the axis's order, the plain network first. Columns: value (None for it),
-    label (the value in words), model, n, mean_error, sd_error, errors ({seed: error}), num_params,
-    added_params (over the plain network's, a fraction), macs, published (ImageNet error), those of
-    COMPARED from `errors.compare_runs` over the whole study, against the plain network, and again
-    as se_difference and so on against the reference; params_a_point, the parameters added for each
-    percentage point of error less, where the decision is "better". Missing values are NaN, and
-    decisions "". Errors and differences are fractions."""
     comparison: Comparison
-    """Of the study against its plain networks, with its spread and margin."""
     run: RunRecord
-    """One of the runs, for what all of them share."""
 
 
 def find_axes(runs: Sequence[RunRecord]) -> list[str]:
@@ -79,30 +79,15 @@ def ablate(
 
     if key not in AXES:
         raise unknown("axis", key, AXES)
-    axis = AXES[key]
-    plain, found = _find_members(runs, key)
+    axis, (plain, found) = AXES[key], _find_members(runs, key)
     if not found:
         return None
-    groups = _group(runs)
-    named = [(None, "no attention", plain)]
-    named += [(value, axis.values.get(value, str(value)), m) for value, m in found.items()]
-    rows = []
-    for value, text, model in named:
-        errors = {run.seed: run.test_error for run in groups[model]}
-        rows.append({
-            "value": value,
-            "label": text,
-            "model": model,
-            "n": len(errors),
-            "mean_error": np.mean(list(errors.values())),
-            "sd_error": np.std(list(errors.values()), ddof=1) if len(errors) > 1 else np.nan,
-            "errors": errors,
-            "num_params": groups[model][0].num_params,
-            "macs": groups[model][0].macs,
-            "published": axis.published.get(value, np.nan) if model != plain else np.nan,
-        })  # fmt: skip
-    frame = pd.DataFrame(rows)
-    frame["value"] = pd.Series([value for value, _, _ in named], dtype=object)  # None stays
+    named = {plain: "no attention"}
+    named |= {model: axis.values.get(value, str(value)) for value, model in found.items()}
+    board = leaderboard(runs).drop(columns=["low", "high"]).set_index("model").loc[list(named)]
+    frame = board.reset_index().assign(label=list(named.values()))
+    frame["value"] = pd.Series([None, *found], dtype=object)  # None stays
+    frame["published"] = [np.nan, *(axis.published.get(value, np.nan) for value in found)]
     comparison = compare_runs(runs, rng=rng, margin=margin)
     with_se = compare_runs(runs, rng=rng, against="se", margin=margin)
     for prefix, compared in (("", comparison), ("se_", with_se)):
@@ -113,15 +98,7 @@ def ablate(
     frame["added_params"] = added / frame["num_params"].iloc[0]
     price = added / (-100 * frame["difference"])
     frame["params_a_point"] = price.where(frame["decision"] == "better")
-    return Ablation(
-        key=key,
-        axis=axis,
-        plain=plain,
-        reference=found.get(axis.reference, ""),
-        frame=frame,
-        comparison=comparison,
-        run=groups[plain][0],
-    )
+    return Ablation(frame=frame, comparison=comparison, run=by_model(runs)[plain][0])
 
 
 def rank_agreement(found: Ablation) -> tuple[float, float, int] | None:
@@ -141,24 +118,15 @@ def rank_agreement(found: Ablation) -> tuple[float, float, int] | None:
     return float(tau.statistic), float(tau.pvalue), len(known)
 
 
-def _group(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
-    groups: dict[str, list[RunRecord]] = {}
-    for run in sorted(runs, key=lambda r: r.seed):
-        if not run.overrides:
-            groups.setdefault(run.model, []).append(run)
-    return groups
-
-
 def _find_members(runs: Sequence[RunRecord], key: str) -> tuple[str, dict[object, str]]:
     """The plain network and {value: model} of one axis; the larger family if there are two."""
     axis, settings = AXES[key], {}
-    for model in _group(runs):
-        try:
+    for model in by_model(runs):
+        with suppress(SenetError):  # a network registered elsewhere
             settings[model] = all_settings(model)
-        except SenetError:  # a network registered elsewhere
-            continue
     best: tuple[str, dict[object, str]] = ("", {})
     for base in settings.values():
+        usual = {k: one.reference for k, one in AXES.items() if k in base}
         if base.get("attention") != "se" or base.get(key, "") != axis.reference:
             continue
         rest = {k: v for k, v in base.items() if k != key}
@@ -167,27 +135,18 @@ def _find_members(runs: Sequence[RunRecord], key: str) -> tuple[str, dict[object
             for model, s in settings.items()
             if key in s and {k: v for k, v in s.items() if k != key} == rest
         }
-        none = {**base, "attention": "none"}
-        plain = next((m for m, s in settings.items() if {**s, **_usual(s, base)} == none), "")
+        plain = next((m for m, s in settings.items() if _without_attention(s, base)), "")
         found = {value: model for value, model in found.items() if model != plain}
-        usual = _is_usual(base, key)
-        if plain and usual and len(found) > max(1, len(best[1])):
+        if plain and usual == {k: base[k] for k in usual} and len(found) > max(1, len(best[1])):
             known = [value for value in axis.values if value in found]
             others = sorted(found.keys() - set(known), key=str)
             best = plain, {value: found[value] for value in (*known, *others)}
     return best
 
 
-def _usual(settings: Mapping[str, object], base: Mapping[str, object]) -> dict[str, object]:
-    """Without attention its options mean nothing: take them as those of the reference."""
-    if settings.get("attention") != "none":
-        return {}
-    options = ("reduction", "squeeze", "gate", "gate_bias", "position", "stages", "gate_at")
-    return {key: base[key] for key in options if key in base}
-
-
-def _is_usual(base: Mapping[str, object], changed: str) -> bool:
-    """Whether every other setting of the reference has its usual value too."""
-    return all(
-        base[key] == axis.reference for key, axis in AXES.items() if key in base and key != changed
-    )
+def _without_attention(settings: Mapping[str, object], base: Mapping[str, object]) -> bool:
+    """Whether a network is another without attention, whatever the options that mean nothing."""
+    ignored = {key: base[key] for key in OPTIONS if key in base}
+    return settings.get("attention") == "none" and {**settings, **ignored} == {
+        **base, "attention": "none",
+    }  # fmt: skip

@@ -35,14 +35,8 @@ METHODS = {
     "eigencam": "EigenCAM",
 }
 """Methods by name, and their classes in pytorch-grad-cam."""
-METHOD_NAMES = {
-    "gradcam": "Grad-CAM",
-    "gradcam++": "Grad-CAM++",
-    "layercam": "LayerCAM",
-    "hirescam": "HiResCAM",
-    "scorecam": "Score-CAM",
-    "eigencam": "Eigen-CAM",
-}
+_NAMES = ("Grad-CAM", "Grad-CAM++", "LayerCAM", "HiResCAM", "Score-CAM", "Eigen-CAM")
+METHOD_NAMES = dict(zip(METHODS, _NAMES, strict=True))
 UPSAMPLINGS = ("bilinear", "nearest", "none")
 SCORECAM_NUMBERS = 2**24  # of masked images in memory at a time: 64 MiB in float32
 
@@ -111,6 +105,8 @@ def compute_maps(
         mean colour, weights by the softmax over channels of the logit, and enlarges its masks with
         corners aligned, while the map it gives is enlarged like every other, corners not aligned.
     """
+    import pytorch_grad_cam
+
     if method not in METHODS:
         raise unknown("method", str(method), METHODS)
     if upsample not in UPSAMPLINGS:
@@ -119,30 +115,24 @@ def compute_maps(
         raise SenetError(f"batch_size is {batch_size}; it must be at least 1")
     module = find_layer(model, layer)
     images, targets = _checked(images, targets)
-    whole: list[np.ndarray] = []
-    with _undisturbed(model):
-        explainer = _explainer(model, method, batch_size)
+    explainer = getattr(pytorch_grad_cam, METHODS[method])(model, [])  # none of its own hooks
+    explainer.batch_size = batch_size  # Score-CAM's, in masked images
+    device, parts = next(model.parameters()).device, []
+    with evaluating(model), torch.inference_mode(False), torch.autocast(device.type, enabled=False):
         for start in range(0, len(images), batch_size):
-            chosen = None if targets is None else targets[start : start + batch_size]
-            batch = images[start : start + batch_size]
+            part = slice(start, start + batch_size)
+            chosen = None if targets is None else targets[part]
             try:
-                parts = _explain(explainer, module, batch, chosen, upsample)
+                parts.append(_explain(explainer, module, images[part], chosen, upsample))
             except LayerError as error:
                 raise LayerError(f"layer {layer!r} gives no map: {error}") from None
-            whole = whole or [np.empty((len(images), *p.shape[1:]), p.dtype) for p in parts]
-            for array, part in zip(whole, parts, strict=True):
-                array[start : start + batch_size] = part
-    return CamMaps(maps=whole[0], logits=whole[1], targets=whole[2])
+    maps, logits, classes = (np.concatenate(some) for some in zip(*parts, strict=True))
+    return CamMaps(maps=maps, logits=logits, targets=classes)
 
 
 def scale_for_display(maps: np.ndarray) -> np.ndarray:
-    """Stretch each map to the range 0 to 1, to be looked at and not to be measured.
-
-    Args:
-        maps: (N, H, W).
-    Returns:
-        Same shape, float32; a map that is the same everywhere becomes 0.
-    """
+    """Maps (N, H, W), each stretched to the range 0 to 1, to be looked at and not to be measured;
+    float32. One that is the same everywhere becomes 0."""
     low = maps.min((1, 2), keepdims=True)
     spread = maps.max((1, 2), keepdims=True) - low
     return ((maps - low) / np.where(spread > 0, spread, 1)).astype(np.float32)
@@ -190,27 +180,6 @@ def _checked(
             f"{tuple(targets.shape)} of {targets.dtype}"
         )
     return images, targets.long()
-
-
-@contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Eval mode and full precision within, with gradients to be had."""
-    device = next(model.parameters()).device
-    with (
-        evaluating(model),
-        torch.inference_mode(False),
-        torch.autocast(device.type, enabled=False),
-    ):
-        yield
-
-
-def _explainer(model: nn.Module, method: str, batch_size: int) -> "BaseCAM":
-    """pytorch-grad-cam's object for the method, without target layers and so without its hooks."""
-    import pytorch_grad_cam
-
-    explainer = getattr(pytorch_grad_cam, METHODS[method])(model, [])
-    explainer.batch_size = batch_size  # Score-CAM's, in masked images
-    return explainer
 
 
 @contextmanager
@@ -312,20 +281,17 @@ def _combine(
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     functions = [ClassifierOutputTarget(index) for index in targets.tolist()]
-    values = _numpy(activation)
+    values, slopes = (x if x is None else _numpy(x) for x in (activation, gradient))
     if not isinstance(explainer, ScoreCAM):
-        slopes = None if gradient is None else _numpy(gradient)
         return explainer.get_cam_image(images, None, functions, values, slopes, False)
     # It holds an image for every channel, and shows a progress bar for every image.
     step = max(SCORECAM_NUMBERS // (activation.shape[1] * images[0].numel()), 1)
     pieces = [slice(start, start + step) for start in range(0, len(images), step)]
     with redirect_stderr(io.StringIO()):
-        return np.concatenate(
-            [
-                explainer.get_cam_image(images[p], None, functions[p], values[p], None, False)
-                for p in pieces
-            ]
-        )
+        return np.concatenate([
+            explainer.get_cam_image(images[p], None, functions[p], values[p], None, False)
+            for p in pieces
+        ])  # fmt: skip
 
 
 def _numpy(x: Tensor) -> np.ndarray:

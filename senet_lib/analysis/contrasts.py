@@ -1,16 +1,17 @@
 """How sure are the differences of a study? Every network against its control, in one family.
 
 A handful of seeds says little about one network's spread, and much about that of twenty networks
-together. So the standard deviation over seeds is pooled over all networks of a study, its
-homogeneity is tested, and all differences are judged together by Dunnett's test: where no network
-differs, at most one study in twenty names any. Pairing by seed is left out, for the errors of two
-networks on one seed do not correlate. Seeds are taken as normal and independent.
+together. So the standard deviation over seeds is pooled over all networks, its homogeneity is
+tested, and all differences are judged together by Dunnett's test: where no network differs, at most
+one study in twenty names any. Pairing by seed is left out, for the errors of two networks on one
+seed do not correlate. Seeds are taken as normal and independent.
 
 An error is a fraction, and a difference is the network's error minus its control's: below zero, the
 network is better. What cannot be had from too few seeds is not a number.
 """
 
 import math
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,20 +19,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from senet_lib.analysis.dunnett import (
-    Families,
-    critical_value,
-    effect_for,
-    found_with,
-    within,
-)
-from senet_lib.analysis.statistics import check_share, checked, sign_flip, standard_deviation
+from senet_lib.analysis.dunnett import Families, critical_value, effect_for, found_with, within
+from senet_lib.analysis.statistics import checked, sign_flip, standard_deviation
 from senet_lib.errors import SenetError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Errors = Mapping[str, Mapping[int, float]]
+LEVEL = 0.95  # simultaneous coverage
 POWER = 0.8
 MARGIN = 0.005
 SIMULATED = 4_999
@@ -40,24 +36,22 @@ MOST_SEEDS = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """The standard deviation over seeds, pooled over networks."""
+    """The standard deviation over seeds, pooled over networks; NaN is what cannot be had.
 
-    sd: float
-    """Pooled estimate, in the unit of the values; NaN without a network of two seeds."""
-    df: int
-    """Its degrees of freedom: seeds minus networks, of those with two seeds."""
-    low: float
-    """Lower end of its 95 % interval, by the chi-square distribution."""
-    high: float
-    """Upper end."""
-    num_networks: int
-    """Networks it is pooled over."""
-    bartlett: float
-    """Bartlett's statistic; a network whose seeds all agree counts with the least spread seen."""
-    p_homogeneous: float
-    """Chance of a statistic as large if all networks had one spread; NaN below two networks."""
-    ratio: float
-    """Largest SD of a network over the smallest; infinite where a network's seeds all agree."""
+    Attributes:
+        sd: pooled estimate, in the unit of the values.
+        df: its degrees of freedom: seeds minus networks, of those with two seeds.
+        num_networks: networks it is pooled over.
+        p_homogeneous: p of Bartlett's test that all networks have one spread; a network whose seeds
+            all agree counts with the least spread seen.
+        ratio: largest SD of a network over the smallest; infinite where seeds all agree.
+    """
+
+    sd: float = math.nan
+    df: int = 0
+    num_networks: int = 0
+    p_homogeneous: float = math.nan
+    ratio: float = math.nan
 
     @property
     def homogeneous(self) -> bool:
@@ -67,60 +61,37 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Comparison:
-    """Every network of a study against its control; see `compare`."""
+    """Every network of a study against its control; see `compare`.
+
+    Attributes:
+        frame: one row a network that has a control; columns in `compare`.
+        spread: of all networks, with or without a control.
+        critical: half an interval's length over the standard error; NaN without degrees of freedom.
+        families: the design.
+    """
 
     frame: "pd.DataFrame"
-    """One row a network that has a control; columns in `compare`."""
     spread: Spread
-    """Of all networks, with or without a control."""
-    margin: float
-    """A difference below it does not matter; a fraction."""
-    level: float
-    """Simultaneous coverage of the intervals."""
     critical: float
-    """Half an interval's length over the standard error; NaN without degrees of freedom."""
     families: Families
-    """The design."""
 
-    def of(self, models: Sequence[str]) -> "pd.DataFrame":
-        """The rows of some networks, in the order given.
+    def planning(self, differences: Sequence[float] = (0.0025, 0.005, 0.01)) -> "pd.DataFrame":
+        """How many seeds it takes to find true differences, fractions above 0, with 80 % power,
+        every network having as many and as many being compared.
 
-        Raises:
-            SenetError: one of them has no row.
-        """
-        rows = self.frame.set_index("model", drop=False)
-        if absent := [model for model in models if model not in rows.index]:
-            raise SenetError(f"{', '.join(absent)}: not compared with a control in this study")
-        return rows.loc[list(models)].reset_index(drop=True)
-
-    def planning(
-        self, differences: Sequence[float] = (0.0025, 0.005, 0.01), power: float = POWER
-    ) -> "pd.DataFrame":
-        """How many seeds it takes, every network having as many and as many being compared.
-
-        Args:
-            differences: true differences to be found, fractions above 0.
-            power: chance of finding each, in (0, 1).
         Returns:
             A row a difference: difference, seeds (of each network, in all) and more (beyond the
             fewest that a compared network or a control has); NA where the spread is unknown.
-        Raises:
-            SenetError: an argument is out of range.
         """
         import pandas as pd
 
-        check_share("power", power)
         fewest = min((min(n, *(m for m, _ in rest)) for n, rest in self.families), default=0)
-        rows = []
-        for difference in differences:
-            seeds = self._seeds_for(difference, power)
-            more = None if seeds is None else max(seeds - fewest, 0)
-            rows.append({"difference": difference, "seeds": seeds, "more": more})
-        frame = pd.DataFrame(rows, columns=["difference", "seeds", "more"])
-        return frame.astype({"seeds": "Int64", "more": "Int64"})
+        seeds = pd.array([self.seeds_for(one) for one in differences], dtype="Int64")
+        frame = pd.DataFrame({"difference": list(differences), "seeds": seeds})
+        return frame.assign(more=(frame["seeds"] - fewest).clip(lower=0))
 
-    def _seeds_for(self, difference: float, power: float) -> int | None:
-        """Fewest seeds, at least 2, with which a difference is found with the power asked for."""
+    def seeds_for(self, difference: float) -> int | None:
+        """Fewest seeds of each network, at least 2, that find a difference with 80 % power."""
         if not 0 < difference < math.inf:
             raise SenetError(f"a difference of {difference} cannot be planned for; it must be > 0")
         if not self.families or math.isnan(self.spread.sd):
@@ -132,30 +103,19 @@ class Comparison:
             )
             df = (n - 1) * self.spread.num_networks
             effect = difference / (self.spread.sd * math.sqrt(2 / n)) if self.spread.sd else 1e9
-            return found_with(effect, critical_value(design, df, self.level), df) >= power
+            return found_with(effect, critical_value(design, df, LEVEL), df) >= POWER
 
         high = 2
         while not enough(high):
             high *= 2
             if high > MOST_SEEDS:
                 return None
-        low = high // 2
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if enough(middle) else (middle, high)
-        return high
+        return bisect_left(range(high), True, lo=high // 2 + 1, key=enough)
 
 
 def pooled_sd(errors: Errors) -> tuple[float, int]:
-    """The standard deviation over seeds, pooled over networks, and its degrees of freedom.
-
-    Args:
-        errors: error of each seed, by network.
-    Returns:
-        NaN and 0 where no network has two seeds.
-    Raises:
-        SenetError: an error is not a finite number.
-    """
+    """The standard deviation over seeds, pooled over networks, and its degrees of freedom; NaN and
+    0 where no network has two seeds."""
     sds, dfs = _sds(errors)
     df = int(dfs.sum())
     return (math.sqrt(dfs @ sds**2 / df) if df else math.nan), df
@@ -177,35 +137,26 @@ def pooled_spread(errors: Errors, *, rng: np.random.Generator) -> Spread:
     Levene and of Brown and Forsythe do not exist for two seeds.
 
     Args:
-        errors: error of each seed, by network.
+        errors: error of each seed, by network, all finite.
         rng: draws the distribution.
-    Raises:
-        SenetError: an error is not a finite number.
     Source: Bartlett 1937, Proc. R. Soc. A 160:268.
     """
-    from scipy import stats
-
     (sd, df), (sds, dfs) = pooled_sd(errors), _sds(errors)
-    unknown = {"low": math.nan, "high": math.nan, "bartlett": math.nan, "p_homogeneous": math.nan}
     if not df:
-        return Spread(sd=sd, df=df, num_networks=0, ratio=math.nan, **unknown)
-    found = unknown | {
-        "low": sd * math.sqrt(df / stats.chi2.ppf(0.975, df)),
-        "high": sd * math.sqrt(df / stats.chi2.ppf(0.025, df)),
-    }
+        return Spread()
+    p, ratio = math.nan, math.nan
+    if sd:
+        ratio = float(sds.max() / sds.min()) if sds.min() else math.inf
     if sd and len(sds) > 1:
         variances = sds**2
-        least = variances[variances > 0].min()
-        found["bartlett"] = float(_bartlett(np.maximum(variances, least), dfs))
-        drawn = _bartlett(rng.chisquare(dfs, (SIMULATED, len(dfs))) / dfs, dfs)
-        beyond = int((drawn >= found["bartlett"]).sum())
-        found["p_homogeneous"] = (1 + beyond) / (1 + SIMULATED)
-    ratio = math.nan if not sd else float(sds.max() / sds.min()) if sds.min() else math.inf
-    return Spread(sd=sd, df=df, num_networks=len(sds), ratio=ratio, **found)
+        found = bartlett(np.maximum(variances, variances[variances > 0].min()), dfs)
+        drawn = bartlett(rng.chisquare(dfs, (SIMULATED, len(dfs))) / dfs, dfs)
+        p = (1 + int((drawn >= found).sum())) / (1 + SIMULATED)
+    return Spread(sd=sd, df=df, num_networks=len(sds), p_homogeneous=p, ratio=ratio)
 
 
-def _bartlett(variances: np.ndarray, dfs: np.ndarray) -> np.ndarray:
-    """Bartlett's statistic of (..., networks) variances."""
+def bartlett(variances: np.ndarray, dfs: np.ndarray) -> np.ndarray:
+    """Bartlett's statistic of (..., networks) variances with such degrees of freedom."""
     df = dfs.sum()
     correction = 1 + ((1 / dfs).sum() - 1 / df) / (3 * (len(dfs) - 1))
     return (df * np.log(variances @ dfs / df) - np.log(variances) @ dfs) / correction
@@ -217,7 +168,6 @@ def compare(
     *,
     rng: np.random.Generator,
     margin: float = MARGIN,
-    level: float = 0.95,
 ) -> Comparison:
     """Compare networks with their controls, all at once.
 
@@ -227,26 +177,23 @@ def compare(
     - difference: mean minus mean_control; low and high: its simultaneous interval by Dunnett's
       method, with the SD and the degrees of freedom of the whole study, cut at -1 and 1, which
       loses no coverage;
-    - p: adjusted for all rows; below 1 - level where the interval leaves out zero;
+    - p: adjusted for all rows; below 5 % where the interval leaves out zero;
     - p_equal: of two one-sided tests that the difference is within the margin, adjusted likewise;
-      below 1 - level where the whole interval is, so that each side is tested at half of that;
+      below 5 % where the whole interval is, so that each side is tested at half of that;
     - decision: "better" or "worse" where the interval leaves out zero, else "equal" where it lies
       within the margin, else "undecided";
     - at_least: what a decided difference is at least, without sign, else 0;
     - more_seeds: where undecided, how many more each network needs to find a difference of the
       margin with 80 % power, 1 at least;
     - detectable: the difference that the row's seeds find with 80 % power;
-    - cohens_d: difference over the pooled SD;
-    - differences: {seed: network minus control} on the seeds both have; p_paired: paired t test on
-      them; p_sign: the exact sign-flip test, and p_sign_floor, 2 / 2^n, which it cannot fall below.
-      These three are adjusted for nothing.
+    - differences: {seed: network minus control} on the seeds both have; p_sign: the exact sign-flip
+      test on them, adjusted for nothing, and p_sign_floor, 2 / 2^n, which it cannot fall below.
 
     Args:
         errors: error of each seed by network, fractions; all networks of the study.
         controls: name of its control by network; both must be in `errors`.
         rng: for the homogeneity of the spread.
         margin: what a difference must exceed to matter, a fraction above 0.
-        level: simultaneous coverage, in (0, 1).
     Raises:
         SenetError: a number is not finite, an argument is out of range, a network has no seed, or
             a control is compared with another one.
@@ -254,7 +201,6 @@ def compare(
     """
     import pandas as pd
 
-    check_share("level", level)
     if not 0 < margin < math.inf:
         raise SenetError(f"margin is {margin}; a difference that matters is above 0")
     for name in {*controls, *controls.values()}:
@@ -263,15 +209,19 @@ def compare(
     if chained := sorted(set(controls) & set(controls.values())):
         raise SenetError(f"{', '.join(chained)}: a control cannot have a control itself")
     spread = pooled_spread(errors, rng=rng)
-    families = _design(errors, controls)
+    counts: dict[str, Counter[int]] = {}
+    for name, control in controls.items():
+        counts.setdefault(control, Counter())[len(errors[name])] += 1
+    families = tuple(
+        (len(errors[control]), tuple(sorted(found.items()))) for control, found in counts.items()
+    )
     known = spread.df > 0 and spread.sd > 0 and bool(families)
-    critical = critical_value(families, spread.df, level) if known else math.nan
-    rows = [
-        _row(name, errors[name], control, errors[control]) for name, control in controls.items()
-    ]
+    critical = critical_value(families, spread.df, LEVEL) if known else math.nan
+    rows = [_row(name, control, errors) for name, control in controls.items()]
     frame = pd.DataFrame(rows, columns=[*ROW])
-    scale = spread.sd if known else math.nan
-    se = scale * np.sqrt(1 / frame["n"].to_numpy(float) + 1 / frame["n_control"].to_numpy(float))
+    se = (spread.sd if known else math.nan) * np.sqrt(
+        1 / frame["n"].to_numpy(float) + 1 / frame["n_control"].to_numpy(float)
+    )
     size = frame["difference"].abs()
     frame["low"] = (frame["difference"] - critical * se).clip(-1, 1)
     frame["high"] = (frame["difference"] + critical * se).clip(-1, 1)
@@ -284,65 +234,34 @@ def compare(
     )
     frame["at_least"] = np.maximum(frame["low"], -frame["high"]).clip(lower=0).fillna(0)
     frame["detectable"] = se * effect_for(POWER, critical, spread.df) if known else math.nan
-    frame["cohens_d"] = frame["difference"] / scale
-    comparison = Comparison(
-        frame=frame,
-        spread=spread,
-        margin=margin,
-        level=level,
-        critical=critical,
-        families=families,
-    )
-    seeds = comparison._seeds_for(margin, POWER)
+    comparison = Comparison(frame=frame, spread=spread, critical=critical, families=families)
     fewest = frame[["n", "n_control"]].min(axis=1)
+    seeds = comparison.seeds_for(margin)
     more = pd.Series(pd.NA if seeds is None else seeds, frame.index, "Int64") - fewest
     frame["more_seeds"] = more.clip(lower=1).where(frame["decision"] == "undecided")
     return comparison
 
 
 ROW = (
-    "model", "control", "n", "n_control", "mean", "mean_control", "difference",
-    "differences", "p_paired", "p_sign", "p_sign_floor",
-)  # fmt: skip
+    *("model", "control", "n", "n_control", "mean", "mean_control", "difference"),
+    *("differences", "p_sign", "p_sign_floor"),
+)
 
 
-def _row(
-    model: str, errors: Mapping[int, float], control: str, control_errors: Mapping[int, float]
-) -> dict[str, object]:
-    """What a contrast has without the rest of the study."""
-    from scipy import stats
-
-    shared = sorted(errors.keys() & control_errors.keys())
-    differences = {seed: errors[seed] - control_errors[seed] for seed in shared}
-    mean, mean_control = (float(np.mean(list(e.values()))) for e in (errors, control_errors))
-    values = np.array(list(differences.values()))
-    varies = len(values) > 1 and standard_deviation(values) > 0
-    return {
-        "model": model,
-        "control": control,
-        "n": len(errors),
-        "n_control": len(control_errors),
-        "mean": mean,
-        "mean_control": mean_control,
-        "difference": mean - mean_control,
-        "differences": differences,
-        "p_paired": float(stats.ttest_1samp(values, 0).pvalue) if varies else math.nan,
-        "p_sign": sign_flip(values) if len(values) else math.nan,
-        "p_sign_floor": 2 / 2 ** len(values) if len(values) else math.nan,
-    }
-
-
-def _design(errors: Errors, controls: Mapping[str, str]) -> Families:
-    counts: dict[str, Counter[int]] = {}
-    for name, control in controls.items():
-        counts.setdefault(control, Counter())[len(errors[name])] += 1
-    return tuple((len(errors[c]), tuple(sorted(found.items()))) for c, found in counts.items())
+def _row(model: str, control: str, errors: Errors) -> tuple[object, ...]:
+    """What a contrast has without the rest of the study, the columns of `ROW`."""
+    ours, theirs = errors[model], errors[control]
+    differences = {seed: ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())}
+    mean, mean_control = (float(np.mean(list(e.values()))) for e in (ours, theirs))
+    known = (model, control, len(ours), len(theirs), mean, mean_control, mean - mean_control)
+    if not differences:
+        return (*known, differences, math.nan, math.nan)
+    return (*known, differences, sign_flip(differences.values()), 2 / 2 ** len(differences))
 
 
 def _beyond(bounds: "pd.Series", families: Families, df: int) -> np.ndarray:
     """1 - `within`; NaN stays."""
-    values = np.asarray(bounds, float)
-    found, known = np.full(len(values), math.nan), np.isfinite(values)
-    if known.any():
-        found[known] = 1 - within(values[known], families, df)
-    return found
+    values = bounds.to_numpy(float, copy=True)
+    known = np.isfinite(values)
+    values[known] = 1 - within(values[known], families, df) if known.any() else math.nan
+    return values

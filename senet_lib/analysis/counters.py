@@ -2,27 +2,34 @@
 
 `senet_lib.profiling` counts one multiply-accumulate of a convolution or linear layer as 1 and
 nothing else. Other counters add normalisation and pooling, or count a multiply-accumulate as 2, so
-that one network goes by several totals. Every count here is for one image, in eval mode.
+that one network goes by several totals. Every count here is for one image, in eval mode, and leaves
+the model as it was.
 """
 
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from senet_lib.errors import SenetError
 from senet_lib.models import create_model, input_size
-from senet_lib.profiling import ModelProfile, black_image, looking, profile_model
+from senet_lib.profiling import (
+    CONVS,
+    ModelProfile,
+    black_image,
+    calls_of,
+    looking,
+    multiply_adds,
+    profile_model,
+)
 
 # fvcore's names for the operators of a convolution or a linear layer.
-_FVCORE_CONV, _FVCORE_LINEAR = ("conv",), ("linear", "addmm")
+_FVCORE = {"conv": ("conv",), "linear": ("linear", "addmm")}
 # fvcore passes over these without a warning, with those that only move values; they do compute.
 _FVCORE_SILENT = ("relu", "relu_", "clamp", "clamp_", "max")
-_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 _ADAPTIVE_POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
@@ -36,45 +43,39 @@ _OTHER_RULES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FvcoreCount:
-    """What fvcore counts; one multiply-accumulate is 1."""
+    """What fvcore counts; one multiply-accumulate is 1.
 
-    macs: int
-    """Multiply-accumulates of convolutions and linear layers."""
-    total: int
-    """These and all else that it counts: 2 a value for batch normalisation, and some pooling."""
-    by_operator: dict[str, int]
-    """Operator to its part of the total."""
+    Attributes:
+        by_operator: operator to its part of the total, which has also 2 a value for batch
+            normalisation, and some pooling.
+        left_out: operator to its number of calls, for those that compute and that fvcore does not
+            count, most frequent first. It warns of all but the rectifier, clamping and max, which
+            it takes as free.
+    """
+
+    by_operator: Counter[str]
     left_out: dict[str, int]
-    """Operator to its number of calls, for those that compute and that fvcore does not count, most
-    frequent first. It warns of all but the rectifier, clamping and max, which it takes as free."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThopCount:
-    """What thop's rule gives. Multiply-accumulates count 1, other operations as the rule has it."""
-
-    total: int
-    """All operations it counts."""
-    by_kind: dict[str, int]
-    """convolution, linear, normalisation and pooling."""
+    def macs(self, *kinds: str) -> int:
+        """Multiply-accumulates of "conv" and "linear" layers, or of one kind of them."""
+        return sum(self.by_operator[name] for kind in kinds or _FVCORE for name in _FVCORE[kind])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedNetwork:
-    """One network by every convention."""
+    """One network by every convention.
 
-    name: str
-    """Registry name."""
-    input_size: tuple[int, int, int]
-    """(channels, height, width) in pixels."""
+    Attributes:
+        profile: the closed form.
+        fvcore: count of fvcore.
+        torch_flops: count of torch.utils.flop_counter: a multiply-accumulate is 2.
+        thop: count by thop's rule, see `count_thop_rule`.
+    """
+
     profile: ModelProfile
-    """The closed form."""
     fvcore: FvcoreCount
-    """Count of fvcore."""
     torch_flops: int
-    """Count of torch.utils.flop_counter: a multiply-accumulate is 2."""
-    thop: ThopCount
-    """Count by thop's rule."""
+    thop: Counter[str]
 
     @property
     def difference(self) -> str:
@@ -83,14 +84,10 @@ class CountedNetwork:
         ours: Counter[str] = Counter()
         for layer in self.profile.layers:
             ours["linear" if layer.kind == "Linear" else "conv"] += layer.macs
-        theirs = {
-            "conv": sum(self.fvcore.by_operator.get(name, 0) for name in _FVCORE_CONV),
-            "linear": sum(self.fvcore.by_operator.get(name, 0) for name in _FVCORE_LINEAR),
-        }
         return "; ".join(
-            f"{kind}: {ours[kind]:,} in closed form, {macs:,} by fvcore"
-            for kind, macs in theirs.items()
-            if macs != ours[kind]
+            f"{kind}: {ours[kind]:,} in closed form, {self.fvcore.macs(kind):,} by fvcore"
+            for kind in _FVCORE
+            if self.fvcore.macs(kind) != ours[kind]
         )
 
 
@@ -103,70 +100,51 @@ def count_network(name: str) -> CountedNetwork:
         UnknownNameError: there is no such network.
         SenetError: thop has a rule for one of its layers that is not stated here.
     """
-    size = input_size(name)
-    model = create_model(name)
-    return CountedNetwork(
-        name=name,
-        input_size=size,
-        profile=profile_model(model, size),
-        fvcore=count_fvcore(model, size),
-        torch_flops=count_flop_counter(model, size),
-        thop=count_thop_rule(model, size),
-    )
+    return count_model(create_model(name), input_size(name))
+
+
+def count_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> CountedNetwork:
+    """Count a model that maps (1, *input_size) to something by every convention.
+
+    Raises:
+        SenetError: as `count_thop_rule` and `profiling.profile_model`.
+    """
+    counters = (profile_model, count_fvcore, count_flop_counter, count_thop_rule)
+    profile, fvcore, torch_flops, thop = (count(model, input_size) for count in counters)
+    return CountedNetwork(profile=profile, fvcore=fvcore, torch_flops=torch_flops, thop=thop)
 
 
 def count_fvcore(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> FvcoreCount:
-    """Count with fvcore, which traces the model; the model is left as it was.
-
-    Args:
-        model: maps (1, *input_size) to something.
-        input_size: (channels, height, width) in pixels.
-    Raises:
-        SenetError: input_size is not three positive whole numbers.
-    """
+    """Count with fvcore, which traces the model; errors as `profiling.black_image`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # importing it calls torch.jit.script
         from fvcore.nn import FlopCountAnalysis
 
     passed: Counter[str] = Counter()
+
+    def noting(operator: str) -> Callable[[object, object], Counter[str]]:
+        def handle(inputs: object, outputs: object) -> Counter[str]:
+            passed[operator] += 1
+            return Counter()
+
+        return handle
+
     image = black_image(model, input_size)
     with looking(model), torch.no_grad():
         analysis = FlopCountAnalysis(model, image)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         analysis.tracer_warnings("none")
         for operator in _FVCORE_SILENT:
-            analysis.set_op_handle(f"aten::{operator}", _noting(operator, passed))
-        by_operator = {name: int(number) for name, number in analysis.by_operator().items()}
+            analysis.set_op_handle(f"aten::{operator}", noting(operator))
+        by_operator = Counter({name: int(n) for name, n in analysis.by_operator().items()})
     for operator, calls in analysis.unsupported_ops().items():
         passed[operator.removeprefix("aten::")] += calls
-    return FvcoreCount(
-        macs=sum(by_operator.get(name, 0) for name in (*_FVCORE_CONV, *_FVCORE_LINEAR)),
-        total=sum(by_operator.values()),
-        by_operator=by_operator,
-        left_out=dict(passed.most_common()),
-    )
-
-
-def _noting(operator: str, passed: Counter[str]) -> Callable[..., Counter[str]]:
-    """A handle for fvcore that counts the calls of an operator, and nothing for each."""
-
-    def handle(inputs: object, outputs: object) -> Counter[str]:
-        passed[operator] += 1
-        return Counter()
-
-    return handle
+    return FvcoreCount(by_operator=by_operator, left_out=dict(passed.most_common()))
 
 
 def count_flop_counter(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> int:
     """Floating-point operations by torch's FlopCounterMode: convolutions and matrix products, a
-    multiplication and its addition counted apart; the model is left as it was.
-
-    Args:
-        model: maps (1, *input_size) to something.
-        input_size: (channels, height, width) in pixels.
-    Raises:
-        SenetError: input_size is not three positive whole numbers.
-    """
+    multiplication and its addition counted apart; errors as `profiling.black_image`."""
     from torch.utils.flop_counter import FlopCounterMode
 
     image = black_image(model, input_size)
@@ -175,17 +153,16 @@ def count_flop_counter(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)
     return counter.get_total_flops()
 
 
-def count_thop_rule(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> ThopCount:
-    """Count by the rule of thop, whose result it calls FLOPs; the model is left as it was.
+def count_thop_rule(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> Counter[str]:
+    """Operations by kind, as the rule of thop has them, whose total it calls FLOPs.
 
     Convolution and linear: multiply-accumulates without the bias. Batch normalisation: 2 for each
     value, 4 with weights. Average pooling: 1 for each output; adaptive average pooling:
     (window + 1) for each output. Rectifiers and max pooling: 0. What is no module but a function
     or an operator (the mean, the addition, SE's product) is not seen.
 
-    Args:
-        model: maps (1, *input_size) to something.
-        input_size: (channels, height, width) in pixels.
+    Returns:
+        convolution, linear, normalisation and pooling.
     Raises:
         SenetError: input_size is not three positive whole numbers, or the model has a layer that
             thop counts by a rule that is not stated here.
@@ -193,36 +170,26 @@ def count_thop_rule(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -
     """
     image = black_image(model, input_size)
     counts: Counter[str] = Counter()
-    handles = []
-    try:
-        for name, module in model.named_modules():
-            if isinstance(module, _OTHER_RULES):
-                raise SenetError(
-                    f"{name} is a {type(module).__name__}, whose rule in thop is not stated here"
-                )
-            if isinstance(module, (*_CONVS, nn.Linear, *_NORMS, *_POOLS, *_ADAPTIVE_POOLS)):
-                hook = partial(_add_thop, counts=counts)
-                handles.append(module.register_forward_hook(hook))
-        with looking(model), torch.no_grad():
-            model(image)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return ThopCount(total=sum(counts.values()), by_kind=dict(counts))
 
+    def add(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        given = inputs[0]
+        if isinstance(module, nn.Linear):
+            counts["linear"] += multiply_adds(module, given, output)
+        elif isinstance(module, CONVS):
+            counts["convolution"] += multiply_adds(module, given, output)
+        elif isinstance(module, _NORMS):
+            counts["normalisation"] += given.numel() * (4 if module.affine else 2)
+        elif isinstance(module, _POOLS):
+            counts["pooling"] += output.numel()
+        else:
+            window = given.shape[2:].numel() / output.shape[2:].numel()
+            counts["pooling"] += int((window + 1) * output.numel())
 
-def _add_thop(
-    module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, *, counts: Counter[str]
-) -> None:
-    """Forward hook: add what thop's rule gives for this call."""
-    if isinstance(module, nn.Linear):
-        counts["linear"] += output.numel() * module.in_features
-    elif isinstance(module, _CONVS):
-        counts["convolution"] += output.numel() * module.weight[0].numel()
-    elif isinstance(module, _NORMS):
-        counts["normalisation"] += inputs[0].numel() * (4 if module.affine else 2)
-    elif isinstance(module, _POOLS):
-        counts["pooling"] += output.numel()
-    else:
-        window = inputs[0].shape[2:].numel() / output.shape[2:].numel()
-        counts["pooling"] += int((window + 1) * output.numel())
+    for name, module in model.named_modules():
+        if isinstance(module, _OTHER_RULES):
+            kind = type(module).__name__
+            raise SenetError(f"{name} is a {kind}, whose rule in thop is not stated here")
+    known = (*CONVS, nn.Linear, *_NORMS, *_POOLS, *_ADAPTIVE_POOLS)
+    with looking(model), calls_of(model, known, add), torch.no_grad():
+        model(image)
+    return counts

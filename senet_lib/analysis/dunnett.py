@@ -47,13 +47,8 @@ def within(bounds: np.ndarray, families: Families, df: int) -> np.ndarray:
 
 @lru_cache(maxsize=4096)
 def critical_value(families: Families, df: int, level: float) -> float:
-    """The bound that all standardised differences stay within with a chance of `level`.
-
-    Args:
-        families: the design, not empty.
-        df: degrees of freedom of the SD, at least 1.
-        level: in (0, 1).
-    """
+    """The bound that all standardised differences stay within with a chance of `level`, in (0, 1);
+    other arguments as in `within`, the design not empty."""
     from scipy.optimize import brentq
 
     def excess(bound: float) -> float:
@@ -70,8 +65,7 @@ def found_with(effect: float, critical: float, df: int) -> float:
 
     Args:
         effect: true difference over its true standard error, 0 or above.
-        critical: bound of the standardised difference.
-        df: degrees of freedom of the SD.
+        critical, df: bound of the standardised difference, and degrees of freedom of the SD.
     """
     from scipy.special import ndtr
 
@@ -80,13 +74,7 @@ def found_with(effect: float, critical: float, df: int) -> float:
 
 
 def effect_for(power: float, critical: float, df: int) -> float:
-    """The effect that `found_with` gives a power for.
-
-    Args:
-        power: in (0, 1).
-        critical: bound of the standardised difference.
-        df: degrees of freedom of the SD.
-    """
+    """The effect for which `found_with` gives a power in (0, 1); its other arguments alike."""
     from scipy.optimize import brentq
 
     high = critical + 1

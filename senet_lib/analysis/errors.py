@@ -5,7 +5,7 @@ zero, the network is better.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from senet_lib.analysis.contrasts import MARGIN, Comparison, compare, pooled_sd
 from senet_lib.analysis.families import by_model, family
 from senet_lib.analysis.predictions import correct_matrix
-from senet_lib.analysis.statistics import mcnemar
+from senet_lib.analysis.statistics import McNemar, mcnemar
 from senet_lib.errors import unknown
 from senet_lib.runs.records import RunRecord
 
@@ -39,29 +39,24 @@ def leaderboard(runs: Sequence[RunRecord]) -> "pd.DataFrame":
     from scipy import stats
 
     groups = by_model(runs)
-    sd, df = pooled_sd({m: {r.seed: r.test_error for r in group} for m, group in groups.items()})
+    sd, df = pooled_sd(_errors(groups))
     half = sd * stats.t.ppf(0.975, df) if df else math.nan
     rows = []
-    for name, group in groups.items():
-        errors = {run.seed: run.test_error for run in group}
+    for name, errors in _errors(groups).items():
         values = np.array(list(errors.values()))
         mean, reach = values.mean(), half / math.sqrt(len(values))
-        rows.append({
-            "model": name,
-            "num_params": group[0].num_params,
-            "macs": group[0].macs,
-            "n": len(values),
-            "mean_error": mean,
-            "sd_error": values.std(ddof=1) if len(values) > 1 else math.nan,
-            "low": np.clip(mean - reach, 0, 1),
-            "high": np.clip(mean + reach, 0, 1),
-            "errors": errors,
-        })  # fmt: skip
-    columns = [
-        "model", "num_params", "macs", "n", "mean_error", "sd_error", "low", "high", "errors",
-    ]  # fmt: skip
-    table = pd.DataFrame(rows, columns=columns)
+        rows.append((
+            name, groups[name][0].num_params, groups[name][0].macs, len(values), mean,
+            values.std(ddof=1) if len(values) > 1 else math.nan,
+            np.clip(mean - reach, 0, 1), np.clip(mean + reach, 0, 1), errors,
+        ))  # fmt: skip
+    columns = ["model", "num_params", "macs", "n", "mean_error", "sd_error", "low", "high"]
+    table = pd.DataFrame(rows, columns=[*columns, "errors"])
     return table.sort_values("mean_error", kind="stable", ignore_index=True)
+
+
+def _errors(groups: Mapping[str, Sequence[RunRecord]]) -> dict[str, dict[int, float]]:
+    return {model: {run.seed: run.test_error for run in runs} for model, runs in groups.items()}
 
 
 def controls(models: Sequence[str], against: str = "plain") -> dict[str, str]:
@@ -88,24 +83,17 @@ def compare_runs(
     rng: np.random.Generator,
     against: str = "plain",
     margin: float = MARGIN,
-    level: float = 0.95,
 ) -> Comparison:
     """Every network of a study against its control, in one family of tests.
 
     Args:
         runs: all finished runs of the study, of one recipe, data and split; networks without a
             control add to what is known of the spread.
-        rng: see `contrasts.compare`, whose frame the result has.
+        rng, margin: see `contrasts.compare`, whose result and errors these are.
         against: see `controls`.
-        margin: what a difference must exceed to matter, a fraction.
-        level: simultaneous coverage of the intervals.
-    Raises:
-        UnknownNameError: there is no such control.
-        SenetError: margin or level is out of range.
     """
-    groups = by_model(runs)
-    errors = {m: {run.seed: run.test_error for run in group} for m, group in groups.items()}
-    return compare(errors, controls(list(groups), against), rng=rng, margin=margin, level=level)
+    errors = _errors(by_model(runs))
+    return compare(errors, controls(list(errors), against), rng=rng, margin=margin)
 
 
 def mcnemar_frame(runs: Sequence[RunRecord], against: str = "plain") -> "pd.DataFrame":
@@ -115,27 +103,14 @@ def mcnemar_frame(runs: Sequence[RunRecord], against: str = "plain") -> "pd.Data
         runs: finished runs of one recipe, data and split.
         against: see `controls`.
     Returns:
-        model, control, seed, only_control_right, only_variant_right (images), difference and p.
-    Raises:
-        UnknownNameError: there is no such control.
+        model, control, seed, and the fields of `statistics.McNemar`.
     """
     import pandas as pd
 
     groups = {m: {run.seed: run for run in group} for m, group in by_model(runs).items()}
-    rows = []
-    for model, control in controls(list(groups), against).items():
-        for seed in sorted(groups[model].keys() & groups[control].keys()):
-            found = mcnemar(*correct_matrix([groups[control][seed], groups[model][seed]]))
-            rows.append({
-                "model": model,
-                "control": control,
-                "seed": seed,
-                "only_control_right": found.only_control_right,
-                "only_variant_right": found.only_variant_right,
-                "difference": found.difference,
-                "p": found.p,
-            })  # fmt: skip
-    columns = [
-        "model", "control", "seed", "only_control_right", "only_variant_right", "difference", "p",
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns)
+    rows = [
+        (m, control, seed, *mcnemar(*correct_matrix([groups[control][seed], groups[m][seed]])))
+        for m, control in controls(list(groups), against).items()
+        for seed in sorted(groups[m].keys() & groups[control].keys())
+    ]
+    return pd.DataFrame(rows, columns=["model", "control", "seed", *McNemar._fields])

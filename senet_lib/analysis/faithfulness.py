@@ -9,7 +9,6 @@ compare with.
 # Legend: N images, C channels, P = H W pixels, K classes, R removals along a curve.
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,50 +23,19 @@ FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _BLUR_SIZE, _BLUR_SIGMA = 11, 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Curve:
-    """The class's probability while pixels are removed or put back."""
-
-    shares: np.ndarray
-    """(R,) float64, part of the pixels changed, 0 to 1."""
-    probabilities: np.ndarray
-    """(N, R) float64, softmax probability of the class explained, in [0, 1]."""
-
-    @property
-    def auc(self) -> np.ndarray:
-        """Area under each image's curve by the trapezoid rule, (N,), in [0, 1]."""
-        return np.trapezoid(self.probabilities, self.shares, axis=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Road:
-    """The class after pixels were replaced by what their neighbours suggest; F fractions."""
-
-    fractions: np.ndarray
-    """(F,) float64, part of the pixels replaced."""
-    most: np.ndarray
-    """(N, F) float64, probability of the class, the highest pixels replaced (MoRF)."""
-    least: np.ndarray
-    """(N, F) float64, probability of the class, the lowest pixels replaced (LeRF)."""
-
-    @property
-    def combined(self) -> np.ndarray:
-        """Mean over the fractions of (LeRF - MoRF) / 2, (N,); higher is better, 0 is chance."""
-        return ((self.least - self.most) / 2).mean(axis=1)
-
-
-def deletion(
+def removal_curve(
     model: nn.Module,
     images: Tensor,
     maps: np.ndarray,
     targets: Tensor | None = None,
     *,
     rng: np.random.Generator,
-    substrate: str = "zero",
+    insert: bool = False,
+    substrate: str = "",
     steps: int = 32,
     batch_size: int = 256,
-) -> Curve:
-    """Probability of a class while pixels are removed, highest first; lower areas are better.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probability of a class while pixels are removed or put back, highest first.
 
     Args:
         model: any classifier; run in eval mode, its modes are put back.
@@ -75,39 +43,50 @@ def deletion(
         maps: (N, H, W), any float, finite.
         targets: (N,) int64, the classes explained; None for those predicted for the whole images.
         rng: orders pixels with equal values.
+        insert: put pixels back instead of removing them; then higher areas are better.
         substrate: what takes a pixel's place: "zero", which for a normalised image is the mean
-            colour, or "blur", the image blurred (Gaussian of 11 pixels and deviation 5).
+            colour, or "blur", the image blurred (Gaussian of 11 pixels and deviation 5). By default
+            zero for removal, blur for insertion.
         steps: equal removals until none is left, 1 to H W; the curve has one point more.
         batch_size: images at a time; bounds the memory, not the result.
+    Returns:
+        Shares of the pixels changed, (steps + 1,), and probabilities, (N, steps + 1), float64; see
+        `area`.
     Raises:
         DataError: the arrays do not fit together or a map has a value that is not finite.
         SenetError: steps is out of range, or no substrate has the name.
     Source: Petsiuk et al. 2018 (RISE).
-    """
-    return _curve(model, images, maps, targets, rng, substrate, steps, batch_size, insert=False)
-
-
-def insertion(
-    model: nn.Module,
-    images: Tensor,
-    maps: np.ndarray,
-    targets: Tensor | None = None,
-    *,
-    rng: np.random.Generator,
-    substrate: str = "blur",
-    steps: int = 32,
-    batch_size: int = 256,
-) -> Curve:
-    """Probability of a class while pixels are put back, highest first; higher areas are better.
-
-    Args, errors and source are those of `deletion`; the substrate is what the images are before.
-
     Differs from the paper: the blur mirrors the image at its border, where theirs pads with zeros.
     """
-    return _curve(model, images, maps, targets, rng, substrate, steps, batch_size, insert=True)
+    substrate = substrate or ("blur" if insert else "zero")
+    images, maps = _fitting(images, maps)
+    pixels = maps[0].size
+    if not 1 <= steps <= pixels:
+        raise SenetError(f"steps is {steps}; it must be from 1 to {pixels}, the number of pixels")
+    if substrate not in SUBSTRATES:
+        raise unknown("substrate", substrate, SUBSTRATES)
+    counts = [round(step * pixels / steps) for step in range(steps + 1)]
+    classes = _classes(model, images, targets, batch_size)
+    probabilities = np.empty((len(images), steps + 1))
+    for start in range(0, len(images), batch_size):
+        part = slice(start, start + batch_size)
+        rank = np.argsort(_order(maps[part], rng), axis=1)
+        rank = torch.from_numpy(rank).reshape(-1, 1, *images.shape[-2:])  # (B, 1, H, W)
+        before, after = images[part], _substrate(images[part], substrate)
+        if insert:
+            before, after = after, before
+        for step, count in enumerate(counts):
+            batch = torch.where(rank < count, after, before)
+            probabilities[part, step] = _probability(model, batch, classes[part])
+    return np.array(counts) / pixels, probabilities
 
 
-def road(
+def area(shares: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Area under each image's `removal_curve` by the trapezoid rule, (N,), in [0, 1]."""
+    return np.trapezoid(probabilities, shares, axis=1)
+
+
+def road_curves(
     model: nn.Module,
     images: Tensor,
     maps: np.ndarray,
@@ -117,7 +96,7 @@ def road(
     fractions: Sequence[float] = FRACTIONS,
     noise: float | Sequence[float] = 0.01,
     batch_size: int = 256,
-) -> Road:
+) -> np.ndarray:
     """Remove and debias: replace pixels by noisy linear imputation and look at the class again.
 
     A replaced pixel is the weighted mean of its eight neighbours, 1/6 each beside it and 1/12 each
@@ -127,13 +106,16 @@ def road(
     its threshold, which for a map with many zeros can be the whole image, and does not seed.
 
     Args:
-        model, images, maps, targets, batch_size: as in `deletion`.
+        model, images, maps, targets, batch_size: as in `removal_curve`.
         rng: orders pixels with equal values and draws the noise.
-        fractions: parts of the pixels to replace, each in (0, 1).
+        fractions: F parts of the pixels to replace, each in (0, 1).
         noise: standard deviation in the unit of the images, one number or one a channel. The
             published 0.01 is of images in [0, 1]; on normalised images it is 0.01 / std.
+    Returns:
+        Probability of the class, (2, N, F): the highest pixels replaced (MoRF), and the lowest
+        (LeRF); see `road`.
     Raises:
-        DataError: as in `deletion`.
+        DataError: as in `removal_curve`.
         SenetError: a fraction is out of range, or so small that it replaces no pixel.
     Source: Rong et al. 2022 (arXiv:2202.00449).
     """
@@ -153,51 +135,13 @@ def road(
         for way, ranked in enumerate((order, order[:, ::-1])):
             for place, count in enumerate(counts):
                 batch = _imputed(images[part], ranked[:, :count], sigma, rng)
-                found = _logits(model, batch).softmax(1).gather(1, classes[part, None])[:, 0]
-                probabilities[way, part, place] = found.numpy()
-    return Road(
-        fractions=np.asarray(fractions, np.float64),
-        most=probabilities[0],
-        least=probabilities[1],
-    )
+                probabilities[way, part, place] = _probability(model, batch, classes[part])
+    return probabilities
 
 
-def _curve(
-    model: nn.Module,
-    images: Tensor,
-    maps: np.ndarray,
-    targets: Tensor | None,
-    rng: np.random.Generator,
-    substrate: str,
-    steps: int,
-    batch_size: int,
-    *,
-    insert: bool,
-) -> Curve:
-    """Change pixels step by step, highest first, from the image to the substrate or back."""
-    images, maps = _fitting(images, maps)
-    pixels = maps[0].size
-    if not 1 <= steps <= pixels:
-        raise SenetError(f"steps is {steps}; it must be from 1 to {pixels}, the number of pixels")
-    if substrate not in SUBSTRATES:
-        raise unknown("substrate", substrate, SUBSTRATES)
-    counts = [round(step * pixels / steps) for step in range(steps + 1)]
-    classes = _classes(model, images, targets, batch_size)
-    probabilities = np.empty((len(images), steps + 1))
-    for start in range(0, len(images), batch_size):
-        part = slice(start, start + batch_size)
-        order = _order(maps[part], rng)
-        rank = np.empty_like(order)
-        np.put_along_axis(rank, order, np.arange(pixels)[None], axis=1)
-        rank = torch.from_numpy(rank).reshape(-1, 1, *images.shape[-2:])  # (B, 1, H, W)
-        before, after = images[part], _substrate(images[part], substrate)
-        if insert:
-            before, after = after, before
-        for step, count in enumerate(counts):
-            logits = _logits(model, torch.where(rank < count, after, before))
-            found = logits.softmax(1).gather(1, classes[part, None])[:, 0]
-            probabilities[part, step] = found.numpy()
-    return Curve(shares=np.array(counts) / pixels, probabilities=probabilities)
+def road(most: np.ndarray, least: np.ndarray) -> np.ndarray:
+    """Mean over the fractions of (LeRF - MoRF) / 2, (N,); higher is better, 0 is chance."""
+    return ((least - most) / 2).mean(axis=1)
 
 
 def _fitting(images: Tensor, maps: np.ndarray) -> tuple[Tensor, np.ndarray]:
@@ -228,6 +172,11 @@ def _logits(model: nn.Module, images: Tensor) -> Tensor:
     device = next((p.device for p in model.parameters()), images.device)
     with evaluating(model):
         return model(images.to(device)).double().cpu()
+
+
+def _probability(model: nn.Module, images: Tensor, classes: Tensor) -> np.ndarray:
+    """Softmax probability of one class an image, (B,) float64."""
+    return _logits(model, images).softmax(1).gather(1, classes[:, None])[:, 0].numpy()
 
 
 def _order(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:

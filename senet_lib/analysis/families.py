@@ -1,19 +1,23 @@
 """Which networks belong together: a plain one and its variants."""
 
-import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from senet_lib.runs.records import RunRecord
 
-if TYPE_CHECKING:
-    pass
-
 
 def label(run: RunRecord) -> str:
-    """Name of the network with what was changed in it."""
-    changes = ", ".join(f"{k}={v}" for k, v in run.overrides.items())
-    return f"{run.model} ({changes})" if changes else run.model
+    """Name of the network with every setting of it, such as `se_resnet20+reduction=4`."""
+    base, *named = run.model.split("+")
+    return "+".join(
+        [base, *sorted([*named, *(f"{k}={_text(v)}" for k, v in run.overrides.items())])]
+    )
+
+
+def _text(value: object) -> str:
+    """A setting's value as it stands in a name."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def family(model: str, models: Sequence[str]) -> str:
@@ -22,7 +26,7 @@ def family(model: str, models: Sequence[str]) -> str:
     `se_resnet20` and `resnet20+attention=eca` belong to `resnet20`; `se_res2net29_last` to
     `res2net29`.
     """
-    bare = re.sub(r"(\+.*| \(.*\))$", "", model)
+    bare = model.partition("+")[0]
     stem = bare.removeprefix("se_")
     options = (stem, stem.rpartition("_")[0]) if bare.startswith("se_") else (bare,)
     return next((name for name in options if name in models), stem)
@@ -30,9 +34,8 @@ def family(model: str, models: Sequence[str]) -> str:
 
 def variant(model: str, models: Sequence[str]) -> str:
     """What a network has beside its family's plain one: "plain", "se", "se last", ..."""
-    rest, *settings = model.replace(family(model, models), "", 1).strip(" _()").split("+")
-    words = [*re.split(r"[_ ]+", rest), *settings]
-    return " ".join(filter(None, words)) or "plain"
+    rest, *settings = model.replace(family(model, models), "", 1).split("+")
+    return " ".join(filter(None, [*rest.split("_"), *settings])) or "plain"
 
 
 def by_model(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:

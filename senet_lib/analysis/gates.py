@@ -8,7 +8,7 @@ Shapes: N images, C channels of an attention's map, K classes, H x W pixels.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from senet_lib.data.augment import normalise
-from senet_lib.data.datasets import Dataset
 from senet_lib.errors import DataError, SenetError
 from senet_lib.evaluation import evaluating
 from senet_lib.models import create_model
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 NEAR_ZERO, NEAR_ONE = 0.05, 0.95
 CONSTANT_SD = 0.01
 """A gate whose standard deviation over the images is below this is called constant."""
-Images = Tensor | np.ndarray | Dataset
-Moments = tuple[Sequence[float], Sequence[float]]
 
 
 class NoAttentionError(SenetError):
@@ -73,20 +70,13 @@ class Gates:
         return [self.layers[i] for i in sorted(chosen)]
 
 
-# Reading gates and replacing them
-
-
 @torch.inference_mode()
-def record_gates(
-    model: nn.Module, images: Images, *, moments: Moments | None = None, batch_size: int = 500
-) -> Gates:
+def record_gates(model: nn.Module, images: Tensor, *, batch_size: int = 500) -> Gates:
     """The gates of every attention layer, in eval mode on the model's device.
 
     Args:
         model: any network with attention; modes, hooks and buffers are as before afterwards.
-        images: normalised floats (N, channels, H, W); or uint8 (N, H, W, 3) with `moments`; or a
-            Dataset, whose test images are taken and normalised by its own moments.
-        moments: mean and standard deviation of each colour, in [0, 1]; for uint8 images alone.
+        images: (N, channels, H, W), normalised floats.
         batch_size: images at a time, at least 1; bounds the memory, not the result. What is kept
             is (N, C) floats a layer and nothing else.
     Raises:
@@ -96,7 +86,6 @@ def record_gates(
     paths = gated_layers(model)
     values: dict[str, np.ndarray] = {}
     averaged: set[str] = set()
-    images, moments = unpacked(images, moments)
     start, ran = 0, set()
 
     def keep(path: str, gate: Tensor) -> None:
@@ -111,7 +100,7 @@ def record_gates(
         values[path][start : start + len(rows)] = rows
 
     with evaluating(model), hooked(model, paths, keep):
-        for batch in batches(model, images, moments, batch_size):
+        for batch in batches(model, images, batch_size):
             model(batch)
             start += len(batch)
             ran.clear()
@@ -119,7 +108,7 @@ def record_gates(
 
 
 def gated_layers(model: nn.Module) -> list[str]:
-    """Paths of the attention modules that have a gate."""
+    """Paths of the attention modules that have a gate; NoAttentionError if there are none."""
     paths = [p for p in attention_paths(model) if hasattr(model.get_submodule(p), "gate")]
     if not paths:
         raise NoAttentionError(
@@ -129,30 +118,17 @@ def gated_layers(model: nn.Module) -> list[str]:
     return paths
 
 
-def unpacked(images: Images, moments: Moments | None) -> tuple[Tensor, Moments | None]:
-    """Images as a tensor, with the moments that they are still to be normalised by."""
-    if isinstance(images, Dataset):
-        images, moments = images.x_test, (images.mean, images.std)
-    images = torch.as_tensor(images)
-    if images.dim() != 4 or not len(images):
-        raise DataError(f"images must be (N, channels, H, W) with N >= 1, not {(*images.shape,)}")
-    if images.dtype == torch.uint8 and moments is None:
-        raise DataError("uint8 images need the moments that they are normalised by")
-    if images.dtype != torch.uint8 and moments is not None:
-        raise DataError(f"moments are for uint8 images; these are {images.dtype}, so normalised")
-    return images, moments
-
-
-def batches(
-    model: nn.Module, images: Tensor, moments: Moments | None, batch_size: int
-) -> Iterator[Tensor]:
-    """Normalised batches on the model's device."""
+def batches(model: nn.Module, images: Tensor, batch_size: int) -> Iterator[Tensor]:
+    """Batches on the model's device and in its type, after a check of the arguments."""
+    if images.dim() != 4 or not len(images) or not images.is_floating_point():
+        raise DataError(
+            "images must be (N, channels, H, W), N at least 1, normalised floats, not "
+            f"{(*images.shape,)} of {images.dtype}"
+        )
     if batch_size < 1:
         raise SenetError(f"batch size is {batch_size}; it must be at least 1")
     weight = next(model.parameters())
-    for part in images.split(batch_size):
-        batch = part.to(weight.device)
-        yield batch.to(weight.dtype) if moments is None else normalise(batch, *moments)
+    return (part.to(weight.device, weight.dtype) for part in images.split(batch_size))
 
 
 @contextmanager
@@ -169,9 +145,6 @@ def hooked(
             handle = model.get_submodule(path).gate.register_forward_hook(hook_of(path))
             stack.callback(handle.remove)
         yield
-
-
-# Statistics of gates
 
 
 def class_means(gates: Gates, labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -194,48 +167,22 @@ def _means(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def checked_labels(labels: np.ndarray, num_images: int) -> np.ndarray:
+    """Labels as int64; DataError unless there is one from 0 for each image."""
     labels = np.asarray(labels)
     if labels.shape != (num_images,) or labels.min() < 0:
         raise DataError(f"{num_images} images need as many labels from 0, not {labels.shape}")
     return labels.astype(np.int64)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Spread:
-    """How the gates of one layer vary between classes and within them.
-
-    Attributes:
-        share: (C,), in [0, 1]: the share of a channel's variance that lies between the means of
-            the classes, each weighted by its images; NaN where a gate does not vary at all.
-        total_share: the same with the variances of all channels added up; channels that hardly
-            vary hardly count. NaN where none varies.
-        chance: (K - 1) / (N - 1), the expected share if labels had nothing to do with the gates;
-            K counts the classes present.
-    """
-
-    share: np.ndarray
-    total_share: float
-    chance: float
-
-
-def class_spread(gates: Gates, labels: np.ndarray) -> dict[str, Spread]:
-    """How much of the variance of the gates lies between classes: layer to `Spread`."""
-    return {layer: _spread(values, labels) for layer, values in gates.values.items()}
-
-
-def _spread(values: np.ndarray, labels: np.ndarray) -> Spread:
-    values, labels = values.astype(np.float64), checked_labels(labels, len(values))
+def _class_share(values: np.ndarray, labels: np.ndarray) -> float:
+    """Share of the gates' variance, summed over channels, that lies between the means of the
+    classes, each weighted by its images; NaN where no gate varies."""
+    values = values.astype(np.float64)
     values = values - values[0]  # a gate that does not vary is zero exactly, not up to rounding
     means = _means(values, labels)[labels]  # (N, C), the mean of the image's own class
     between = ((means - values.mean(0)) ** 2).mean(0)
-    within = ((values - means) ** 2).mean(0)
-    total = between + within
-    share = np.divide(between, total, out=np.full_like(total, np.nan), where=total > 0)
-    return Spread(
-        share=share,
-        total_share=float(between.sum() / total.sum()) if total.any() else float("nan"),
-        chance=(len(np.unique(labels)) - 1) / max(len(labels) - 1, 1),
-    )
+    total = between + ((values - means) ** 2).mean(0)
+    return float(between.sum() / total.sum()) if total.any() else float("nan")
 
 
 def layer_table(gates: Gates, labels: np.ndarray) -> "pd.DataFrame":
@@ -245,15 +192,17 @@ def layer_table(gates: Gates, labels: np.ndarray) -> "pd.DataFrame":
         gates: of N images.
         labels: (N,), integers from 0.
     Returns:
-        Columns layer, stage (None where the path names none), channels (C), mean (of all N * C
-        gates), near_zero and near_one (gates below 0.05 and above 0.95, of N * C), constant
-        (channels, of C, by `CONSTANT_SD`), near_zero_share, near_one_share and constant_share
-        (the same as fractions), class_share (`Spread.total_share`), chance.
-        For gates other than the sigmoid's, "near zero" still means below 0.05, negative or not.
+        - layer, stage (None where the path names none), channels (C), mean (of all N * C gates);
+        - near_zero and near_one (gates below 0.05, negative or not, and above 0.95, of N * C),
+          constant (channels, of C, by `CONSTANT_SD`); near_zero_share, near_one_share and
+          constant_share, the same as fractions;
+        - class_share: share of the gates' variance that lies between the classes' means, channels
+          that hardly vary hardly counting; NaN where none varies. chance: (K - 1) / (N - 1), the
+          expected share if labels had nothing to do with the gates; K counts the classes present.
     """
     import pandas as pd
 
-    rows, spreads = [], class_spread(gates, labels)
+    rows, labels = [], checked_labels(labels, len(next(iter(gates.values.values()))))
     for layer, values in gates.values.items():
         low, high = int((values < NEAR_ZERO).sum()), int((values > NEAR_ONE).sum())
         still = int((values.std(0, dtype=np.float64) < CONSTANT_SD).sum())
@@ -263,7 +212,8 @@ def layer_table(gates: Gates, labels: np.ndarray) -> "pd.DataFrame":
             "near_zero": low, "near_one": high, "constant": still,
             "near_zero_share": low / values.size, "near_one_share": high / values.size,
             "constant_share": still / values.shape[1],
-            "class_share": spreads[layer].total_share, "chance": spreads[layer].chance,
+            "class_share": _class_share(values, labels),
+            "chance": (len(np.unique(labels)) - 1) / max(len(labels) - 1, 1),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -291,12 +241,12 @@ def telling_classes(means: np.ndarray) -> list[int]:
     """
     present = np.flatnonzero(np.isfinite(means).all(1))
     if len(present) < 2:
-        return [int(k) for k in present]
+        return present.tolist()
     gap = np.linalg.norm(means[present][:, None] - means[present][None], axis=2)  # (K, K)
-    ends = [int(i) for i in np.unravel_index(gap.argmax(), gap.shape)]
+    ends = np.unravel_index(gap.argmax(), gap.shape)
     np.fill_diagonal(gap, np.inf)
-    chosen = [i for end in ends for i in (end, int(gap[end].argmin()))]
-    return [int(present[i]) for i in dict.fromkeys(chosen)]
+    chosen = [i for end in ends for i in (end, gap[end].argmin())]
+    return present[list(dict.fromkeys(chosen))].tolist()
 
 
 @torch.no_grad()
@@ -318,5 +268,5 @@ def untrained_network(run: RunRecord, images: np.ndarray) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = 1.0  # the statistics of the one batch below
-    network.train()(normalise(torch.as_tensor(images[:500]), tuple(run.mean), tuple(run.std)))
+    network.train()(normalise(torch.as_tensor(images[:500]), run.mean, run.std))
     return network.eval()

@@ -9,7 +9,7 @@ network, its spatial mean and any channel gates see all tiles mixed, and as the 
 # Legend: N images, C channels, h w size of a tile, n tiles along a side, T = n n tiles of a grid,
 # G grids, M cases, K classes.
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,47 +24,46 @@ Explain = Callable[[Tensor, Tensor], np.ndarray]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Grids:
-    """Grids of images and the cases to explain on them."""
+    """Grids of images and the cases to explain on them, as many on each grid.
+
+    Attributes:
+        source: (N, C, h, w), the images that tiles are taken from.
+        n: tiles along a side.
+        tiles: (G, T) int64, indices into `source`, row by row.
+        classes: (G, T) int64, the class of each tile.
+        targets: (M,) int64, the class to explain; the cases of a grid follow each other.
+    """
 
     source: Tensor
-    """(N, C, h, w), the images that tiles are taken from."""
     n: int
-    """Tiles along a side."""
     tiles: np.ndarray
-    """(G, T) int64, indices into `source`, row by row."""
     classes: np.ndarray
-    """(G, T) int64, the class of each tile."""
-    grid_of: np.ndarray
-    """(M,) int64, the grid of each case."""
     targets: np.ndarray
-    """(M,) int64, the class to explain."""
-    cells: np.ndarray
-    """(M, T) bool, the tiles of that class."""
 
     def __len__(self) -> int:
         """Number of cases, M."""
         return len(self.targets)
 
-    def images(self, which: np.ndarray | slice = slice(None)) -> Tensor:
-        """Grids as images.
+    @property
+    def grid_of(self) -> np.ndarray:
+        """(M,) int64, the grid of each case."""
+        return np.arange(len(self.tiles)).repeat(len(self.targets) // len(self.tiles))
 
-        Args:
-            which: indices of grids; all by default.
-        Returns:
-            (number of grids, C, n h, n w), dtype and device of `source`.
-        """
+    def images(self, which: np.ndarray | slice = slice(None)) -> Tensor:
+        """Grids by their indices, all by default, as images (G, C, n h, n w)."""
         return assemble(self.source[torch.from_numpy(self.tiles[which])], self.n)
 
     def masks(self, shift: int = 0) -> np.ndarray:
         """The region of each case, (M, n h, n w) bool; or that of so many tiles further on, the
         first following the last."""
         h, w = self.source.shape[-2:]
-        cells = np.roll(self.cells, shift, axis=1).reshape(-1, self.n, self.n)
+        cells = self.classes[self.grid_of] == self.targets[:, None]  # (M, T)
+        cells = np.roll(cells, shift, axis=1).reshape(-1, self.n, self.n)
         return cells.repeat(h, axis=1).repeat(w, axis=2)
 
 
 def kept_by_all(logits: Iterable[np.ndarray], labels: np.ndarray) -> np.ndarray:
-    """Images that every compared network classifies correctly.
+    """Images that every compared network classifies correctly, (N,) bool.
 
     All networks must be scored on the same tiles: if each chose its own, a network that is right
     more often would be given harder ones.
@@ -72,18 +71,8 @@ def kept_by_all(logits: Iterable[np.ndarray], labels: np.ndarray) -> np.ndarray:
     Args:
         logits: (N, K) of each network and seed compared.
         labels: (N,), integer.
-    Returns:
-        (N,) bool.
-    Raises:
-        DataError: logits and labels differ in number.
     """
-    labels = np.asarray(labels)
-    keep = np.ones(len(labels), bool)
-    for values in logits:
-        if len(values) != len(labels):
-            raise DataError(f"{len(values)} logits for {len(labels)} labels")
-        keep &= np.asarray(values).argmax(axis=1) == labels
-    return keep
+    return np.all([np.asarray(values).argmax(axis=1) == labels for values in logits], axis=0)
 
 
 def make_grids(
@@ -125,15 +114,7 @@ def make_grids(
     names = np.array(sorted(decks))
     classes = np.stack([rng.permutation(names)[: n * n] for _ in range(count)])
     tiles = np.array([[decks[k].deal(1)[0] for k in row] for row in classes.tolist()])
-    return Grids(
-        source=images,
-        n=n,
-        tiles=tiles,
-        classes=classes,
-        grid_of=np.arange(count).repeat(n * n),
-        targets=classes.reshape(-1),
-        cells=np.tile(np.eye(n * n, dtype=bool), (count, 1)),
-    )
+    return Grids(source=images, n=n, tiles=tiles, classes=classes, targets=classes.reshape(-1))
 
 
 def focus_mosaics(
@@ -147,9 +128,8 @@ def focus_mosaics(
     """2 x 2 mosaics with two images of a target class and one of each of two others, shuffled.
 
     Args:
-        images, labels, keep: as in `make_grids`.
+        images, labels, keep, rng: as in `make_grids`.
         count: mosaics for each target class, at least 1; the paper makes 100.
-        rng: decides classes, places and images; the same state gives the same mosaics.
     Returns:
         One case a mosaic, ordered by target class; every class with an image is a target.
     Raises:
@@ -159,25 +139,18 @@ def focus_mosaics(
     Source: Arias-Duart et al. 2021 (Focus).
     """
     decks = _decks(images, labels, keep, count, rng)
-    if len(decks) < 3 or min(map(len, decks.values())) < 2:
+    if len(decks) < 3 or min(len(deck.cards) for deck in decks.values()) < 2:
         raise DataError("mosaics need at least three classes, each with two images to use")
     names = np.array(sorted(decks))
     tiles, classes, targets = [], [], np.repeat(names, count)
     for target in targets.tolist():
         first, second = rng.permutation(names[names != target])[:2].tolist()
-        cards = [*decks[target].deal(2), decks[first].deal(1)[0], decks[second].deal(1)[0]]
+        cards = [*decks[target].deal(2), *decks[first].deal(1), *decks[second].deal(1)]
         order = rng.permutation(4)
         tiles.append(np.array(cards)[order])
         classes.append(np.array([target, target, first, second])[order])
-    classes = np.stack(classes)
     return Grids(
-        source=images,
-        n=2,
-        tiles=np.stack(tiles),
-        classes=classes,
-        grid_of=np.arange(len(targets)),
-        targets=targets,
-        cells=classes == targets[:, None],
+        source=images, n=2, tiles=np.stack(tiles), classes=np.stack(classes), targets=targets
     )
 
 
@@ -193,13 +166,10 @@ def grid_maps(explain: Explain, grids: Grids, *, batch_size: int = 128) -> np.nd
     Raises:
         DataError: `explain` gives maps of another size than the images.
     """
-    h, w = grids.source.shape[-2:]
-    maps = np.empty((len(grids), grids.n * h, grids.n * w), np.float32)
-    for start in range(0, len(grids), batch_size):
-        part = slice(start, start + batch_size)
-        images = grids.images(grids.grid_of[part])
-        maps[part] = _explained(explain, images, torch.from_numpy(grids.targets[part]))
-    return maps
+    return np.concatenate([
+        _explained(explain, grids.images(grids.grid_of[part]), grids.targets[part])
+        for part in _parts(len(grids), batch_size)
+    ])  # fmt: skip
 
 
 def tile_maps(explain: Explain, grids: Grids, *, batch_size: int = 128) -> np.ndarray:
@@ -213,43 +183,28 @@ def tile_maps(explain: Explain, grids: Grids, *, batch_size: int = 128) -> np.nd
     Args:
         explain: gives the maps of a batch; raw, for a map scaled on its own would count as much
             as the others whatever its evidence.
-        grids: the cases, the same for every network.
-        batch_size: cases at a time; bounds the memory, not the result.
-    Returns:
-        (M, n h, n w) float32, raw, in the order of the cases.
-    Raises:
-        DataError: `explain` gives maps of another size than the images.
+        grids, batch_size: as in `grid_maps`, whose results and errors these are.
     Source: after the DiFull setting of Rao et al. 2022.
     Differs from the paper: DiFull joins a classification head to each tile, so that the other tiles
         cannot matter to it; here every tile has the whole network and is asked for the same class.
     """
-    h, w = grids.source.shape[-2:]
-    count = grids.n**2
-    maps = np.empty((len(grids), grids.n * h, grids.n * w), np.float32)
-    for start in range(0, len(grids), batch_size):
-        part = slice(start, start + batch_size)
+    laid = []
+    for part in _parts(len(grids), batch_size):
         tiles = grids.tiles[grids.grid_of[part]].reshape(-1)  # (B T,)
-        targets = grids.targets[part].repeat(count)
+        targets = grids.targets[part].repeat(grids.n**2)
         order = np.argsort(tiles, kind="stable")  # a tile's classes together: it is run once
-        alone = np.empty((len(tiles), h, w), np.float32)
-        for first in range(0, len(order), batch_size):
-            now = order[first : first + batch_size]
-            images, classes = grids.source[torch.from_numpy(tiles[now])], targets[now]
-            alone[now] = _explained(explain, images, torch.from_numpy(classes))
-        parts = torch.from_numpy(alone).reshape(-1, count, 1, h, w)
-        maps[part] = assemble(parts, grids.n)[:, 0].numpy()
-    return maps
+        alone = np.empty((len(tiles), *grids.source.shape[-2:]), np.float32)
+        for some in _parts(len(order), batch_size):
+            now = order[some]
+            shown = grids.source[torch.from_numpy(tiles[now])]
+            alone[now] = _explained(explain, shown, targets[now])
+        parts = torch.from_numpy(alone).reshape(-1, grids.n**2, 1, *alone.shape[1:])
+        laid.append(assemble(parts, grids.n)[:, 0].numpy())
+    return np.concatenate(laid)
 
 
 def assemble(parts: Tensor, n: int) -> Tensor:
-    """Lay tiles side by side, row by row.
-
-    Args:
-        parts: (B, T, C, h, w), T = n n.
-        n: tiles along a side.
-    Returns:
-        (B, C, n h, n w).
-    """
+    """Lay tiles (B, T, C, h, w) side by side, n in a row, to (B, C, n h, n w)."""
     batch, _, channels, h, w = parts.shape
     rows = parts.reshape(batch, n, n, channels, h, w).permute(0, 3, 1, 4, 2, 5)
     return rows.reshape(batch, channels, n * h, n * w)
@@ -259,16 +214,13 @@ class _Deck:
     """The images of one class, dealt in random order and shuffled anew when too few are left."""
 
     def __init__(self, cards: np.ndarray, rng: np.random.Generator) -> None:
-        self._cards, self._rng = cards, rng
+        self.cards, self._rng = cards, rng
         self._left: list[int] = []
-
-    def __len__(self) -> int:
-        return len(self._cards)
 
     def deal(self, number: int) -> list[int]:
         """That many different images."""
         if len(self._left) < number:
-            self._left = self._rng.permutation(self._cards).tolist()
+            self._left = self._rng.permutation(self.cards).tolist()
         return [self._left.pop() for _ in range(number)]
 
 
@@ -277,24 +229,25 @@ def _decks(
 ) -> dict[int, _Deck]:
     """A deck for each class that has an image to use, after a check of the arguments."""
     labels, keep = np.asarray(labels), np.asarray(keep)
-    if images.ndim != 4 or labels.shape != (len(images),) or keep.shape != labels.shape:
+    fit = images.ndim == 4 and labels.shape == keep.shape == (len(images),)
+    if not fit or keep.dtype != bool:
         raise DataError(
-            f"images {tuple(images.shape)}, labels {labels.shape} and keep {keep.shape} do not "
-            "fit: they must be (N, C, h, w), (N,) and (N,)"
+            f"images {tuple(images.shape)}, labels {labels.shape} and {keep.dtype} keep "
+            f"{keep.shape} do not fit: they must be (N, C, h, w), (N,) and (N,) bool"
         )
-    if keep.dtype != bool:
-        raise DataError(f"keep is {keep.dtype}; it must be bool, one for each image")
     if count < 1:
         raise SenetError(f"count is {count}; it must be at least 1")
-    usable = labels.astype(np.int64)
-    return {
-        int(k): _Deck(np.flatnonzero(keep & (usable == k)), rng) for k in np.unique(usable[keep])
-    }
+    classes = np.unique(labels[keep]).tolist()
+    return {k: _Deck(np.flatnonzero(keep & (labels == k)), rng) for k in classes}
 
 
-def _explained(explain: Explain, images: Tensor, targets: Tensor) -> np.ndarray:
-    """Maps of a batch, checked against the size of its images."""
-    maps = np.asarray(explain(images, targets))
+def _parts(total: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, total, size))
+
+
+def _explained(explain: Explain, images: Tensor, targets: np.ndarray) -> np.ndarray:
+    """Maps of a batch, float32, checked against the size of its images."""
+    maps = np.asarray(explain(images, torch.from_numpy(targets)), np.float32)
     expected = (len(images), *images.shape[-2:])
     if maps.shape != expected:
         raise DataError(f"maps of shape {maps.shape} for images that need {expected}")

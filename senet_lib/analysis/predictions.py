@@ -6,12 +6,12 @@ the spread of its error the finite test set makes, and how sure each prediction 
 
 # Legend: S seeds, N images, K classes.
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from senet_lib.analysis.families import label
 from senet_lib.errors import SenetError
 from senet_lib.evaluation import probabilities
 from senet_lib.runs.records import RunRecord
@@ -43,10 +43,9 @@ def split_variance(correct: np.ndarray) -> tuple[float, float]:
     """The variance of an error over seeds, and the part of it that the finite test set makes.
 
     An error is a mean over images, so its variance is that of single images, summed, and the
-    covariances between them. Were each image got wrong with a chance of its own, independently of
-    the others, only the first sum would be there: two networks that err equally often on endless
-    data still differ by it on N images. What is left is what the networks really differ by. Both
-    estimates are unbiased, so that what is left may come out below zero.
+    covariances between them. The first sum alone would be there if each image were got wrong with a
+    chance of its own; what is left is what the networks really differ by. Both estimates are
+    unbiased, so that what is left may come out below zero.
 
     Args:
         correct: (S, N) bool, two seeds or more.
@@ -78,32 +77,24 @@ def spread_split(groups: "dict[str, Sequence[RunRecord]]") -> "pd.DataFrame":
     """
     import pandas as pd
 
-    rows, parts = [], []
+    rows = []
     for model, runs in groups.items():
-        if len(runs) < 2:
-            continue
-        correct = correct_matrix(runs)
-        parts.append((len(runs) - 1, *split_variance(correct)))
-        rows.append(_split_row(model, len(runs), correct.shape[1], *parts[-1][1:]))
+        if len(runs) > 1:
+            correct = correct_matrix(runs)
+            rows.append((model, *correct.shape, len(runs) - 1, *split_variance(correct)))
+    frame = pd.DataFrame(rows, columns=["model", "n", "images", "df", "total", "finite"])
     if rows:
-        dfs, totals, finite = np.array(parts).T
-        pooled = (dfs @ part / dfs.sum() for part in (totals, finite))
-        n, images = sum(row["n"] for row in rows), max(row["images"] for row in rows)
-        rows.append(_split_row("all networks", n, images, *map(float, pooled)))
-    columns = ["model", "n", "images", "sd", "sd_images", "sd_networks", "share_images"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _split_row(model: str, n: int, images: int, total: float, finite: float) -> dict[str, object]:
-    return {
-        "model": model,
-        "n": n,
-        "images": images,
-        "sd": math.sqrt(total),
-        "sd_images": math.sqrt(finite),
-        "sd_networks": math.sqrt(max(total - finite, 0)),
-        "share_images": finite / total if total else math.nan,
-    }
+        n, images = frame["n"].sum(), frame["images"].max()
+        dfs, *parts = np.array([row[3:] for row in rows]).T
+        pooled = (dfs @ part / dfs.sum() for part in parts)
+        frame.loc[len(frame)] = ("all networks", n, images, 0, *pooled)
+    total, finite = frame["total"], frame["finite"]
+    return frame[["model", "n", "images"]].assign(
+        sd=np.sqrt(total),
+        sd_images=np.sqrt(finite),
+        sd_networks=np.sqrt((total - finite).clip(lower=0)),
+        share_images=finite / total.where(total > 0),
+    )
 
 
 def calibration(logits: np.ndarray, labels: np.ndarray, bins: int = BINS) -> "pd.DataFrame":
@@ -127,75 +118,42 @@ def calibration(logits: np.ndarray, labels: np.ndarray, bins: int = BINS) -> "pd
     edges = np.linspace(0, 1, bins + 1)
     place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     count = np.bincount(place, minlength=bins)
-    means = {
-        name: np.divide(
-            np.bincount(place, values, bins), count, np.full(bins, np.nan), where=count > 0
-        )
-        for name, values in (("confidence", confidence), ("accuracy", right))
-    }
+    sums = {"confidence": np.bincount(place, confidence, bins),
+            "accuracy": np.bincount(place, right, bins)}  # fmt: skip
+    means = {name: total / np.where(count > 0, count, np.nan) for name, total in sums.items()}
     return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "count": count, **means})
 
 
-def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
+def calibration_error(table: "pd.DataFrame") -> float:
     """Mean distance of confidence and accuracy over the bins of `calibration`, by their counts.
 
-    Args:
-        logits: (N, K).
-        labels: (N,), integer.
-        bins: as in `calibration`.
-    Raises:
-        SenetError: as in `calibration`.
     Source: Naeini et al. 2015 (AAAI); Guo et al. 2017 (arXiv:1706.04599).
     """
-    table = calibration(logits, labels, bins)
     gaps = (table["confidence"] - table["accuracy"]).abs().fillna(0)
-    return float((gaps * table["count"]).sum() / len(labels))
+    return float((gaps * table["count"]).sum() / table["count"].sum())
 
 
-def calibration_frame(runs: Sequence[RunRecord], bins: int = BINS) -> "pd.DataFrame":
-    """How well each run knows how often it is right.
-
-    Args:
-        runs: finished runs.
-        bins: as in `calibration`.
-    Returns:
-        A row a run: model, seed, ece, confidence (mean) and accuracy.
-    """
+def calibration_frame(runs: Sequence[RunRecord]) -> "pd.DataFrame":
+    """How well each run knows how often it is right: a row a run, with model, seed, ece (its
+    `calibration_error`), confidence (mean) and accuracy."""
     import pandas as pd
 
     rows = []
     for run in runs:
         logits, labels = run.test_logits()
-        rows.append(
-            {
-                "model": run.model,
-                "seed": run.seed,
-                "ece": expected_calibration_error(logits, labels, bins),
-                "confidence": float(probabilities(logits).max(1).mean()),
-                "accuracy": float((logits.argmax(1) == labels).mean()),
-            }
-        )
+        sure, right = probabilities(logits).max(1).mean(), (logits.argmax(1) == labels).mean()
+        ece = calibration_error(calibration(logits, labels))
+        rows.append((label(run), run.seed, ece, float(sure), float(right)))
     return pd.DataFrame(rows, columns=["model", "seed", "ece", "confidence", "accuracy"])
 
 
 def class_errors(runs: Sequence[RunRecord]) -> "pd.DataFrame":
-    """The error of each run on each class.
-
-    Args:
-        runs: finished runs.
-    Returns:
-        A row a run and class: model, seed, class (its name), images and error.
-    """
+    """The error of each run on each class: model, seed, class (its name), images and error."""
     import pandas as pd
 
     rows = []
     for run in runs:
         logits, labels = run.test_logits()
-        wrong, images = logits.argmax(1) != labels, np.bincount(labels, minlength=len(run.classes))
-        missed = np.bincount(labels, wrong, len(run.classes))
-        rows += [
-            {"model": run.model, "seed": run.seed, "class": name, "images": n, "error": errors / n}
-            for name, n, errors in zip(run.classes, images.tolist(), missed, strict=True)
-            if n
-        ]
+        wrong = pd.Series(logits.argmax(1) != labels).groupby(labels)
+        rows += [(label(run), run.seed, run.classes[k], len(one), one.mean()) for k, one in wrong]
     return pd.DataFrame(rows, columns=["model", "seed", "class", "images", "error"])

@@ -1,4 +1,4 @@
-"""Scores of maps on disk, and over seeds: tables, the claimed order, and the figures' numbers.
+"""Scores of maps on disk, and over seeds.
 
 `localisation-seed<k>.json` stands beside a study's report, one file a seed, written by the Grad-CAM
 notebook. It names the recipe, so that scores of short trainings are never taken for those of long
@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from senet_lib.analysis.localisation import ENERGY_LABELS, METRICS, Summary, summarise
+from senet_lib.analysis.families import label
+from senet_lib.analysis.localisation import ENERGY_LABELS, METRICS
 from senet_lib.analysis.statistics import interval
-from senet_lib.analysis.trials import FAITHFULNESS_LABELS, Comparison
+from senet_lib.analysis.trials import FAITHFULNESS_LABELS, Compared
 from senet_lib.errors import RecordError
 from senet_lib.files import read_json, write_json
 from senet_lib.runs.records import anchored
 
 if TYPE_CHECKING:
     import pandas as pd
-
 
 REPORTS = (Path("outputs/reports"), Path("outputs/published/reports"))
 PATTERN = "localisation-seed*.json"
@@ -30,17 +30,7 @@ COLUMNS = (
     *("cases", "zero"),
 )
 IOU_METRICS = ("iou_at_area", "iou_at_half", "iou_best")
-KEYS = (
-    "study",
-    "protocol",
-    "recipe",
-    "recipe_id",
-    "data",
-    "fingerprint",
-    "seed",
-    "method",
-    "layer",
-)
+SHARED = ("study", "protocol", "recipe", "recipe_id", "data", "fingerprint", "method", "layer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,17 +38,11 @@ class StudyScores:
     """What is known of one study's maps.
 
     Attributes:
-        study: its name.
-        protocol: name of the protocol.
-        recipe: of the runs.
-        recipe_id: equal exactly when recipes are.
-        data: name or path of the data.
-        fingerprint: of the data.
-        method: of the maps.
-        layer: of the maps.
+        study, protocol, recipe, recipe_id, data, fingerprint: as in the records of the runs.
+        method, layer: of the maps.
         right: images that every network compared classifies correctly, for each seed's file.
-        frame: one row a model, seed, trial and metric: model, seed, trial, metric, score, chance,
-            wrong, untrained, cases, zero; wrong and untrained are NaN in files of earlier versions.
+        frame: one row a model, seed, trial and metric: the columns of `COLUMNS`; wrong and
+            untrained are NaN in files of earlier versions.
         paths: the files.
     """
 
@@ -84,36 +68,29 @@ class StudyScores:
         """Keys of the trials, in order."""
         return list(dict.fromkeys(self.frame["trial"]))
 
-    def summary(self, model: str, trial: str, metric: str) -> Summary:
-        """One metric of one network on one trial, over the seeds."""
-        return summarise(self.per_seed(model, trial, metric))
-
     def per_seed(self, model: str, trial: str, metric: str) -> dict[int, float]:
         """Scores by seed; empty where nothing was measured."""
         f = self.frame
         rows = f[(f["model"] == model) & (f["trial"] == trial) & (f["metric"] == metric)]
         return dict(zip(rows["seed"].tolist(), rows["score"].tolist(), strict=True))
 
-    def table(self, level: float = 0.95) -> "pd.DataFrame":
+    def table(self) -> "pd.DataFrame":
         """Every network, trial and metric over the seeds.
 
-        Args:
-            level: of the t interval of the mean.
         Returns:
             Columns trial, metric, model (in the order of the file), n (seeds), mean, low and high
-            (NaN without an interval), chance, wrong and untrained (means over the seeds: what a
-            uniform map scores, the same maps on a wrong region, maps of the untrained network),
-            cases and zero (summed over the seeds).
+            (its t interval, NaN where there is none), chance, wrong and untrained (means over the
+            seeds: what a uniform map scores, the same maps on a wrong region, maps of the untrained
+            network), cases and zero (summed over the seeds).
         """
         import pandas as pd
 
         rows = []
-        for (trial, metric, model), group in self.frame.groupby(
-            ["trial", "metric", "model"], sort=False
-        ):
-            ends = interval(group["score"].to_numpy(), level)
+        keys = ["trial", "metric", "model"]
+        for key, group in self.frame.groupby(keys, sort=False):
+            ends = interval(group["score"].to_numpy())
             rows.append({
-                "trial": trial, "metric": metric, "model": model, "n": len(group),
+                **dict(zip(keys, key, strict=True)), "n": len(group),
                 "mean": group["score"].mean(),
                 "low": ends.low if ends else np.nan, "high": ends.high if ends else np.nan,
                 **group[["chance", "wrong", "untrained"]].mean(),
@@ -123,13 +100,8 @@ class StudyScores:
 
 
 def write_scores(
-    path: str | Path,
-    compared: Comparison,
-    seed: int,
-    frame: "pd.DataFrame",
-    method: str,
-    layer: str,
-) -> Path:
+    path: Path, compared: Compared, seed: int, frame: "pd.DataFrame", method: str, layer: str
+) -> None:
     """Write the scores of one seed's networks, whole or not at all.
 
     Args:
@@ -137,29 +109,19 @@ def write_scores(
         compared: the networks and images.
         seed: whose runs were measured.
         frame: of `CamStudy.measure`.
-        method: of the maps.
-        layer: of the maps.
+        method, layer: of the maps.
     """
     run = compared.runs[0]
-    content = {
-        "study": run.study,
-        "protocol": run.protocol,
-        "recipe": run.recipe,
-        "recipe_id": run.recipe_id,
-        "data": run.data,
-        "fingerprint": run.data_fingerprint,
-        "seed": seed,
-        "method": method,
-        "layer": layer,
-        "compared": [[r.model, r.seed] for r in compared.runs],
-        "right": compared.right,
-        "rows": [
-            {key: value for key, value in row.items() if value == value}  # NaN is no JSON
-            for row in frame.to_dict("records")
-        ],
-    }
-    write_json(Path(path), content)
-    return Path(path)
+    known = {key: getattr(run, key) for key in SHARED[:5]}
+    rows = [
+        {key: value for key, value in row.items() if value == value}  # NaN is no JSON
+        for row in frame.to_dict("records")
+    ]
+    write_json(path, {
+        **known, "fingerprint": run.data_fingerprint, "seed": seed, "method": method,
+        "layer": layer, "compared": [[label(r), r.seed] for r in compared.runs],
+        "right": compared.right, "rows": rows,
+    })  # fmt: skip
 
 
 def read_scores(folder: str | Path) -> StudyScores | None:
@@ -173,16 +135,14 @@ def read_scores(folder: str | Path) -> StudyScores | None:
     import pandas as pd
 
     paths = sorted(Path(folder).glob(PATTERN))
-    contents = [read_json(path, (*KEYS, "right", "rows")) for path in paths]
+    contents = [read_json(path, (*SHARED, "seed", "right", "rows")) for path in paths]
     if not contents:
         return None
-    alike = {tuple(str(c[key]) for key in KEYS if key != "seed") for c in contents}
-    if len(alike) > 1:
+    if len({tuple(str(c[key]) for key in SHARED) for c in contents}) > 1:
         raise RecordError(f"the files {PATTERN} in {folder} are of different recipes or methods")
-    first = contents[0]
     frames = [pd.DataFrame(c["rows"]).assign(seed=c["seed"]) for c in contents]
     return StudyScores(
-        **{key: first[key] for key in KEYS if key != "seed"},
+        **{key: contents[0][key] for key in SHARED},
         right={c["seed"]: c["right"] for c in contents},
         frame=pd.concat(frames, ignore_index=True).reindex(columns=COLUMNS),
         paths=paths,
@@ -197,7 +157,7 @@ def all_scores(*roots: str | Path) -> list[StudyScores]:
     """
     found: dict[tuple[str, str, str], StudyScores] = {}
     for root in roots or tuple(anchored(path) for path in REPORTS):
-        for folder in sorted(path.parent for path in Path(root).glob(f"*/{PATTERN}")):
+        for folder in sorted({path.parent for path in Path(root).glob(f"*/{PATTERN}")}):
             scores = read_scores(folder)
             if scores is not None:
                 found.setdefault((scores.study, scores.recipe_id, scores.fingerprint), scores)
@@ -205,13 +165,15 @@ def all_scores(*roots: str | Path) -> list[StudyScores]:
 
 
 def metric_label(trial: str, metric: str) -> str:
-    """A metric's name in tables; the mass in the region is called by what the regions are."""
+    """A metric's name in tables; the mass in the region is called by what the regions are.
+
+    Args:
+        trial: a key of `trials.TRIAL_LABELS`.
+        metric: a key of `localisation.METRICS` or of `trials.FAITHFULNESS_LABELS`.
+    """
     if metric in FAITHFULNESS_LABELS:
         return FAITHFULNESS_LABELS[metric]
     if metric == "energy":
         kind = "grid" if trial.startswith("grid") else "focus" if trial == "mosaic" else "objects"
         return ENERGY_LABELS[kind]
     return METRICS[metric].label
-
-
-# The claimed order

@@ -10,15 +10,17 @@ trial and one metric; `scores` keeps them and summarises them over seeds.
 # Legend: N images, H W size, M cases.
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from senet_lib.analysis import faithfulness
 from senet_lib.analysis.cam import compute_maps
+from senet_lib.analysis.faithfulness import area, removal_curve, road, road_curves
 from senet_lib.analysis.grids import (
     Explain,
     Grids,
@@ -45,32 +47,6 @@ FEWEST_RIGHT = 200
 FAITHFULNESS_LABELS = {"deletion": "deletion", "insertion": "insertion", "road": "ROAD"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Trial:
-    """Images with the region to find, and the way to ask for maps of them."""
-
-    name: str
-    """Its key, such as "grid2-alone"."""
-    label: str
-    """Its name in tables."""
-    masks: np.ndarray
-    """(M, H, W) bool, the region of each case."""
-    ask: Callable[[Explain], np.ndarray]
-    """What gives maps of a batch, to the maps of all cases (M, H, W)."""
-    over_maps: str = "mean"
-    """How a network's cases become one number; Focus is published as a median."""
-    grids: Grids | None = None
-    """What the cases are drawn from; None where they are single images."""
-
-    @property
-    def wrong(self) -> np.ndarray:
-        """(M, H, W) bool, regions where the class is not: in a grid the next tile, in a mosaic the
-        two other tiles, else the region of the image before."""
-        if self.grids is None:
-            return np.roll(self.masks, 1, axis=0)
-        return ~self.masks if self.name == "mosaic" else self.grids.masks(shift=1)
-
-
 TRIAL_LABELS = {
     "grid2": "2 × 2 grid",
     "grid2-alone": "2 × 2 grid, each tile seen alone",
@@ -82,38 +58,64 @@ TRIAL_LABELS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Comparison:
+class Trial:
+    """Images with the region to find, and the way to ask for maps of them.
+
+    Attributes:
+        name: a key of `TRIAL_LABELS`.
+        masks: (M, H, W) bool, the region of each case.
+        ask: what gives maps of a batch, to the maps of all cases (M, H, W).
+        grids: what the cases are drawn from; None where they are single images.
+    """
+
+    name: str
+    masks: np.ndarray
+    ask: Callable[[Explain], np.ndarray]
+    grids: Grids | None = None
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        return TRIAL_LABELS[self.name]
+
+    @property
+    def over_maps(self) -> str:
+        """How a network's cases become one number; Focus is published as a median."""
+        return "median" if self.name == "mosaic" else "mean"
+
+    @property
+    def wrong(self) -> np.ndarray:
+        """(M, H, W) bool, regions where the class is not: in a grid the next tile, in a mosaic the
+        two other tiles, else the region of the image before."""
+        if self.grids is None:
+            return np.roll(self.masks, 1, axis=0)
+        return ~self.masks if self.name == "mosaic" else self.grids.masks(shift=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Compared:
     """The networks that are compared, and the images they share.
 
     Attributes:
         runs: the finished runs, of one dataset; networks in the order asked for, seeds ascending.
         dataset: its second split is asked about.
-        keep: (N,) bool, the images that may be used.
+        kept: indices of the images that may be used, ascending.
         right: images that every run classifies correctly. Where they are fewer than `FEWEST_RIGHT`,
             every image may be used.
     """
 
     runs: Sequence[RunRecord]
     dataset: Dataset
-    keep: np.ndarray
+    kept: np.ndarray
     right: int
-
-    def of_seed(self, seed: int) -> list[RunRecord]:
-        """The runs of one seed."""
-        return [run for run in self.runs if run.seed == seed]
 
     def images(self, index: Sequence[int] | np.ndarray | None = None) -> Tensor:
         """Normalised images (M, C, H, W) of the second split; all by default."""
         chosen = self.dataset.x_test if index is None else self.dataset.x_test[index]
         return normalise(torch.from_numpy(chosen), self.runs[0].mean, self.runs[0].std)
 
-    @property
-    def kept(self) -> np.ndarray:
-        """Indices of the images that may be used, ascending."""
-        return np.flatnonzero(self.keep)
 
-
-def compare(study: str, models: Sequence[str], runs_root: str = str(DEFAULT_ROOT)) -> Comparison:
+def compare(study: str, models: Sequence[str], runs_root: str = str(DEFAULT_ROOT)) -> Compared:
     """Find the runs of some networks in a study, all seeds, and the images to ask them about.
 
     Args:
@@ -140,14 +142,12 @@ def compare(study: str, models: Sequence[str], runs_root: str = str(DEFAULT_ROOT
         if not np.array_equal(labels, dataset.y_test):
             raise DataError(f"the images of {run.path} are not those of {run.data} on this machine")
         logits.append(found)
-    keep = kept_by_all(logits, dataset.y_test)
-    right = int(keep.sum())
-    if right < FEWEST_RIGHT:
-        keep = np.ones_like(keep)
-    return Comparison(runs=runs, dataset=dataset, keep=keep, right=right)
+    right = np.flatnonzero(kept_by_all(logits, dataset.y_test))
+    kept = right if len(right) >= FEWEST_RIGHT else np.arange(len(dataset.y_test))
+    return Compared(runs=runs, dataset=dataset, kept=kept, right=len(right))
 
 
-def make_trials(compared: Comparison, grids: int, objects: int) -> list[Trial]:
+def make_trials(compared: Compared, grids: int, objects: int) -> list[Trial]:
     """The trials of a comparison, drawn alike wherever it is made.
 
     Args:
@@ -160,52 +160,34 @@ def make_trials(compared: Comparison, grids: int, objects: int) -> list[Trial]:
         What the images do not allow, for want of classes, is left out.
     """
     dataset, images = compared.dataset, compared.images()
-    drawn = {}
-    for name, n in (("grid2", 2), ("grid3", 3)):
-        rng = np.random.default_rng(DRAW)
-        drawn[name] = _or_none(make_grids, images, dataset.y_test, compared.keep, n, grids, rng=rng)
+    keep = np.isin(np.arange(len(images)), compared.kept)
     each = max(grids // dataset.num_classes, 1)
-    rng = np.random.default_rng(DRAW)
-    drawn["mosaic"] = _or_none(focus_mosaics, images, dataset.y_test, compared.keep, each, rng=rng)
+    makers = {
+        "grid2": partial(make_grids, n=2, count=grids),
+        "grid3": partial(make_grids, n=3, count=grids),
+        "mosaic": partial(focus_mosaics, count=each),
+    }
     trials = []
-    for name, cases in drawn.items():
-        if cases is None:
-            continue
-        trials.append(_of_grids(name, cases, grid_maps))
-        if name != "mosaic":
-            trials.append(_of_grids(f"{name}-alone", cases, tile_maps))
+    for name, make in makers.items():
+        with suppress(DataError):
+            cases = make(images, dataset.y_test, keep, rng=np.random.default_rng(DRAW))
+            ways = {name: grid_maps} | ({f"{name}-alone": tile_maps} if name != "mosaic" else {})
+            trials += [
+                Trial(name=way, masks=cases.masks(), ask=partial(_ask, maps, cases), grids=cases)
+                for way, maps in ways.items()
+            ]
     if dataset.masks_test is not None and objects:
         index = compared.kept[:objects]
-        targets = torch.from_numpy(dataset.y_test[index])
-        shown = images[torch.from_numpy(index)]
+        targets, shown = torch.from_numpy(dataset.y_test[index]), images[torch.from_numpy(index)]
+        found = dataset.masks_test[index]
         trials.append(
-            Trial(
-                name="objects",
-                label=TRIAL_LABELS["objects"],
-                masks=dataset.masks_test[index],
-                ask=lambda explain: explain(shown, targets),
-            )
+            Trial(name="objects", masks=found, ask=lambda explain: explain(shown, targets))
         )
     return trials
 
 
-def _or_none(make: Callable[..., Grids], *args: object, **options: object) -> Grids | None:
-    """What `make` gives, or None where the images do not allow it."""
-    try:
-        return make(*args, **options)
-    except DataError:
-        return None
-
-
-def _of_grids(name: str, cases: Grids, maps: Callable[[Explain, Grids], np.ndarray]) -> Trial:
-    return Trial(
-        name=name,
-        label=TRIAL_LABELS[name],
-        masks=cases.masks(),
-        ask=lambda explain: maps(explain, cases),
-        over_maps="median" if name == "mosaic" else "mean",
-        grids=cases,
-    )
+def _ask(maps: Callable[..., np.ndarray], cases: Grids, explain: Explain) -> np.ndarray:
+    return maps(explain, cases)
 
 
 def explainer(model: nn.Module, method: str = "gradcam", layer: str = "last") -> Explain:
@@ -235,18 +217,14 @@ def measure(explain: Explain, trials: Sequence[Trial]) -> "pd.DataFrame":
         found, wrong = score(maps, trial.masks), score(maps, trial.wrong)
         rows += [
             {
-                "trial": trial.name,
-                "metric": name,
-                "score": float(over(found[name])),
+                "trial": trial.name, "metric": name, "score": float(over(found[name])),
                 "chance": float(over(chance(name, trial.masks))),
                 "wrong": float(over(wrong[name])),
-                "cases": len(found),
-                "zero": int(found["zero"].sum()),
+                "cases": len(found), "zero": int(found["zero"].sum()),
             }
             for name in METRICS
-        ]
-    columns = ["trial", "metric", "score", "chance", "wrong", "cases", "zero"]
-    return pd.DataFrame(rows, columns=columns)
+        ]  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def measure_faithfulness(
@@ -267,22 +245,18 @@ def measure_faithfulness(
     import pandas as pd
 
     found = explain(images, targets)
+    ways = {
+        "deletion": lambda *asked: area(*removal_curve(*asked, rng=np.random.default_rng(DRAW))),
+        "insertion": lambda *asked: area(
+            *removal_curve(*asked, rng=np.random.default_rng(DRAW), insert=True)
+        ),
+        "road": lambda *asked: road(*road_curves(*asked, rng=np.random.default_rng(DRAW))),
+    }
     rows = []
-    for name in FAITHFULNESS_LABELS:
-        values = [
-            float(_faithful(name, model, images, maps, targets).mean())
-            for maps in (found, np.ones_like(found))
-        ]
-        rows.append({"metric": name, "score": values[0], "chance": values[1]})
+    for name, way in ways.items():
+        values, random = (
+            float(way(model, images, maps, targets).mean()) for maps in (found, np.ones_like(found))
+        )
+        rows.append({"metric": name, "score": values, "chance": random})
     zero = int((~(found > 0).any((1, 2))).sum())
     return pd.DataFrame(rows).assign(trial="faithfulness", cases=len(found), zero=zero)
-
-
-def _faithful(
-    name: str, model: nn.Module, images: Tensor, maps: np.ndarray, targets: Tensor
-) -> np.ndarray:
-    """One number an image, (M,)."""
-    rng = np.random.default_rng(DRAW)
-    if name == "road":
-        return faithfulness.road(model, images, maps, targets, rng=rng).combined
-    return getattr(faithfulness, name)(model, images, maps, targets, rng=rng).auc

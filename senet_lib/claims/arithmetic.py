@@ -81,7 +81,7 @@ def thop_total(model: str) -> int:
     from senet_lib.models import create_model, input_size
 
     with torch.random.fork_rng(devices=[]):
-        return count_thop_rule(create_model(model), input_size(model)).total
+        return count_thop_rule(create_model(model), input_size(model)).total()
 
 
 def millions(number: float, digits: int = 3) -> str:

@@ -4,7 +4,9 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from senet_lib.analysis.localisation import METRICS, Summary, summarise
+import numpy as np
+
+from senet_lib.analysis.localisation import METRICS
 from senet_lib.analysis.scores import IOU_METRICS, StudyScores
 from senet_lib.analysis.trials import TRIAL_LABELS
 from senet_lib.claims.claim import Claim
@@ -28,7 +30,7 @@ class Definition:
     Attributes:
         trial: key of the trial.
         metric: key of the metric.
-        summaries: over the seeds, by network.
+        means: over the seeds, by network.
         ordered: whether the means stand in the claimed order.
         seeds_ordered: seeds whose own scores stand in it.
         seeds: seeds that all networks have.
@@ -36,7 +38,7 @@ class Definition:
 
     trial: str
     metric: str
-    summaries: Mapping[str, Summary]
+    means: Mapping[str, float]
     ordered: bool
     seeds_ordered: int
     seeds: int
@@ -63,13 +65,12 @@ def definitions(scores: StudyScores, order: Sequence[str]) -> list[Definition]:
             if not all(values):
                 continue
             shared = sorted(set.intersection(*map(set, values)))
-            summaries = {m: summarise(v) for m, v in zip(order, values, strict=True)}
-            means = [summaries[model].mean for model in order]
+            means = [float(np.mean(list(by_seed.values()))) for by_seed in values]
             found.append(
                 Definition(
                     trial=trial,
                     metric=metric,
-                    summaries=summaries,
+                    means=dict(zip(order, means, strict=True)),
                     ordered=_falls(means),
                     seeds_ordered=sum(_falls([v[seed] for v in values]) for seed in shared),
                     seeds=len(shared),

@@ -402,7 +402,7 @@ def _short_maps(claim: "Claim", order: Sequence[str], evidence: "Evidence") -> l
     said = []
     for scores in evidence.other_scores(claim):
         tried = definitions(scores, order)
-        values = [s.mean for d in tried if (s := d.summaries[claim.models[0]]).mean is not None]
+        values = [d.means[claim.models[0]] for d in tried]
         if not tried:
             continue
         ordered = [d.label for d in tried if d.ordered]

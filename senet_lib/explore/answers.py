@@ -196,7 +196,8 @@ class Trained:
         return {path: m[true] for path, m in class_means(self.survey, labels).items()}, count
 
     def _gates_of(self, images: np.ndarray) -> Gates:
-        return record_gates(self.network, images, moments=(self.run.mean, self.run.std))
+        given = normalise(torch.from_numpy(images), self.run.mean, self.run.std)
+        return record_gates(self.network, given)
 
     def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
         with self._lock:

@@ -6,13 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from senet_lib.analysis.families import label
-from senet_lib.figures.style import (
-    BLUE,
-    INK,
-    MUTED,
-    WIDTH,
-    styled,
-)
+from senet_lib.figures.style import BLUE, INK, MUTED, WIDTH, styled
 from senet_lib.runs.records import RunRecord
 
 if TYPE_CHECKING:

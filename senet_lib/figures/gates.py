@@ -15,12 +15,7 @@ CLASS_LOOKS = ((BLUE, "-"), (VERMILION, "--"), (FURTHER[0], "-."), (FURTHER[4], 
 
 
 @styled
-def class_gates(
-    figure: "Figure",
-    means: Mapping[str, np.ndarray],
-    classes: Sequence[str],
-    chosen: Sequence[int] | None = None,
-) -> str:
+def class_gates(figure: "Figure", means: Mapping[str, np.ndarray], classes: Sequence[str]) -> str:
     """Mean gate of each class over the channels, one panel a layer and one line a class.
 
     A layer's channels are sorted by their mean over all classes, for their own order means nothing;
@@ -29,11 +24,9 @@ def class_gates(
     Args:
         means: layer to (K, C), as `gates.class_means` gives them; the layers to draw.
         classes: K names.
-        chosen: classes drawn in colour; None for the telling ones of the last layer.
     Source: Hu et al. 2018 (arXiv:1709.01507), figure 5.
     """
-    chosen = telling_classes(list(means.values())[-1]) if chosen is None else chosen
-    chosen = list(chosen)[: len(CLASS_LOOKS)]
+    chosen = telling_classes(list(means.values())[-1])  # these are drawn in colour
     figure.set_size_inches(WIDTH, 0.6 + 2.3 * len(means))
     panels = figure.subplots(len(means), 1, squeeze=False)[:, 0]
     for axes, (layer, values) in zip(panels, means.items(), strict=True):

@@ -51,21 +51,16 @@ def side_by_side(
     scale = {"ax": panels, "location": "bottom", "aspect": 45, "shrink": 0.5, "ticks": [0, 1]}
     bar = figure.colorbar(ScalarMappable(cmap=COLOURS), **scale)
     bar.ax.set_xticklabels(["lowest of the map", "highest"], fontsize=8.5)
-    said = (
-        f"{word}: {', '.join(some)}" for word, *some in zip(words, *captions.values(), strict=True)
-    )
-    return f"{rows} pictures with maps of {', '.join(names)} laid over them. " + "; ".join(
-        said
-    ).replace("\n", " ")
+    lists = zip(words, *captions.values(), strict=True)
+    said = "; ".join(f"{word}: {', '.join(some)}" for word, *some in lists).replace("\n", " ")
+    return f"{rows} pictures with maps of {', '.join(names)} laid over them. {said}"
 
 
 def _broken(name: str) -> str:
     """A long name over two lines, broken where its settings or its variant begin."""
     if len(name) <= 13:
         return name
-    head, mark, rest = name.partition("+")
-    if not mark:
-        head, mark, rest = name.rpartition("_")
+    head, mark, rest = name.partition("+") if "+" in name else name.rpartition("_")
     return f"{head}\n{mark.strip('_')}{rest}"
 
 
@@ -82,7 +77,5 @@ def _outline(axes: "Axes", mask: np.ndarray) -> None:
     from matplotlib.patches import Rectangle
 
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    corner = (columns[0] - 0.5, rows[0] - 0.5)
-    axes.add_patch(
-        Rectangle(corner, len(columns), len(rows), fill=False, ec=OUTLINE, lw=2, clip_on=False)
-    )
+    corner, look = (columns[0] - 0.5, rows[0] - 0.5), {"fill": False, "ec": OUTLINE, "lw": 2}
+    axes.add_patch(Rectangle(corner, len(columns), len(rows), clip_on=False, **look))
