@@ -140,17 +140,6 @@ def test_two_families_are_the_multivariate_t_of_both():
     assert dunnett.within(np.array([2.4]), families, 9)[0] == pytest.approx(expected, abs=1e-3)
 
 
-def test_the_study_lends_its_spread_to_a_family_of_its_own():
-    """Networks without a control add degrees of freedom and no test."""
-    more = {**EQUAL, "alone": (0.3, 0.302, 0.305)}
-    found = compare(more, dict.fromkeys("abc", "plain"))
-    assert found.spread.df == 10
-    assert found.frame["model"].tolist() == ["a", "b", "c"]
-    assert found.critical == pytest.approx(
-        dunnett.critical_value(((3, ((3, 3),)),), 10, 0.95), rel=1e-9
-    )
-
-
 # The decision
 
 
@@ -198,8 +187,13 @@ def test_too_few_seeds_decide_nothing():
 
 
 def test_a_single_seed_is_judged_by_the_others_spread():
-    """Its difference has a standard error of sd sqrt(1 + 1/3)."""
-    found = compare({**EQUAL, "one": (0.15,)})
+    """Its difference has a standard error of sd sqrt(1 + 1/3). Networks without a control add
+    degrees of freedom and no test."""
+    more = {**EQUAL, "one": (0.15,), "alone": (0.3, 0.302, 0.305)}
+    found = compare(more, dict.fromkeys(("a", "b", "c", "one"), "plain"))
+    assert found.spread.df == 10
+    bound = dunnett.critical_value(((3, ((1, 1), (3, 3))),), 10, 0.95)
+    assert found.critical == pytest.approx(bound, rel=1e-9)
     row = found.frame.set_index("model").loc["one"]
     half = found.critical * found.spread.sd * math.sqrt(1 + 1 / 3)
     assert row["high"] - row["difference"] == pytest.approx(half)
@@ -209,13 +203,6 @@ def test_a_single_seed_is_judged_by_the_others_spread():
 def test_intervals_stay_within_what_a_difference_can_be():
     frame = compare({"plain": (0.01, 0.9), "a": (0.02, 0.95)}).frame
     assert (frame["low"].item(), frame["high"].item()) == (-1, 1)
-
-
-def test_a_study_without_contrasts_has_an_empty_frame():
-    found = compare(EQUAL, {})
-    assert len(found.frame) == 0
-    assert "decision" in found.frame
-    assert found.planning()["seeds"].isna().all()
 
 
 @pytest.mark.parametrize(

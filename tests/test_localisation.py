@@ -333,14 +333,14 @@ def test_every_case_is_explained_on_its_grid(pool, batch_size):
     grids = make_grids(*pool, 3, 4, rng=rng())
     expected = grids.images().numpy()[grids.grid_of, 0] + 1000 * grids.targets[:, None, None]
     for maps in (grid_maps, tile_maps):
-        found = maps(code, grids, batch_size=batch_size)
+        found = maps(grids, code, batch_size=batch_size)
         np.testing.assert_array_equal(found, expected.astype(np.float32))
 
 
 def test_tiles_alone_do_not_mix(pool):
     """Whole grids give each tile the mean of all; tiles alone keep their own value."""
     grids = focus_mosaics(*pool, 2, rng=rng())
-    whole, alone = grid_maps(average, grids), tile_maps(average, grids, batch_size=3)
+    whole, alone = grid_maps(grids, average), tile_maps(grids, average, batch_size=3)
     np.testing.assert_allclose(whole[:, 0, 0], grids.tiles[grids.grid_of].mean(axis=1), rtol=1e-5)
     np.testing.assert_allclose(alone[:, 0, 0], grids.tiles[grids.grid_of, 0], rtol=1e-5)
     np.testing.assert_allclose(alone[:, -1, -1], grids.tiles[grids.grid_of, 3], rtol=1e-5)
@@ -354,7 +354,7 @@ def test_a_map_of_the_right_tile_scores_1_through_grids(pool):
         return (labels[images[:, 0].long()] == targets[:, None, None]).float().numpy()
 
     for grids in (make_grids(*pool, 2, 6, rng=rng()), focus_mosaics(*pool, 2, rng=rng())):
-        for maps in (grid_maps(oracle, grids), tile_maps(oracle, grids)):
+        for maps in (grid_maps(grids, oracle), tile_maps(grids, oracle)):
             assert (score(maps, grids.masks())[list(METRICS)] == 1).all(axis=None)
 
 
@@ -374,4 +374,4 @@ def test_mistakes_with_grids_are_refused(pool):
         focus_mosaics(images, labels, keep & (labels < 2), 1, rng=rng())
     grids = make_grids(*pool, 2, 1, rng=rng())
     with pytest.raises(DataError, match="maps of shape"):
-        grid_maps(lambda images, targets: np.zeros((len(images), 2, 2)), grids)
+        grid_maps(grids, lambda images, targets: np.zeros((len(images), 2, 2)))

@@ -154,12 +154,12 @@ def focus_mosaics(
     )
 
 
-def grid_maps(explain: Explain, grids: Grids, *, batch_size: int = 128) -> np.ndarray:
+def grid_maps(grids: Grids, explain: Explain, *, batch_size: int = 128) -> np.ndarray:
     """The map of every case, the network looking at the whole grid.
 
     Args:
-        explain: gives the maps of a batch.
         grids: the cases.
+        explain: gives the maps of a batch.
         batch_size: cases at a time; bounds the memory, not the result.
     Returns:
         (M, n h, n w) float32, raw, in the order of the cases.
@@ -172,7 +172,7 @@ def grid_maps(explain: Explain, grids: Grids, *, batch_size: int = 128) -> np.nd
     ])  # fmt: skip
 
 
-def tile_maps(explain: Explain, grids: Grids, *, batch_size: int = 128) -> np.ndarray:
+def tile_maps(grids: Grids, explain: Explain, *, batch_size: int = 128) -> np.ndarray:
     """The map of every case, put together from its tiles, each of which the network sees alone.
 
     The case's class is explained on every tile of its grid, its own and the others, and the raw
@@ -181,9 +181,9 @@ def tile_maps(explain: Explain, grids: Grids, *, batch_size: int = 128) -> np.nd
     network is not blamed for gates that the mixture has set.
 
     Args:
+        grids, batch_size: as in `grid_maps`, whose results and errors these are.
         explain: gives the maps of a batch; raw, for a map scaled on its own would count as much
             as the others whatever its evidence.
-        grids, batch_size: as in `grid_maps`, whose results and errors these are.
     Source: after the DiFull setting of Rao et al. 2022.
     Differs from the paper: DiFull joins a classification head to each tile, so that the other tiles
         cannot matter to it; here every tile has the whole network and is asked for the same class.

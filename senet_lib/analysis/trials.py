@@ -173,7 +173,7 @@ def make_trials(compared: Compared, grids: int, objects: int) -> list[Trial]:
             cases = make(images, dataset.y_test, keep, rng=np.random.default_rng(DRAW))
             ways = {name: grid_maps} | ({f"{name}-alone": tile_maps} if name != "mosaic" else {})
             trials += [
-                Trial(name=way, masks=cases.masks(), ask=partial(_ask, maps, cases), grids=cases)
+                Trial(name=way, masks=cases.masks(), ask=partial(maps, cases), grids=cases)
                 for way, maps in ways.items()
             ]
     if dataset.masks_test is not None and objects:
@@ -184,10 +184,6 @@ def make_trials(compared: Compared, grids: int, objects: int) -> list[Trial]:
             Trial(name="objects", masks=found, ask=lambda explain: explain(shown, targets))
         )
     return trials
-
-
-def _ask(maps: Callable[..., np.ndarray], cases: Grids, explain: Explain) -> np.ndarray:
-    return maps(explain, cases)
 
 
 def explainer(model: nn.Module, method: str = "gradcam", layer: str = "last") -> Explain:
