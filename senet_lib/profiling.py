@@ -8,7 +8,7 @@ additions are kept apart: some counters add them to the MACs, ours does not.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -143,7 +143,7 @@ def profile_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> 
         )
 
     count = _OperatorCount()
-    with looking(model), calls_of(model, COUNTED_LAYERS, note), torch.no_grad(), count:
+    with looking(model), calls_of(of_kind(model, COUNTED_LAYERS), note), torch.no_grad(), count:
         try:
             model(image)
         except (RuntimeError, ValueError) as error:
@@ -161,18 +161,18 @@ def profile_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> 
 
 
 @contextmanager
-def calls_of(
-    model: nn.Module,
-    kinds: tuple[type[nn.Module], ...],
-    note: Callable[[str, nn.Module, tuple[Tensor, ...], Tensor], None],
-) -> Iterator[None]:
-    """Tell `note` of each call of a module of some kinds: its path, itself, inputs and output."""
+def calls_of(modules: Mapping[str, nn.Module], note: Callable[..., Any]) -> Iterator[None]:
+    """Call `note(name, module, inputs, output)` whenever one of the modules has run; what it
+    returns, if anything, replaces the output."""
     with ExitStack() as stack:
-        for name, module in model.named_modules():
-            if isinstance(module, kinds):
-                hook = module.register_forward_hook(partial(note, name))
-                stack.callback(hook.remove)
+        for name, module in modules.items():
+            stack.callback(module.register_forward_hook(partial(note, name)).remove)
         yield
+
+
+def of_kind(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> dict[str, nn.Module]:
+    """The modules of some kinds by their paths."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, kinds)}
 
 
 def multiply_adds(module: nn.Module, given: Tensor, output: Tensor) -> int:

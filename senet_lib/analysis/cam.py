@@ -8,8 +8,7 @@ used: maps stay raw, so that they can be measured, and the model is left as it w
 
 import difflib
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from torch.func import functional_call
 from senet_lib.errors import DataError, SenetError, unknown
 from senet_lib.evaluation import evaluating
 from senet_lib.models.blocks import Head, Network
+from senet_lib.profiling import calls_of
 
 if TYPE_CHECKING:
     from pytorch_grad_cam.base_cam import BaseCAM
@@ -182,26 +182,6 @@ def _checked(
     return images, targets.long()
 
 
-@contextmanager
-def _captured(layer: nn.Module) -> Iterator[list[Any]]:
-    """What the layer puts out, as leaves of the graph that nothing later can change."""
-    outputs: list[Any] = []
-
-    def keep(module: nn.Module, inputs: Any, output: Any) -> Tensor | None:
-        if not isinstance(output, Tensor) or not output.is_floating_point():
-            outputs.append(output)
-            return None
-        leaf = output.detach().clone().requires_grad_(torch.is_grad_enabled())
-        outputs.append(leaf)
-        return leaf.clone()  # the rest of the network may overwrite this one
-
-    handle = layer.register_forward_hook(keep)
-    try:
-        yield outputs
-    finally:
-        handle.remove()
-
-
 def _explain(
     explainer: "BaseCAM", layer: nn.Module, images: Tensor, targets: Tensor | None, upsample: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -213,8 +193,18 @@ def _explain(
     images = (images.clone() if images.is_inference() else images).to(some.device, some.dtype)
     single, place = torch.unique_consecutive(images, dim=0, return_inverse=True)  # place: (N,)
     single = single.contiguous(memory_format=torch.channels_last)
+    outputs: list[Any] = []
+
+    def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> Tensor | None:
+        """A leaf of the graph that nothing later can change."""
+        outputs.append(output)
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            return None
+        outputs[-1] = output.detach().clone().requires_grad_(torch.is_grad_enabled())
+        return outputs[-1].clone()  # the rest of the network may overwrite this one
+
     # With detached weights the graph begins at the layer, so nothing before it is kept.
-    with _captured(layer) as outputs, torch.set_grad_enabled(explainer.uses_gradients):
+    with calls_of({"": layer}, keep), torch.set_grad_enabled(explainer.uses_gradients):
         logits = functional_call(model, weights, (single,))
     activation = _only_map(outputs, len(single))
     targets = _classes(logits, targets, place)

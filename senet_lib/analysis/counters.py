@@ -23,6 +23,7 @@ from senet_lib.profiling import (
     calls_of,
     looking,
     multiply_adds,
+    of_kind,
     profile_model,
 )
 
@@ -185,11 +186,10 @@ def count_thop_rule(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -
             window = given.shape[2:].numel() / output.shape[2:].numel()
             counts["pooling"] += int((window + 1) * output.numel())
 
-    for name, module in model.named_modules():
-        if isinstance(module, _OTHER_RULES):
-            kind = type(module).__name__
-            raise SenetError(f"{name} is a {kind}, whose rule in thop is not stated here")
+    for name, module in of_kind(model, _OTHER_RULES).items():
+        kind = type(module).__name__
+        raise SenetError(f"{name} is a {kind}, whose rule in thop is not stated here")
     known = (*CONVS, nn.Linear, *_NORMS, *_POOLS, *_ADAPTIVE_POOLS)
-    with looking(model), calls_of(model, known, add), torch.no_grad():
+    with looking(model), calls_of(of_kind(model, known), add), torch.no_grad():
         model(image)
     return counts

@@ -9,7 +9,7 @@ Shapes: N images, C channels of an attention's map, K classes, H x W pixels.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from senet_lib.errors import DataError, SenetError
 from senet_lib.evaluation import evaluating
 from senet_lib.models import create_model
 from senet_lib.models.attention import attention_paths
+from senet_lib.profiling import calls_of
 from senet_lib.runs.records import RunRecord
 
 if TYPE_CHECKING:
@@ -131,20 +132,12 @@ def batches(model: nn.Module, images: Tensor, batch_size: int) -> Iterator[Tenso
     return (part.to(weight.device, weight.dtype) for part in images.split(batch_size))
 
 
-@contextmanager
 def hooked(
     model: nn.Module, paths: Iterable[str], use: Callable[[str, Tensor], Tensor | None]
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Call `use` with each layer's path and gates; what it returns, if anything, replaces them."""
-
-    def hook_of(path: str) -> Callable[[nn.Module, tuple, Tensor], Tensor | None]:
-        return lambda module, inputs, gate: use(path, gate)
-
-    with ExitStack() as stack:
-        for path in paths:
-            handle = model.get_submodule(path).gate.register_forward_hook(hook_of(path))
-            stack.callback(handle.remove)
-        yield
+    gates = {path: model.get_submodule(path).gate for path in paths}
+    return calls_of(gates, lambda path, module, inputs, gate: use(path, gate))
 
 
 def class_means(gates: Gates, labels: np.ndarray) -> dict[str, np.ndarray]:
