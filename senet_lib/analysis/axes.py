@@ -9,16 +9,19 @@ PAPER_PLAIN = 0.2330  # of ResNet-50, without SE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """One question of the ablation."""
+    """One question of the ablation.
+
+    Attributes:
+        title: what it is, in words.
+        values: each value in words, in the order in which they are shown; others follow.
+        reference: the value of the usual SE network.
+        published: ImageNet error of each value, a fraction; the hypothesis for the order.
+    """
 
     title: str
-    """What it is, in words."""
     values: Mapping[object, str]
-    """Each value in words, in the order in which they are shown; others follow."""
     reference: object
-    """The value of the usual SE network."""
     published: Mapping[object, float] = field(default_factory=dict)
-    """Published ImageNet error of each value, a fraction; the hypothesis for the order."""
 
 
 AXES = {

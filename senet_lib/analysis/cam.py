@@ -115,10 +115,11 @@ def compute_maps(
         raise SenetError(f"batch_size is {batch_size}; it must be at least 1")
     module = find_layer(model, layer)
     images, targets = _checked(images, targets)
-    explainer = getattr(pytorch_grad_cam, METHODS[method])(model, [])  # none of its own hooks
-    explainer.batch_size = batch_size  # Score-CAM's, in masked images
     device, parts = next(model.parameters()).device, []
     with evaluating(model), torch.inference_mode(False), torch.autocast(device.type, enabled=False):
+        # Without layers it has no hooks of its own; it puts the model into eval mode for good.
+        explainer = getattr(pytorch_grad_cam, METHODS[method])(model, [])
+        explainer.batch_size = batch_size  # Score-CAM's, in masked images
         for start in range(0, len(images), batch_size):
             part = slice(start, start + batch_size)
             chosen = None if targets is None else targets[part]
