@@ -5,7 +5,6 @@ what was asked for, 129, 130 and 143 stopped by SIGHUP, SIGINT and SIGTERM at a 
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -13,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from senet_lib import errors
-from senet_lib.errors import NonFiniteLossError, SenetError, is_out_of_memory
+from senet_lib.errors import SenetError
+from senet_lib.listing import ROOT, print_table
 from senet_lib.options import (
     command,
     make_parser,
     option,
     pairs,
-    print_table,
+    said,
     speak,
     train_options,
     train_settings,
-    without,
 )
 from senet_lib.recipe import DEVICES, check_study, load_study
 
@@ -44,40 +43,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout:
             sys.stdout.flush()
         return code
-    except SenetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except NonFiniteLossError as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return 1
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        reason = str(error).partition("\n")[0] or "there is too little memory"
-        print(f"failed: {reason}", file=sys.stderr)
-        return 1
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("senet_lib"):
-            raise
-        print(f"error: this command needs the package {error.name}; "
-              f"install it, or the whole study with: pip install .", file=sys.stderr)  # fmt: skip
-        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        if not (line := said(error)):
+            raise
+        print(line, file=sys.stderr)
+        return 2 if line.startswith("error: ") else 1
 
 
 CHECKPOINT = option("--checkpoint", required=True, metavar="PATH",
     help="a run's folder, its weights.safetensors or its checkpoint.pt")  # fmt: skip
 OWN_DATA = option("--data", default="", metavar="NAME_OR_PATH",
     help="default: what the run was trained on")  # fmt: skip
-ROOT = option("--root", default="outputs/runs", metavar="DIR", help="default: outputs/runs")
 
 
 @command("Fetch and verify a dataset.", option("name", help="cifar10 or cifar100"))
@@ -121,9 +103,12 @@ def _train_seeds(arguments: argparse.Namespace, settings: dict[str, Any]) -> int
     check_name(arguments.model)  # one line here, not one from each run
     if arguments.study is not None:
         check_study(arguments.study)
-    words = without(arguments.words[1:], ("--seeds", "--at-once", "--progress"))
-    device = settings.get("device", "auto")
-    threads = settings.get("threads")
+    ours = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    ours.add_argument("--seeds", nargs="+")
+    ours.add_argument("--at-once")
+    ours.add_argument("--progress")
+    words = ours.parse_known_args(arguments.words[1:])[1]  # without these
+    device, threads = settings.get("device", "auto"), settings.get("threads")
     return train_seeds(words, arguments.seeds, arguments.at_once, device, threads)
 
 
@@ -147,103 +132,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     elif arguments.data:
         print("there is no record of these images, so there is nothing to compare")
     return 0 if found.agrees else 1
-
-
-@command(
-    "List the networks.",
-    option("pattern", nargs="?", default="*", help="such as 'se_*'"),
-    option("--pretrained", action="store_true",
-            help="the published weights instead: how they were trained, and their error"),
-)  # fmt: skip
-def _models(arguments: argparse.Namespace) -> None:
-    from senet_lib.models import describe, list_models
-
-    if arguments.pretrained:
-        _pretrained(arguments.pattern)
-        return
-    names = list_models(arguments.pattern)
-    if not names:
-        raise SenetError(f"no model matches {arguments.pattern!r}; `senet models` lists all")
-    print_table(["model", "what it is"], [[name, describe(name)] for name in names])
-
-
-def _pretrained(pattern: str) -> None:
-    from senet_lib.runs.published import NOT_KEPT, list_pretrained
-
-    table = list_pretrained(pattern)
-    if table.empty:
-        raise SenetError(
-            f"no published network matches {pattern!r}; `senet models --pretrained` lists those "
-            "that lie in outputs/published"
-        )
-    missing = table["num_bytes"].isna()
-    rows = [
-        [
-            run["model"], run["study"], run["seed"], run["protocol"],
-            f"{100 * run['test_error']:.2f}", f"{run['num_params']:,}",
-            "not kept" if lost else f"{run['num_bytes'] / 1e6:.2f} MB", run["licence"],
-        ]
-        for run, lost in zip(table.to_dict("records"), missing, strict=True)
-    ]  # fmt: skip
-    head = ["network", "study", "seed", "trained for", "error %", "parameters", "file", "licence"]
-    print_table(head, rows, right=(2, 4, 5, 6))
-    print(
-        "Error on the test images after the last epoch. Weights are in half precision; in Python:\n"
-        "senet_lib.load_pretrained(network, seed, study)."
-    )
-    if missing.any():
-        print(f"Not kept: {NOT_KEPT}; record, logits and history are there.")
-
-
-@command(
-    "Parameters and multiply-accumulates of the networks.",
-    option("--model", nargs="+", metavar="NAME", help="default: every network"),
-)
-def _profile(arguments: argparse.Namespace) -> None:
-    from senet_lib.models import create_model, input_size, list_models
-    from senet_lib.profiling import profile_model
-
-    rows = []
-    for name in arguments.model or list_models():
-        size = input_size(name)
-        found = profile_model(create_model(name), size)
-        counts = (found.num_params, found.macs, found.macs + found.bias_adds)
-        rows.append([name, *(f"{count:,}" for count in counts), "x".join(map(str, size))])
-    print_table(["model", "parameters", "MACs", "MACs + bias", "input"], rows, right=(1, 2, 3))
-    print(
-        "MACs: multiply-accumulates of convolutions and linear layers, one image, 10 classes.\n"
-        "MACs + bias: these and one addition for each output of a layer with a bias. Published\n"
-        "totals follow either rule (ResNet-56 is 125,747,840 or 125,747,850)."
-    )
-
-
-@command(
-    "List the runs on disk.",
-    option("where", nargs="*", metavar="KEY=VALUE",
-            help="such as model=resnet20 status=finished"),
-    ROOT,
-)  # fmt: skip
-def _runs(arguments: argparse.Namespace) -> None:
-    from senet_lib.runs.records import list_runs
-
-    table = list_runs(arguments.root, **pairs(arguments.where))
-    if table.empty:
-        which = " with " + " ".join(arguments.where) if arguments.where else ""
-        print(f"no run{which} below {arguments.root}")
-        return
-    head = ["study", "model", "seed", "status", "error %", "epochs", "precision", "minutes", "path"]
-    rows = [_run_row(run) for run in table.to_dict("records")]
-    print_table(head, rows, right=(2, 4, 5, 7))
-    for path, problem in table[table["problem"] != ""][["path", "problem"]].values:
-        print(problem if problem.startswith(path) else f"{path}: {problem}")
-
-
-def _run_row(run: dict[str, Any]) -> list[Any]:
-    found = ["", "", "", ""]
-    if run["status"] == "finished":
-        found = [f"{100 * run['test_error']:.2f}", run["recipe"]["epochs"], run["precision"],
-                 f"{run['wall_seconds'] / 60:.1f}"]  # fmt: skip
-    return [run["study"], run["model"], run["seed"], run["status"], *found, run["path"]]
 
 
 @command(
@@ -278,26 +166,21 @@ def _export(arguments: argparse.Namespace) -> None:
             help="list the notebook's parameters and leave"),
 )  # fmt: skip
 def _notebook(arguments: argparse.Namespace) -> int:
-    from senet_lib.report.batch import NotebookFailedError, execute, parse_parameters
+    from senet_lib.report import batch
 
     if arguments.help_parameters:
-        return _help_parameters(arguments.name)
+        about = batch.describe_parameters(arguments.name)
+        rows = [[p.name, p.kind, repr(p.default), p.help] for p in about]
+        print_table(["parameter", "type", "default", "what it is"], rows)
+        return 0
     if not arguments.out:
         raise SenetError("the executed notebook needs a place: --out PATH.ipynb")
-    parameters = parse_parameters(arguments.parameters)
+    parameters = batch.parse_parameters(arguments.parameters)
     try:
-        execute(arguments.name, Path(arguments.out), parameters, html=arguments.html)
-    except NotebookFailedError as error:
+        batch.execute(arguments.name, Path(arguments.out), parameters, html=arguments.html)
+    except batch.NotebookFailedError as error:
         return _failed(error)
     print(arguments.html or arguments.out)
-    return 0
-
-
-def _help_parameters(name: str) -> int:
-    from senet_lib.report.batch import describe_parameters
-
-    rows = [[p.name, p.kind, repr(p.default), p.help] for p in describe_parameters(name)]
-    print_table(["parameter", "type", "default", "what it is"], rows)
     return 0
 
 
@@ -336,49 +219,6 @@ def _publish(arguments: argparse.Namespace) -> int:
 
 
 @command(
-    "What the sources claim, what was found, and the verdicts.",
-    option("pattern", nargs="?", default="*", metavar="ID",
-            help="one claim, or such as 'b-block-*'"),
-    option("--json", action="store_true",
-            help="a list of objects, with derivations and commands"),
-    option("--runs", metavar="DIR", help="default: outputs/runs and outputs/published/runs"),
-)  # fmt: skip
-def _claims(arguments: argparse.Namespace) -> None:
-    from senet_lib.analysis.scores import all_scores
-    from senet_lib.claims.claim import load_claims
-    from senet_lib.claims.evidence import claim_runs
-    from senet_lib.claims.judge import judge
-
-    claims = load_claims(arguments.pattern)
-    roots = [arguments.runs] if arguments.runs else []
-    scores = all_scores(*(Path(root).parent / "reports" for root in roots))
-    judgements = judge(claims, claim_runs(*roots), scores)
-    if arguments.json:
-        fields = [judgement.to_dict() for judgement in judgements]
-        print(json.dumps(fields, indent=2, allow_nan=False))  # in ASCII, for any terminal
-    elif len(judgements) == 1:
-        for name, text in judgements[0].lines().items():
-            print(f"{name:<12}{text}")
-    else:
-        _print_judgements(judgements)
-
-
-def _print_judgements(judgements: Sequence[Any], width: int = 72) -> None:
-    """A table with its last column cut to so many characters, and the counts."""
-    from senet_lib.claims.judge import counts
-
-    rows = []
-    for j in judgements:
-        last = j.derivation or j.remark
-        last = last if len(last) <= width else f"{last[: width - 3]}..."
-        rows.append([j.claim.id, j.claim.claimed, j.measured or "-", j.verdict, last])
-    print_table(["claim", "claimed", "measured", "verdict", "remark"], rows)
-    found = ", ".join(f"{number} {verdict}" for verdict, number in counts(judgements).items())
-    print(f"{len(judgements)} claims: {found}.")
-    print("`senet claims ID` shows the arithmetic, the runs and the commands; --json, all of them.")
-
-
-@command(
     "Write a page of images with class activation maps: right and wrong cases of each class.",
     CHECKPOINT,
     option("--out-dir", required=True, metavar="DIR", help="where index.html and the PNGs go"),
@@ -403,9 +243,10 @@ def _gradcam(arguments: argparse.Namespace) -> None:
     model, spec, _, dataset = network_and_images(arguments.checkpoint, arguments.data)
     setup = Setup.choose(device="auto", precision="fp32", compile="off", threads=0)
     model = model.to(setup.device, memory_format=torch.channels_last)
-    chosen = {name: getattr(arguments, name) for name in ("method", "layer", "per_class")}
-    about = {"name": spec.model, "mean": spec.mean, "std": spec.std}
-    print(write_gallery(model, dataset, arguments.out_dir, **about, **chosen))
+    print(write_gallery(
+        model, dataset, arguments.out_dir, name=spec.model, mean=spec.mean, std=spec.std,
+        method=arguments.method, layer=arguments.layer, per_class=arguments.per_class,
+    ))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -88,6 +88,16 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     return UnknownNameError(f"unknown {kind} {name!r}; {hint}")
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural unless it is 1.
+
+    Args:
+        number: how many.
+        noun: of what, one of them.
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def one_line(error: BaseException) -> str:
     """The error's text without line breaks, or its type if it has none."""
     text = " ".join(str(error).split())

@@ -7,8 +7,7 @@ before the file takes its place. PyTorch has deprecated TorchScript; PT2 is its 
 import importlib.util
 import io
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -18,9 +17,9 @@ from torch import Tensor, nn
 from senet_lib.errors import MissingDependencyError, SenetError, unknown
 from senet_lib.files import replacing
 
-SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
 TOLERANCE = 1e-4
 _TRACE_BATCH, _CHECK_BATCH = 2, 3
+_FREE_BATCH = ({0: torch.export.Dim("batch", min=1)},)
 
 
 class ExportMismatchError(RuntimeError):
@@ -50,22 +49,22 @@ def export_model(
         SenetError: the path is a folder.
         ExportMismatchError: the written network gives other logits.
     """
-    if format not in SUFFIXES:
-        raise unknown("export format", str(format), SUFFIXES)
+    if format not in _FORMATS:
+        raise unknown("export format", str(format), _FORMATS)
+    write, suffix = _FORMATS[format]
     if format == "onnx":
         _require_onnx()
     path = Path(path)
     if path.is_dir():
-        example = path / f"model{SUFFIXES[format]}"
-        raise SenetError(f"{path} is a folder; name a file such as {example}")
+        raise SenetError(f"{path} is a folder; name a file such as {path / f'model{suffix}'}")
     network = deepcopy(model).cpu().float().eval()
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(_CHECK_BATCH, *input_size, generator=generator)
-    with torch.no_grad():
+    with replacing(path) as partial, torch.no_grad(), warnings.catch_warnings():
+        for kind in (DeprecationWarning, FutureWarning):  # the choice of format is the user's
+            warnings.simplefilter("ignore", kind)
         expected = network(images)
-    with replacing(path) as partial, _quiet():
-        _WRITERS[format](network, partial, images[:_TRACE_BATCH])
-        written = _READERS[format](partial, images)
+        written = write(network, partial, images[:_TRACE_BATCH], images)
         error = (written - expected).abs().max().item()
         if not error <= TOLERANCE * max(1.0, expected.abs().max().item()):
             raise ExportMismatchError(
@@ -85,73 +84,32 @@ def _require_onnx() -> None:
         )
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No deprecation warnings of the exporters: the choice of format is the user's."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", FutureWarning)
-        yield
-
-
-def _export(network: nn.Module, images: Tensor) -> torch.export.ExportedProgram:
-    """The graph of the network with a free batch axis."""
-    batch = torch.export.Dim("batch", min=1)
-    return torch.export.export(network, (images,), dynamic_shapes=({0: batch},))
-
-
-def _write_onnx(network: nn.Module, path: Path, images: Tensor) -> None:
-    torch.onnx.export(
-        network,
-        (images,),
-        path,
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-        input_names=["images"],
-        output_names=["logits"],
-        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-    )
-
-
-def _read_onnx(path: Path, images: Tensor) -> Tensor:
+def _onnx(network: nn.Module, path: Path, images: Tensor, others: Tensor) -> Tensor:
     import onnxruntime
 
+    torch.onnx.export(
+        network, (images,), path, dynamo=True, external_data=False, verbose=False,
+        input_names=["images"], output_names=["logits"], dynamic_shapes=_FREE_BATCH,
+    )  # fmt: skip
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (logits,) = session.run(["logits"], {"images": images.numpy()})
+    (logits,) = session.run(["logits"], {"images": others.numpy()})
     return torch.from_numpy(logits)
 
 
-def _write_torchscript(network: nn.Module, path: Path, images: Tensor) -> None:
-    with torch.no_grad():
-        buffer = io.BytesIO()  # on a full disk, its own writer would abort the process
-        torch.jit.save(torch.jit.trace(network, images, check_trace=False), buffer)
-        path.write_bytes(buffer.getvalue())
-
-
-def _read_torchscript(path: Path, images: Tensor) -> Tensor:
-    with torch.no_grad():
-        return torch.jit.load(str(path))(images)
-
-
-def _write_pt2(network: nn.Module, path: Path, images: Tensor) -> None:
-    buffer = io.BytesIO()
-    torch.export.save(_export(network, images), buffer)
+def _torchscript(network: nn.Module, path: Path, images: Tensor, others: Tensor) -> Tensor:
+    buffer = io.BytesIO()  # on a full disk, its own writer would abort the process
+    torch.jit.save(torch.jit.trace(network, images, check_trace=False), buffer)
     path.write_bytes(buffer.getvalue())
+    return torch.jit.load(str(path))(others)
 
 
-def _read_pt2(path: Path, images: Tensor) -> Tensor:
-    with torch.no_grad():
-        return torch.export.load(path).module()(images)
+def _pt2(network: nn.Module, path: Path, images: Tensor, others: Tensor) -> Tensor:
+    buffer = io.BytesIO()
+    exported = torch.export.export(network, (images,), dynamic_shapes=_FREE_BATCH)
+    torch.export.save(exported, buffer)
+    path.write_bytes(buffer.getvalue())
+    return torch.export.load(path).module()(others)
 
 
-_WRITERS: dict[str, Callable[[nn.Module, Path, Tensor], None]] = {
-    "onnx": _write_onnx,
-    "torchscript": _write_torchscript,
-    "pt2": _write_pt2,
-}
-_READERS: dict[str, Callable[[Path, Tensor], Tensor]] = {
-    "onnx": _read_onnx,
-    "torchscript": _read_torchscript,
-    "pt2": _read_pt2,
-}
+# Write the network, traced with some images, and give what the file says of others.
+_FORMATS = {"onnx": (_onnx, ".onnx"), "torchscript": (_torchscript, ".pt"), "pt2": (_pt2, ".pt2")}

@@ -14,8 +14,17 @@ from senet_lib.errors import RecordError
 
 
 def partial_name(name: str, own: str = "*") -> str:
-    """The temporary name of a file or folder, or a pattern for those of every process."""
+    """The temporary name of a file or folder, or a pattern for those of every process.
+
+    Args:
+        name: the file's or folder's own.
+        own: what tells the process.
+    """
     return f".{name}.{own}.partial"
+
+
+def _own() -> str:
+    return f"{socket.gethostname()}.{os.getpid()}"
 
 
 @contextmanager
@@ -32,8 +41,7 @@ def replacing(path: str | Path, keep: str | Path | None = None) -> Iterator[Path
         OSError: it could not be written; `filename` is the file's own name.
     """
     path = Path(path)
-    own = f"{socket.gethostname()}.{os.getpid()}"
-    partial = path.with_name(partial_name(path.name, own) + path.suffix)
+    partial = path.with_name(partial_name(path.name, _own()) + path.suffix)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.touch()
@@ -58,8 +66,7 @@ def replacing(path: str | Path, keep: str | Path | None = None) -> Iterator[Path
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """A temporary neighbour of a folder, which takes its place once the block has succeeded. What
     was there before is removed only then."""
-    own = f"{socket.gethostname()}.{os.getpid()}"
-    new, old = (folder.with_name(partial_name(folder.name, own + end)) for end in ("", ".old"))
+    new, old = (folder.with_name(partial_name(folder.name, _own() + end)) for end in ("", ".old"))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(new, ignore_errors=True)
@@ -104,7 +111,14 @@ def sha256_of(path: Path) -> str:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a mapping as JSON, whole or not at all; refuses what JSON cannot say, such as NaN."""
+    """Write a mapping as JSON, whole or not at all.
+
+    Args:
+        path: the file; missing folders are made.
+        content: what it is to hold.
+    Raises:
+        ValueError: JSON cannot say it, such as NaN.
+    """
     write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
@@ -117,10 +131,9 @@ def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
     Raises:
         RecordError: the file is no readable JSON object, or lacks a key.
     """
-    try:
+    content = None
+    with suppress(OSError, ValueError, RecursionError):
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        raise RecordError(f"{path} is not readable JSON") from None
     if not isinstance(content, dict):
         raise RecordError(f"{path} is not readable JSON")
     if missing := [key for key in needed if key not in content]:

@@ -1,4 +1,4 @@
-"""What the commands of `senet` are made of: options from settings, one-line mistakes, tables."""
+"""What the commands of `senet` are made of: options from settings, and one-line mistakes."""
 
 import argparse
 import dataclasses
@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, get_origin
 
 from senet_lib import __version__, strict_yaml
-from senet_lib.errors import SenetError
-from senet_lib.recipe import Recipe, Study, check_setting, load_study, study_field
+from senet_lib.errors import NonFiniteLossError, SenetError, is_out_of_memory
+from senet_lib.recipe import Recipe, Study, check_study, load_study
 from senet_lib.strict_yaml import shown
 
 MACHINE = ("device", "precision", "compile", "threads", "test_every")
@@ -39,7 +39,12 @@ _COMMANDS: dict[str, tuple[str, tuple[Option, ...], Callable[[argparse.Namespace
 
 
 def command(text: str, *options: Option) -> Callable[[Callable], Callable]:
-    """Make a command of a function, by the function's name."""
+    """Make a command of a function, by the function's name.
+
+    Args:
+        text: what it does, in one sentence.
+        options: its options.
+    """
 
     def keep(run: Callable) -> Callable:
         _COMMANDS[run.__name__.strip("_")] = (text, options, run)
@@ -51,6 +56,22 @@ def command(text: str, *options: Option) -> Callable[[Callable], Callable]:
 def option(*flags: str, **how: Any) -> Option:
     """An option of a command, as `add_argument` takes it."""
     return flags, how
+
+
+def said(error: Exception) -> str:
+    """What the last line is to say of a mistake or a failure; nothing of a fault of ours."""
+    if isinstance(error, SenetError):
+        return f"error: {error}"
+    if isinstance(error, OSError):
+        return f"error: {error.filename or 'file'}: {error.strerror or error}"
+    if isinstance(error, NonFiniteLossError) or is_out_of_memory(error):
+        return f"failed: {str(error).partition(chr(10))[0] or 'there is too little memory'}"
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("senet_lib"):
+        return (
+            f"error: this command needs the package {error.name}; "
+            "install it, or the whole study with: pip install ."
+        )
+    return ""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -70,12 +91,19 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def add_settings(group: Any, kind: type, names: Iterable[str]) -> None:
-    """An option for each of these fields of a recipe or a study, from what the field says."""
+    """An option for each of these fields of a recipe or a study, from what the field says.
+
+    Args:
+        group: a parser, or a group of its options.
+        kind: the dataclass.
+        names: of its fields.
+    """
     for spec in dataclasses.fields(kind):
         if spec.name not in names:
             continue
-        about = spec.metadata
-        more = "".join(f"; {word}" for word in (about["within"], _default(spec)) if word)
+        about, value = spec.metadata, spec.default
+        text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
+        more = f"; {about['within']}" * bool(about["within"]) + f"; default {text}"
         how: dict[str, Any] = {"dest": spec.name, "help": about["help"].replace("%", "%%") + more}
         if spec.type is bool:
             how |= {"action": argparse.BooleanOptionalAction, "default": None}
@@ -120,28 +148,22 @@ def train_options(parser: argparse.ArgumentParser) -> None:
 def train_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """Recipe, data and the rest: the config's, replaced by what the command line says."""
 
-    def said(names: Iterable[str]) -> dict[str, Any]:
+    def given(names: Iterable[str]) -> dict[str, Any]:
         return {k: v for k in names if (v := getattr(arguments, k)) is not None}
 
-    given = said(spec.name for spec in dataclasses.fields(Recipe))
-    settings = said(("data", "study", *MACHINE))
+    fields = given(spec.name for spec in dataclasses.fields(Recipe))
+    settings = given(("data", "study", *MACHINE))
     for name, value in settings.items():
-        check_setting(study_field(name), value)
+        check_study(value, name)
     if not arguments.config:
-        return {"recipe": Recipe.from_dict(given), **settings}
+        return {"recipe": Recipe.from_dict(fields), **settings}
     study = load_study(arguments.config)
-    recipe = Recipe.from_dict({**study.recipe.to_dict(), **given})
+    recipe = Recipe.from_dict({**study.recipe.to_dict(), **fields})
     same = recipe == study.recipe and settings.get("data", study.data) == study.data
     if same and not arguments.overrides and not arguments.num_val:
         settings = {"study": study.study, "protocol": study.protocol, **settings}
     machine = {name: getattr(study, name) for name in ("data", *MACHINE)}
     return {"recipe": recipe, **machine, **settings}
-
-
-def _default(spec: dataclasses.Field) -> str:
-    value = spec.default
-    text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
-    return f"default {text}"
 
 
 def pairs(texts: Sequence[str]) -> dict[str, Any]:
@@ -161,39 +183,3 @@ def pairs(texts: Sequence[str]) -> dict[str, Any]:
         if isinstance(found[key], int) and abs(found[key]) >= 2**63:
             raise SenetError(f"the value of {shown(text)} is too large")
     return found
-
-
-def without(words: Sequence[str], options: Sequence[str]) -> list[str]:
-    """A command line without some options and their values.
-
-    Args:
-        words: the command line.
-        options: such as "--seeds", each with all the values that follow it.
-    """
-    kept, dropping = [], False
-    for word in words:
-        if word.startswith("--"):
-            dropping = word.partition("=")[0] in options
-        if not dropping:
-            kept.append(word)
-    return kept
-
-
-def print_table(
-    head: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[int] = ()
-) -> None:
-    """Print rows below a head, in columns as wide as they need.
-
-    Args:
-        head: names of the columns.
-        rows: each with as many cells.
-        right: the columns that are set to the right.
-    """
-    texts = [[str(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(len(row[i]) for row in texts) for i in range(len(head))]
-    for row in texts:
-        cells = [
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())

@@ -263,18 +263,16 @@ class Study:
                     raise unknown(f"model under {key}", model, self.models)
 
 
-def study_field(name: str) -> Field:
-    """The field of a study of that name, for `check_setting`."""
-    return _fields(Study)[name]
+def check_study(value: Any, name: str = "study") -> Any:
+    """One setting of a study; its own name is that of a folder and so may not lead out of one.
 
-
-def check_study(name: str) -> str:
-    """The name of a study, which is the name of a folder and so may not lead out of one.
-
+    Args:
+        value: what was asked for.
+        name: the setting.
     Raises:
-        RecipeError: it is no such name.
+        UnknownNameError, RecipeError: as in `check_setting`.
     """
-    return check_setting(study_field("study"), name)
+    return check_setting(_fields(Study)[name], value)
 
 
 def load_study(source: str | Path | Mapping[str, Any]) -> Study:

@@ -46,6 +46,7 @@ from senet_lib.claims.equivalence import count_if_false
 from senet_lib.claims.evidence import Evidence, claim_runs
 from senet_lib.claims.measures import MEASURES, Found
 from senet_lib.claims.widths import family_range, fitting_widths
+from senet_lib.errors import counted
 from senet_lib.recipe import load_study
 from senet_lib.runs.published import PUBLISHED
 from senet_lib.runs.records import (
@@ -55,7 +56,6 @@ from senet_lib.runs.records import (
     from_top,
 )
 from senet_lib.runs.study import train_command
-from senet_lib.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -37,7 +37,7 @@ from senet_lib.claims.equivalence import (
     spread_if_false,
     spread_interval,
 )
-from senet_lib.wording import counted
+from senet_lib.errors import counted
 
 if TYPE_CHECKING:
     from senet_lib.claims.claim import Claim

@@ -18,20 +18,23 @@ from senet_lib.errors import DataError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochPlan:
-    """What happens to the images of one epoch; position k of a tensor is the k-th image shown."""
+    """What happens to the images of one epoch; position k of a tensor is the k-th image shown.
+
+    Attributes:
+        order: (N,) int64 on the CPU, a permutation: `order[k]` is the image shown k-th.
+        offset_y: (N,) int64, top row of its crop within the padded image, 0 to 2p.
+        offset_x: (N,) int64, left column of its crop, 0 to 2p.
+        flipped: (N,) bool, whether its crop is mirrored left to right.
+        hole_y: (N,) float32 in [0, 1), height of a hole's middle, as a share of the image's.
+        hole_x: (N,) float32 in [0, 1), its place from left to right.
+    """
 
     order: Tensor
-    """(N,) int64 on the CPU, a permutation: `order[k]` is the image shown k-th."""
     offset_y: Tensor
-    """(N,) int64, top row of its crop within the padded image, 0 to 2p."""
     offset_x: Tensor
-    """(N,) int64, left column of its crop, 0 to 2p."""
     flipped: Tensor
-    """(N,) bool, whether its crop is mirrored left to right."""
     hole_y: Tensor
-    """(N,) float32 in [0, 1), height of the middle of a hole, as a share of the image's."""
     hole_x: Tensor
-    """(N,) float32 in [0, 1), its place from left to right."""
 
 
 def draw_epoch(num_images: int, seed: int, epoch: int, padding: int, flip: float) -> EpochPlan:

@@ -1,6 +1,7 @@
 """CIFAR-10 and CIFAR-100 as their makers give them: downloaded, or their own folder of pickles."""
 
 import http.client
+import itertools
 import pickle
 import socket
 import tempfile
@@ -50,19 +51,13 @@ class _Unpickler(pickle.Unpickler):
 
 def layout_of(folder: Path) -> str | None:
     """Which CIFAR the folder holds as pickles: "cifar10", "cifar100" or None."""
-    for name, (_, _, meta, _, _) in _LAYOUTS.items():
-        if (folder / meta).is_file():
-            return name
-    return None
+    return next((name for name, about in _LAYOUTS.items() if (folder / about[2]).is_file()), None)
 
 
 def read_pickles(folder: Path) -> Arrays:
-    """Read CIFAR's own folder, `cifar-10-batches-py` or `cifar-100-python`, or one made like it.
+    """Read CIFAR's own folder, `cifar-10-batches-py` or `cifar-100-python`, or one made like it, in
+    the files' order.
 
-    Args:
-        folder: it holds batches.meta, or meta.
-    Returns:
-        Its arrays, in the files' order.
     Raises:
         DataError: a file is missing, damaged, or holds anything but arrays, lists and text.
     """
@@ -72,11 +67,9 @@ def read_pickles(folder: Path) -> Arrays:
         splits = [_read_batches(folder, files, labels, len(classes)) for files in (train, test)]
     except KeyError as error:
         raise DataError(f"{folder} is not CIFAR's folder: it lacks {error.args[0]}") from None
-    (x_train, y_train), (x_test, y_test) = splits
     check_names(str(folder), classes)
-    return Arrays(
-        x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, classes=tuple(classes)
-    )
+    arrays = dict(zip(KEYS, itertools.chain(*splits), strict=True))
+    return Arrays(**arrays, classes=tuple(classes))
 
 
 def _read_batches(
@@ -120,8 +113,6 @@ def download_cifar(name: str, folder: Path) -> Arrays:
     Args:
         name: "cifar10" or "cifar100".
         folder: the data folder; a download goes to a temporary folder in it, removed afterwards.
-    Returns:
-        Its arrays, in torchvision's order.
     Raises:
         DataError: the folder cannot be written, or the download failed.
     """
@@ -150,10 +141,6 @@ def download_cifar(name: str, folder: Path) -> Arrays:
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
-    return Arrays(
-        x_train=np.ascontiguousarray(train.data),
-        y_train=np.array(train.targets, np.int64),
-        x_test=np.ascontiguousarray(test.data),
-        y_test=np.array(test.targets, np.int64),
-        classes=tuple(train.classes),
-    )
+    splits = [(np.ascontiguousarray(s.data), np.array(s.targets, np.int64)) for s in (train, test)]
+    arrays = dict(zip(KEYS, itertools.chain(*splits), strict=True))
+    return Arrays(**arrays, classes=tuple(train.classes))

@@ -8,7 +8,8 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,31 +29,20 @@ SHAPES_TRAIN, SHAPES_TEST = 2_000, 1_000
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Dataset:
-    """Two splits of images with labels, in canonical order."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset(Arrays):
+    """Two splits of images with labels, in canonical order, with their fingerprint: SHA-256 over
+    x_train, y_train, x_test, y_test as uint8, in hexadecimal.
+
+    Attributes:
+        name: the name or path it was loaded by.
+        test_name: what the second split is: "test", or "val" after `hold_out`.
+    """
 
     name: str
-    """The name or path it was loaded by."""
     classes: tuple[str, ...]
-    """K names; a label is an index into them."""
-    x_train: np.ndarray
-    """(N, 32, 32, 3) uint8, RGB."""
-    y_train: np.ndarray
-    """(N,) int64."""
-    x_test: np.ndarray
-    """(M, 32, 32, 3) uint8, RGB."""
-    y_test: np.ndarray
-    """(M,) int64."""
     fingerprint: str
-    """SHA-256 over x_train, y_train, x_test, y_test as uint8, in hexadecimal."""
-    masks_train: np.ndarray | None = None
-    """(N, 32, 32) bool, the object's pixels, where they are known."""
-    masks_test: np.ndarray | None = None
-    """(M, 32, 32) bool."""
     test_name: str = "test"
-    """What the second split is: "test", or "val" after `hold_out`."""
-    _moments: list[tuple[float, ...]] = field(default_factory=list, init=False, repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -62,32 +52,26 @@ class Dataset:
     @property
     def mean(self) -> tuple[float, ...]:
         """Mean of each channel over x_train, in [0, 1]."""
-        return self._channel_moments()[0]
+        return tuple(mean for mean, _ in self._moments)
 
     @property
     def std(self) -> tuple[float, ...]:
         """Population standard deviation of each channel over x_train, in [0, 1]."""
-        return self._channel_moments()[1]
+        return tuple(std for _, std in self._moments)
 
-    def _channel_moments(self) -> list[tuple[float, ...]]:
-        """Means and deviations from a histogram of whole numbers: exact, computed once."""
-        if not self._moments:
-            counts = np.zeros((3, 256), np.int64)
-            for start in range(0, len(self.x_train), 1000):
-                chunk = self.x_train[start : start + 1000]
-                for channel in range(3):
-                    counts[channel] += np.bincount(chunk[..., channel].ravel(), minlength=256)
-            value, total = np.arange(256), int(counts[0].sum())
-            first = [int((row * value).sum()) for row in counts]
-            second = [int((row * value * value).sum()) for row in counts]
-            self._moments.append(tuple(a / total / 255 for a in first))
-            self._moments.append(
-                tuple(
-                    ((b * total - a * a) / total**2) ** 0.5 / 255
-                    for a, b in zip(first, second, strict=True)
-                )
-            )
-        return self._moments
+    @cached_property
+    def _moments(self) -> list[tuple[float, float]]:
+        """Mean and deviation of each channel, from a histogram of whole numbers: exact."""
+        counts, value, found = np.zeros((3, 256), np.int64), np.arange(256), []
+        for start in range(0, len(self.x_train), 1000):
+            for channel, row in enumerate(counts):
+                chunk = self.x_train[start : start + 1000, ..., channel]
+                row += np.bincount(chunk.ravel(), minlength=256)
+        for row in counts:
+            total, first, second = (int((row * value**power).sum()) for power in range(3))
+            deviation = ((second * total - first * first) / total**2) ** 0.5
+            found.append((first / total / 255, deviation / 255))
+        return found
 
 
 def data_dir() -> Path:
@@ -102,8 +86,6 @@ def load_data(name_or_path: str, data_dir: Path | None = None) -> Dataset:
         name_or_path: `shapes`, `cifar10`, `cifar100`, an npz file, or a folder
             train/<class>/*.png with test or val beside train.
         data_dir: where `<name>.npz` lies or is written; by default what `data_dir()` says.
-    Returns:
-        The dataset.
     Raises:
         UnknownNameError: no dataset has the name.
         DataError: the data is missing, damaged or not the one expected.
@@ -188,7 +170,7 @@ def prepare(name: str, data_dir: Path | None = None) -> Path:
         return find_path(name)
     path = _folder(data_dir) / f"{name}.npz"
     if name == "shapes":
-        sources.write_npz(path, _arrays(dataset))
+        sources.write_npz(path, dataset)
     return path
 
 
@@ -201,23 +183,14 @@ def make_shapes(
         num_train: images to train on, at least 1.
         num_test: images to test on, at least 1.
         seed: 0 or more; `load_data("shapes")` uses 0.
-    Returns:
-        The dataset with exact masks.
     Raises:
         DataError: a number is out of range.
     """
-    x_train, y_train, masks_train = draw_shapes(num_train, seed, 0)
-    x_test, y_test, masks_test = draw_shapes(num_test, seed, 1)
-    arrays = Arrays(
-        x_train=x_train,
-        y_train=y_train,
-        x_test=x_test,
-        y_test=y_test,
-        classes=SHAPES_CLASSES,
-        masks_train=masks_train,
-        masks_test=masks_test,
-    )
-    return _verified("shapes", arrays)
+    content = {"classes": SHAPES_CLASSES}
+    for k, (split, number) in enumerate((("train", num_train), ("test", num_test))):
+        keys = (f"x_{split}", f"y_{split}", f"masks_{split}")
+        content |= zip(keys, draw_shapes(number, seed, k), strict=True)
+    return _verified("shapes", Arrays(**content))
 
 
 def hold_out(dataset: Dataset, num_val: int) -> Dataset:
@@ -241,19 +214,10 @@ def hold_out(dataset: Dataset, num_val: int) -> Dataset:
         )
     # A permutation by hash depends on no random generator's version.
     order = sorted(range(total), key=lambda i: hashlib.sha256(b"hold out %d" % i).digest())
-    train, val = sorted(order[:-num_val]), sorted(order[-num_val:])
-    masks = dataset.masks_train
-    held = replace(
-        dataset,
-        x_train=dataset.x_train[train],
-        y_train=dataset.y_train[train],
-        masks_train=None if masks is None else masks[train],
-        x_test=dataset.x_train[val],
-        y_test=dataset.y_train[val],
-        masks_test=None if masks is None else masks[val],
-        test_name="val",
-    )
-    return replace(held, fingerprint=sources.fingerprint(_arrays(held)))
+    train = dataset.rows("train", sorted(order[:-num_val]))
+    val = dataset.rows("train", sorted(order[-num_val:]), "test")
+    held = replace(dataset, **train, **val, test_name="val")
+    return replace(held, fingerprint=sources.fingerprint(held))
 
 
 def take(dataset: Dataset, num_train: int) -> Dataset:
@@ -273,17 +237,10 @@ def take(dataset: Dataset, num_train: int) -> Dataset:
         raise DataError(f"cannot take {num_train} of {total} training images; 0 takes all")
     if num_train in (0, total):
         return dataset
-    masks = dataset.masks_train
-    return replace(
-        dataset,
-        x_train=dataset.x_train[:num_train],
-        y_train=dataset.y_train[:num_train],
-        masks_train=None if masks is None else masks[:num_train],
-    )
+    return replace(dataset, **dataset.rows("train", slice(num_train)))
 
 
 def _folder(chosen: Path | None) -> Path:
-    """The data folder that the caller chose, or the usual one."""
     return data_dir() if chosen is None else Path(chosen).expanduser()
 
 
@@ -303,26 +260,16 @@ def find_path(name: str) -> Path:
     raise unknown("dataset", name, NAMES)
 
 
-def _arrays(dataset: Dataset) -> Arrays:
-    """The dataset's arrays as a source would give them."""
-    keys = (*sources.KEYS, "classes", "masks_train", "masks_test")
-    return Arrays(**{key: getattr(dataset, key) for key in keys})
-
-
 def _verified(name: str, arrays: Arrays) -> Dataset:
-    """Sort, fingerprint, and compare with the fingerprint that the source claims for itself."""
+    """Sort, fingerprint, and compare with the fingerprint that the source claims for itself; number
+    the classes if they have no names."""
     arrays = sources.canonical(arrays)
     found = sources.fingerprint(arrays)
-    if arrays.fingerprint is not None and arrays.fingerprint != found:
+    if arrays.fingerprint not in (None, found):
         raise DataError(
             f"{name}: its content has fingerprint {found[:12]}..., but it claims "
             f"{arrays.fingerprint[:12]}...: the file is damaged or was changed"
         )
-    return _dataset(name, arrays, found)
-
-
-def _dataset(name: str, arrays: Arrays, found: str) -> Dataset:
-    """A dataset of arrays in canonical order, whose classes are numbered if they have no names."""
     classes = arrays.classes or tuple(str(k) for k in range(int(arrays.y_train.max()) + 1))
     if len(classes) < 2:
         raise DataError(f"{name} has {len(classes)} class; at least 2 are needed")
@@ -334,32 +281,15 @@ def _dataset(name: str, arrays: Arrays, found: str) -> Dataset:
         )
     if len(empty):
         log.warning("%s: no training image of %s", name, ", ".join(classes[k] for k in empty))
-    return Dataset(
-        name=name,
-        classes=classes,
-        x_train=arrays.x_train,
-        y_train=arrays.y_train,
-        x_test=arrays.x_test,
-        y_test=arrays.y_test,
-        fingerprint=found,
-        masks_train=arrays.masks_train,
-        masks_test=arrays.masks_test,
-    )
+    return Dataset(**vars(arrays) | {"name": name, "classes": classes, "fingerprint": found})
 
 
 def _load_cifar(name: str, folder: Path) -> Dataset:
-    """CIFAR from its npz; if there is none it is downloaded and the npz written."""
+    """CIFAR from its npz, in whatever order; if there is none, it is downloaded and written."""
     path = folder / f"{name}.npz"
-    if path.exists():
-        return _check_cifar(name, sources.read_npz(path), str(path))
-    arrays = sources.canonical(cifar.download_cifar(name, folder))
-    dataset = _check_cifar(name, arrays, f"the download of {name}")
-    sources.write_npz(path, _arrays(dataset))
-    return dataset
-
-
-def _check_cifar(name: str, arrays: Arrays, where: str) -> Dataset:
-    """Check that these are the images of CIFAR, in whatever order, and sort them."""
+    known = path.exists()
+    where = str(path) if known else f"the download of {name}"
+    arrays = sources.read_npz(path) if known else cifar.download_cifar(name, folder)
     num_classes, *per_class = CIFAR_COUNTS[name]
     remedy = f"remove it and run `senet data {name}`"
     for split, count in zip(("train", "test"), per_class, strict=True):
@@ -369,14 +299,14 @@ def _check_cifar(name: str, arrays: Arrays, where: str) -> Dataset:
                 f"{where} is not {name}: {split} must have {num_classes} classes "
                 f"of {count} images each; {remedy}"
             )
-    if name == "cifar100":
-        return replace(_verified(where, arrays), name=name)
-    if (found := sources.fingerprint(arrays)) != CIFAR10_FINGERPRINT:
-        arrays = sources.canonical(arrays)
-        found = sources.fingerprint(arrays)
-    if found != CIFAR10_FINGERPRINT:
+    if name == "cifar10":
+        arrays = replace(arrays, classes=CIFAR10_CLASSES, fingerprint=None)
+    dataset = replace(_verified(where, arrays), name=name)
+    if name == "cifar10" and (found := dataset.fingerprint) != CIFAR10_FINGERPRINT:
         raise DataError(
             f"{where} is not {name}: fingerprint {found[:12]}..., "
             f"expected {CIFAR10_FINGERPRINT[:12]}...; {remedy}"
         )
-    return _dataset(name, replace(arrays, classes=CIFAR10_CLASSES), found)
+    if not known:
+        sources.write_npz(path, dataset)
+    return dataset

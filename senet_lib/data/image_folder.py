@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from senet_lib.data.pictures import SIZE, read_picture, suffixes
-from senet_lib.data.sources import MAX_CLASSES, Arrays, check_names
+from senet_lib.data.sources import KEYS, MAX_CLASSES, Arrays, check_names
 from senet_lib.errors import DataError, one_line
 
 LEFT_BEHIND = {"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "lost+found",
@@ -48,12 +48,9 @@ def read_folder(path: Path) -> Arrays:
     """Read a folder train/<class>/*.png with test or val beside train.
 
     Every kind of picture that Pillow reads is read, by the rule of `square`; what is left out is
-    counted in one line of the log.
+    counted in one line of the log. Classes are the sub-folders' names in alphabetic order, composed
+    (NFC).
 
-    Args:
-        path: the folder.
-    Returns:
-        Its arrays; classes are the names of the sub-folders in alphabetic order, composed (NFC).
     Raises:
         DataError: a folder is missing or empty, the classes differ, or an image cannot be read.
     """
@@ -83,12 +80,9 @@ def _read_folder(path: Path) -> Arrays:
         raise DataError(
             f"{path / 'train'} has {len(train)} class folders; 2 to {MAX_CLASSES} are supported"
         )
-    x_train, y_train = _read_split(train, tally)
-    x_test, y_test = _read_split(test, tally)
+    arrays = dict(zip(KEYS, (*_read_split(train, tally), *_read_split(test, tally)), strict=True))
     tally.tell(path)
-    return Arrays(
-        x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, classes=tuple(train)
-    )
+    return Arrays(**arrays, classes=tuple(train))
 
 
 def _class_folders(folder: Path, tally: _Tally) -> dict[str, Path]:

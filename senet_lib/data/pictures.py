@@ -58,7 +58,8 @@ def read_picture(source: Path | bytes, name: str = "") -> tuple[np.ndarray, tupl
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # our limit is lower, and damage is an error
-            with Image.open(_stream(source), formats=_formats()) as image:
+            file = io.BytesIO(source) if isinstance(source, bytes) else source
+            with Image.open(file, formats=_formats()) as image:
                 return _checked(image, name)
     except DataError:
         raise
@@ -71,10 +72,6 @@ def read_picture(source: Path | bytes, name: str = "") -> tuple[np.ndarray, tupl
     except Exception as error:  # a damaged file can make a decoder raise anything
         reason = one_line(error)
     raise DataError(f"{name} is not a readable image: {reason}")
-
-
-def _stream(source: Path | bytes) -> Path | io.BytesIO:
-    return io.BytesIO(source) if isinstance(source, bytes) else source
 
 
 @cache

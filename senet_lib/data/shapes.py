@@ -17,24 +17,6 @@ SIZE = 32
 SAMPLES = 3
 CHUNK = 48  # images drawn at once: their samples fit the processor's cache
 
-Level = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-
-def _disc(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return u * u + v * v - 0.72
-
-
-def _ring(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return np.abs(np.sqrt(u * u + v * v) - 0.7) - 0.22
-
-
-def _square(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return np.maximum(np.abs(u), np.abs(v)) - 0.74
-
-
-def _triangle(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return np.maximum(v - 0.5, 0.8660254 * np.abs(u) - 0.5 * v - 0.5)
-
 
 def _star(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Pentagram: a point is inside if it lies beyond at most one of the five lines."""
@@ -57,10 +39,6 @@ def _crescent(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.maximum(u * u + v * v - 0.85, 0.5 - (bite * bite + v * v))
 
 
-def _diamond(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return 1.9 * np.abs(u) + np.abs(v) - 1
-
-
 def _arrow(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     a = np.abs(u)
     head = np.maximum(v - 0.05, 1.3 * a - v - 1)
@@ -75,38 +53,27 @@ def _heart(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 # Each function is negative inside its object, which fills about the unit circle; v points down.
-OBJECTS: dict[str, Level] = {
+OBJECTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "arrow": _arrow,
     "crescent": _crescent,
     "cross": _cross,
-    "diamond": _diamond,
-    "disc": _disc,
+    "diamond": lambda u, v: 1.9 * np.abs(u) + np.abs(v) - 1,
+    "disc": lambda u, v: u * u + v * v - 0.72,
     "heart": _heart,
-    "ring": _ring,
-    "square": _square,
+    "ring": lambda u, v: np.abs(np.sqrt(u * u + v * v) - 0.7) - 0.22,
+    "square": lambda u, v: np.maximum(np.abs(u), np.abs(v)) - 0.74,
     "star": _star,
-    "triangle": _triangle,
+    "triangle": lambda u, v: np.maximum(v - 0.5, 0.8660254 * np.abs(u) - 0.5 * v - 0.5),
 }
 CLASSES = tuple(OBJECTS)
 
 
 # The colour each class leans towards, by 0 to 90 %: a hint that is learnt within an epoch, so
 # that even a minute of training shows something; the rest it must tell by shape.
-HUES = np.array(
-    [
-        (220, 60, 50),
-        (60, 190, 70),
-        (70, 90, 230),
-        (230, 210, 60),
-        (200, 70, 210),
-        (70, 210, 215),
-        (245, 150, 50),
-        (150, 80, 40),
-        (235, 235, 235),
-        (245, 150, 190),
-    ],
-    np.float32,
-)
+HUES = np.array([
+    (220, 60, 50), (60, 190, 70), (70, 90, 230), (230, 210, 60), (200, 70, 210),
+    (70, 210, 215), (245, 150, 50), (150, 80, 40), (235, 235, 235), (245, 150, 190),
+], np.float32)  # fmt: skip
 
 
 def draw_shapes(

@@ -11,9 +11,11 @@ import math
 import os
 import unicodedata
 import zipfile
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,40 +26,50 @@ from senet_lib.files import replacing
 
 MAX_CLASSES = 256  # labels are hashed as single bytes
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+MORE = ("classes", "masks_train", "masks_test", "fingerprint")
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Arrays:
-    """Two splits of images with labels."""
+    """Two splits of images with labels.
+
+    Attributes:
+        x_train: (N, 32, 32, 3) uint8, RGB.
+        y_train: (N,) int64, 0 to K - 1, indices of `classes`.
+        x_test: (M, 32, 32, 3) uint8, RGB.
+        y_test: (M,) int64.
+        classes: K names, or None where the source has none.
+        masks_train: (N, 32, 32) bool, the object's pixels, where they are known.
+        masks_test: (M, 32, 32) bool.
+        fingerprint: what the source claims for itself, if it does.
+    """
 
     x_train: np.ndarray
-    """(N, 32, 32, 3) uint8, RGB."""
     y_train: np.ndarray
-    """(N,) int64, 0 to K - 1."""
     x_test: np.ndarray
-    """(M, 32, 32, 3) uint8, RGB."""
     y_test: np.ndarray
-    """(M,) int64."""
     classes: tuple[str, ...] | None = None
-    """K names, or None where the source has none."""
     masks_train: np.ndarray | None = None
-    """(N, 32, 32) bool, the object's pixels, where the source knows them."""
     masks_test: np.ndarray | None = None
-    """(M, 32, 32) bool."""
     fingerprint: str | None = None
-    """The fingerprint that the source claims for itself, if it does."""
+
+    def rows(self, split: str, rows: Any, name: str = "") -> dict[str, np.ndarray | None]:
+        """Some rows of a split's images, labels and masks, as fields of `Arrays`.
+
+        Args:
+            split: "train" or "test".
+            rows: their numbers, or a slice.
+            name: the split that they are to be; the same if left out.
+        """
+        parts = {key: getattr(self, f"{key}_{split}") for key in ("x", "y", "masks")}
+        return {f"{k}_{name or split}": a if a is None else a[rows] for k, a in parts.items()}
 
 
 def fingerprint(arrays: Arrays) -> str:
-    """SHA-256 over x_train, y_train, x_test, y_test in their present order.
-
-    Args:
-        arrays: the splits; labels are hashed as uint8, images as uint8 NHWC.
-    Returns:
-        64 hexadecimal digits.
-    """
+    """SHA-256 over x_train, y_train, x_test, y_test in their present order, as uint8 and NHWC, in
+    hexadecimal."""
     digest = hashlib.sha256()
     for images, labels in ((arrays.x_train, arrays.y_train), (arrays.x_test, arrays.y_test)):
         digest.update(np.ascontiguousarray(images))
@@ -67,31 +79,21 @@ def fingerprint(arrays: Arrays) -> str:
 
 def canonical(arrays: Arrays) -> Arrays:
     """Sort both splits by the SHA-256 of each image's bytes, then label, then present order."""
-    changes: dict[str, np.ndarray] = {}
     for split in ("train", "test"):
         images, labels = getattr(arrays, f"x_{split}"), getattr(arrays, f"y_{split}")
-        images = np.ascontiguousarray(images)
-        digests = [hashlib.sha256(image).digest() for image in images]
+        digests = [hashlib.sha256(np.ascontiguousarray(image)).digest() for image in images]
         order = sorted(range(len(images)), key=lambda i: (digests[i], labels[i]))
-        if order == list(range(len(images))):
-            continue
-        changes |= {f"x_{split}": images[order], f"y_{split}": labels[order]}
-        masks = getattr(arrays, f"masks_{split}")
-        if masks is not None:
-            changes[f"masks_{split}"] = masks[order]
-    return replace(arrays, **changes)
+        if order != list(range(len(images))):
+            arrays = replace(arrays, **arrays.rows(split, order))
+    return arrays
 
 
 def write_npz(path: Path, arrays: Arrays) -> None:
     """Write an npz that `read_npz` reads, whole or not at all, with its fingerprint inside."""
-    content = {key: getattr(arrays, key) for key in KEYS}
+    content = {key: getattr(arrays, key) for key in (*KEYS, *MORE)}
     content |= {key: content[key].astype(np.uint8) for key in ("y_train", "y_test")}
-    for split in ("train", "test"):
-        if getattr(arrays, f"masks_{split}") is not None:
-            content[f"masks_{split}"] = getattr(arrays, f"masks_{split}")
-    if arrays.classes is not None:
-        content["classes"] = np.array(arrays.classes)
-    content["fingerprint"] = np.array(fingerprint(arrays))
+    content["fingerprint"] = fingerprint(arrays)
+    content = {key: np.array(value) for key, value in content.items() if value is not None}
     try:
         with replacing(path) as partial, partial.open("wb") as file:
             np.savez(file, **content)
@@ -103,32 +105,23 @@ def write_npz(path: Path, arrays: Arrays) -> None:
 
 
 def read_npz(path: Path) -> Arrays:
-    """Read and check an npz with x_train y_train x_test y_test, and perhaps classes and masks.
+    """Read and check an npz with x_train y_train x_test y_test, and perhaps classes and masks, in
+    the file's order; images, (N, H, W, 3) uint8, are resized where H and W are not 32.
 
     Shapes, types and sizes are checked before any array is read, so that no file can claim more
     memory than it holds content for.
 
-    Args:
-        path: the file; images are (N, H, W, 3) uint8 and are resized where H and W are not 32.
-    Returns:
-        Its arrays, in the file's order.
     Raises:
         DataError: the file is truncated, not an npz, lacks a key, or an array does not fit.
     """
     content = _load_npz(path)
-    labels = {split: content[f"y_{split}"] for split in ("train", "test")}
-    classes = _npz_classes(path, content, labels)
-    claimed = content.get("fingerprint")
-    return Arrays(
-        x_train=_resize_all(path, "train", content["x_train"]),
-        y_train=labels["train"].astype(np.int64),
-        x_test=_resize_all(path, "test", content["x_test"]),
-        y_test=labels["test"].astype(np.int64),
-        classes=classes,
-        masks_train=content.get("masks_train"),
-        masks_test=content.get("masks_test"),
-        fingerprint=None if claimed is None else str(claimed),
-    )
+    content["classes"] = _npz_classes(path, content)
+    if "fingerprint" in content:
+        content["fingerprint"] = str(content["fingerprint"])
+    for split in ("train", "test"):
+        content[f"x_{split}"] = _resize_all(path, split, content[f"x_{split}"])
+        content[f"y_{split}"] = content[f"y_{split}"].astype(np.int64)
+    return Arrays(**content)
 
 
 def _load_npz(path: Path) -> dict[str, np.ndarray]:
@@ -159,38 +152,19 @@ def _members(path: Path, archive: zipfile.ZipFile) -> list[str]:
     names = [name.removesuffix(".npy") for name in archive.namelist()]
     if missing := [key for key in KEYS if key not in names]:
         raise DataError(f"{path} lacks {', '.join(missing)}; it must hold {', '.join(KEYS)}")
-    wanted = (*KEYS, "classes", "masks_train", "masks_test", "fingerprint")
+    wanted = (*KEYS, *MORE)
     if twice := [key for key in wanted if names.count(key) > 1]:
         raise DataError(f"{path} holds {', '.join(twice)} twice")
     return [key for key in wanted if key in names]
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
-    """What an array claims to be."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-
-def _header(path: Path, archive: zipfile.ZipFile, key: str) -> _Header:
-    """The header of one array, which must account for every byte of its content."""
+def _header(path: Path, archive: zipfile.ZipFile, key: str) -> np.ndarray:
+    """What one array claims to be, as an array that takes no memory; its size must be right."""
     name = f"{key}.npy" if f"{key}.npy" in archive.namelist() else key
     info = archive.getinfo(name)
     with archive.open(info) as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0
-        if version != (1, 0):
-            read = np.lib.format.read_array_header_2_0
+        old = np.lib.format.read_magic(file) == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
         start = file.tell()
     if dtype.hasobject:
@@ -198,15 +172,14 @@ def _header(path: Path, archive: zipfile.ZipFile, key: str) -> _Header:
             f"{path}: {key} holds Python objects; store it as plain "
             f"{'text, such as np.array(names, dtype=str)' if key == 'classes' else 'numbers'}"
         )
-    header = _Header(shape, dtype)
-    if start + header.size != info.file_size:
+    if start + math.prod(shape) * dtype.itemsize != info.file_size:
         raise DataError(
             f"{path} cannot be read, it may be damaged: {key} is not as long as it says"
         )
-    return header
+    return np.broadcast_to(np.empty((), dtype), shape)
 
 
-def _check_headers(path: Path, headers: dict[str, _Header]) -> None:
+def _check_headers(path: Path, headers: dict[str, np.ndarray]) -> None:
     """Refuse arrays that are not what they must be."""
     for split in ("train", "test"):
         x, y = headers[f"x_{split}"], headers[f"y_{split}"]
@@ -225,7 +198,7 @@ def _check_headers(path: Path, headers: dict[str, _Header]) -> None:
             raise DataError(
                 f"{path}: masks_{split} is {_spell(mask)}; it must be ({x.shape[0]}, 32, 32) bool"
             )
-    size = sum(header.size for header in headers.values())
+    size = sum(header.nbytes for header in headers.values())
     if size > (most := _most_bytes()):
         raise DataError(
             f"{path} claims to hold {size / 1e9:,.0f} GB of arrays; this machine's memory is "
@@ -245,16 +218,14 @@ def _most_bytes() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 3
 
 
-def _npz_classes(
-    path: Path, content: dict[str, np.ndarray], labels: dict[str, np.ndarray]
-) -> tuple[str, ...] | None:
+def _npz_classes(path: Path, content: dict[str, np.ndarray]) -> tuple[str, ...] | None:
     """Names of the classes, after checking that every label has one."""
     names = content.get("classes")
-    count = int(labels["train"].max()) + 1 if names is None else len(names)
+    count = int(content["y_train"].max()) + 1 if names is None else len(names)
     if count > MAX_CLASSES:
         raise DataError(f"{path}: {count} classes; at most {MAX_CLASSES} are supported")
-    for split, values in labels.items():
-        low, high = int(values.min()), int(values.max())
+    for split in ("train", "test"):
+        low, high = int(content[f"y_{split}"].min()), int(content[f"y_{split}"].max())
         if low < 0 or high >= count:
             raise DataError(
                 f"{path}: y_{split} has labels from {low} to {high}; "
@@ -266,18 +237,18 @@ def _npz_classes(
         texts = [n.decode("utf-8") if isinstance(n, bytes) else str(n) for n in names]
     except UnicodeDecodeError:
         raise DataError(f"{path}: classes are not in UTF-8") from None
-    texts = [unicodedata.normalize("NFC", text) for text in texts]
+    texts = tuple(unicodedata.normalize("NFC", text) for text in texts)
     check_names(str(path), texts)
-    return tuple(texts)
+    return texts
 
 
 def check_names(where: str, names: Iterable[str]) -> None:
     """Refuse names of classes that are empty, alike, or cannot be printed in one line."""
-    names = list(names)
-    for name in names:
+    found = Counter(list(names))
+    for name in found:
         if not name.strip() or not name.isprintable():
             raise DataError(f"{where}: a class is called {name!r}; it must be printable text")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := sorted(name for name, number in found.items() if number > 1):
         raise DataError(f"{where}: several classes are called {', '.join(twice)}")
 
 
@@ -294,5 +265,5 @@ def _resize_all(path: Path, split: str, images: np.ndarray) -> np.ndarray:
     return np.stack([square(Image.fromarray(image)) for image in images])
 
 
-def _spell(array: "np.ndarray | _Header") -> str:
+def _spell(array: np.ndarray) -> str:
     return f"{array.shape} {array.dtype}"

@@ -15,7 +15,7 @@ import numpy as np
 
 from senet_lib.analysis.cam import METHODS
 from senet_lib.analysis.families import label
-from senet_lib.errors import SenetError, one_line, unknown
+from senet_lib.errors import SenetError, counted, one_line, unknown
 from senet_lib.evaluation import probabilities
 from senet_lib.explore import pictures
 from senet_lib.explore.answers import (
@@ -32,7 +32,6 @@ from senet_lib.explore.answers import (
 from senet_lib.report.diagnosis import confusion_matrix
 from senet_lib.report.gallery import METHOD_NAMES, probability_text
 from senet_lib.runs.records import DEFAULT_ROOT
-from senet_lib.wording import counted, percent
 
 MOST_NETWORKS, PAGE_SIZE, MOST_CELLS = 4, 10, 60
 WIDE = {"description_width": "initial"}
@@ -288,7 +287,7 @@ class Explorer:
         right, total = 1 - lead.run.test_error, len(lead.evaluated[1])
         done = (
             f"{lead.name}: {round(right * total):,} of {total:,} {lead.run.evaluated_on} images "
-            f"of {Path(lead.run.data).name} right ({percent(right)} %)."
+            f"of {Path(lead.run.data).name} right ({100 * right:.2f} %)."
         )
         self._say(self._problem or done, bool(self._problem))
 

@@ -1,12 +1,12 @@
 """Attention: modules that rescale a feature map by gates computed from the map itself.
 
-Every attention but CBAM is `x * gate(x)` with the gates computed by the submodule `gate`, so a
-forward hook on `gate` reads them. Shapes: N images, C channels, H x W pixels.
+Squeeze-and-excitation, and how an attention is asked for and registered; the others stand in
+`alternatives`. Every one but CBAM is `x * gate(x)` with the gates computed by the submodule `gate`,
+so a forward hook on `gate` reads them. Shapes: N images, C channels, H x W pixels.
 """
 
-import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -40,17 +40,9 @@ GATES: dict[str, Callable[[Tensor], Tensor]] = {
     "hard_sigmoid": F.hardsigmoid,
 }
 
-
+# Builds the module for a map of so many channels.
 Builder = Callable[[int, "AttentionSpec"], nn.Module]
-
-
-@dataclass(frozen=True, slots=True)
-class _Registered:
-    build: Builder
-    options: frozenset[str]
-
-
-_ATTENTIONS: dict[str, _Registered] = {}
+_ATTENTIONS: dict[str, tuple[Builder, frozenset[str]]] = {}  # and the options it uses
 _OPTIONS = ("reduction", "squeeze", "gate", "gate_bias")
 
 
@@ -60,31 +52,32 @@ class AttentionSpec:
 
     An option that the attention does not use must keep its default; anything else is refused, so
     that no setting is silently without effect.
+
+    Attributes:
+        attention: its name; `list_attentions()` gives the known ones.
+        reduction: r: the hidden layer has max(C // r, 1) units; at least 1.
+        squeeze: spatial statistic the gates are computed from: avg, max or std.
+        gate: last non-linearity: sigmoid, tanh, relu or hard_sigmoid.
+        gate_bias: whether the gate's linear layers have biases.
+        position: in a residual block: standard (branch, before the addition), pre (before the
+            branch), post (after addition and ReLU) or identity (on the shortcut).
+        stages: those that carry the attention, counted from 1; None means all of them.
     """
 
     attention: str = "none"
-    """Name of the attention; `list_attentions()` gives the known ones."""
-    reduction: int = field(default=16)
-    """r: the hidden layer has max(C // r, 1) units; at least 1."""
-    squeeze: str = field(default="avg")
-    """Spatial statistic the gates are computed from: avg, max or std."""
-    gate: str = field(default="sigmoid")
-    """Last non-linearity: sigmoid, tanh, relu or hard_sigmoid."""
-    gate_bias: bool = field(default=False)
-    """Whether the gate's linear layers have biases."""
-    position: str = field(default="standard")
-    """In a residual block: standard (branch, before the addition), pre (before the branch),
-    post (after addition and ReLU) or identity (on the shortcut)."""
-    stages: tuple[int, ...] | None = field(default=None)
-    """Stages that carry the attention, counted from 1; None means all of them."""
+    reduction: int = 16
+    squeeze: str = "avg"
+    gate: str = "sigmoid"
+    gate_bias: bool = False
+    position: str = "standard"
+    stages: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.attention not in _ATTENTIONS and self.attention != "none":
-            raise unknown("attention", str(self.attention), list_attentions())
-        for kind, known in (("squeeze", SQUEEZES), ("gate", GATES), ("position", POSITIONS)):
-            if getattr(self, kind) not in known:
-                raise unknown(kind, str(getattr(self, kind)), known)
-        if isinstance(self.reduction, bool) or not isinstance(self.reduction, int):
+        known = {"attention": list_attentions(), "squeeze": SQUEEZES, "gate": GATES}
+        for kind, names in (known | {"position": POSITIONS}).items():
+            if getattr(self, kind) not in names:
+                raise unknown(kind, str(getattr(self, kind)), names)
+        if type(self.reduction) is not int:
             raise SenetError(f"reduction must be a whole number, not {self.reduction!r}")
         if self.reduction < 1:
             raise SenetError(f"reduction must be at least 1, not {self.reduction}")
@@ -92,22 +85,15 @@ class AttentionSpec:
             raise SenetError(f"gate_bias must be true or false, not {self.gate_bias!r}")
         if self.stages is not None:
             object.__setattr__(self, "stages", _stage_tuple(self.stages))
-        self._refuse_unused()
-
-    def _refuse_unused(self) -> None:
-        """Raise if an option is set that this attention does not use."""
-        if self.attention == "none":
-            used: frozenset[str] = frozenset()
-            checked: tuple[str, ...] = (*_OPTIONS, "position", "stages")
-        else:
-            used, checked = _ATTENTIONS[self.attention].options, _OPTIONS
-        defaults = {f.name: f.default for f in fields(self)}
-        for option in checked:
-            value = getattr(self, option)
-            if option not in used and value != defaults[option]:
+        used, checked = (), (*_OPTIONS, "position", "stages")
+        if self.attention != "none":
+            used, checked = _ATTENTIONS[self.attention][1], _OPTIONS
+        for spec in fields(self):
+            value = getattr(self, spec.name)
+            if spec.name in checked and spec.name not in used and value != spec.default:
                 raise SenetError(
-                    f"attention {self.attention!r} does not use {option}; leave it at "
-                    f"{defaults[option]!r} (it was {value!r})"
+                    f"attention {self.attention!r} does not use {spec.name}; leave it at "
+                    f"{spec.default!r} (it was {value!r})"
                 )
 
     def at(self, stage: int) -> "AttentionSpec":
@@ -124,17 +110,14 @@ class AttentionSpec:
 def _stage_tuple(stages: object) -> tuple[int, ...]:
     """Stage numbers sorted and without repeats; SenetError unless whole numbers from 1."""
     numbers = list(stages) if isinstance(stages, Iterable) and not isinstance(stages, str) else []
-    valid = all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in numbers)
-    if not numbers or not valid:
+    if not numbers or not all(type(n) is int and n >= 1 for n in numbers):
         raise SenetError(f"stages must be a list of stage numbers from 1, not {stages!r}")
     return tuple(sorted(set(numbers)))
 
 
 def register_attention(
     name: str, *, options: Iterable[str] = _OPTIONS
-) -> Callable[
-    [Callable[[int, AttentionSpec], nn.Module]], Callable[[int, AttentionSpec], nn.Module]
-]:
+) -> Callable[[Builder], Builder]:
     """Make an attention available by name to every block, model, notebook and command.
 
     Args:
@@ -153,7 +136,7 @@ def register_attention(
         raise unknown("attention option", option, _OPTIONS)
 
     def register(build: Builder) -> Builder:
-        _ATTENTIONS[name] = _Registered(build, chosen)
+        _ATTENTIONS[name] = build, chosen
         return build
 
     return register
@@ -165,10 +148,15 @@ def list_attentions() -> list[str]:
 
 
 def build_attention(channels: int, spec: AttentionSpec) -> nn.Module:
-    """The attention module for a map of `channels` channels; an identity for "none"."""
+    """The attention module for a map; an identity for "none".
+
+    Args:
+        channels: C, those of the map.
+        spec: which attention.
+    """
     if spec.attention == "none":
         return nn.Identity()
-    return _ATTENTIONS[spec.attention].build(channels, spec)
+    return _ATTENTIONS[spec.attention][0](channels, spec)
 
 
 class ExciteGate(nn.Module):
@@ -214,183 +202,33 @@ class SqueezeExcite(nn.Module):
         return x * self.gate(x)
 
 
-class NeighbourGate(nn.Module):
-    """squeeze - 1-d convolution along the channels - gate."""
+class Rescaled(nn.Module):
+    """x * gate(x), with any gate."""
 
-    def __init__(self, channels: int, spec: AttentionSpec) -> None:
+    def __init__(self, gate: nn.Module) -> None:
         super().__init__()
-        size = int(abs((math.log2(channels) + 1) / 2))
-        size += 1 - size % 2  # the next odd number
-        self.squeeze, self.activation = SQUEEZES[spec.squeeze], GATES[spec.gate]
-        self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=spec.gate_bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        mixed = self.conv(self.squeeze(x)[:, None])  # (N, 1, C)
-        return self.activation(mixed[:, 0, :, None, None])  # (N, C, 1, 1)
-
-
-@register_attention("eca", options=("squeeze", "gate", "gate_bias"))
-class EfficientChannelAttention(nn.Module):
-    """squeeze - 1-d convolution - scale: a channel's gate depends on its neighbours only.
-
-    Source: Wang et al. 2020 (arXiv:1910.03151), eq. 7, and eq. 12 with gamma 2 and b 1.
-    """
-
-    def __init__(self, channels: int, spec: AttentionSpec) -> None:
-        super().__init__()
-        self.gate = NeighbourGate(channels, spec)
+        self.gate = gate
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gate(x)
 
 
-class TwoSqueezeGate(nn.Module):
-    """(mean, max) - shared two-layer network - sum - gate."""
+def register_gate(name: str, options: Iterable[str] = _OPTIONS) -> Callable[[Builder], Builder]:
+    """Make x * gate(x) available as an attention.
 
-    def __init__(self, channels: int, spec: AttentionSpec) -> None:
-        super().__init__()
-        hidden = max(channels // spec.reduction, 1)
-        self.activation = GATES[spec.gate]
-        self.reduce = nn.Linear(channels, hidden, bias=spec.gate_bias)
-        self.expand = nn.Linear(hidden, channels, bias=spec.gate_bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        mean, peak = (self.expand(F.relu(self.reduce(s))) for s in (_mean(x), _max(x)))
-        return self.activation(mean + peak)[:, :, None, None]  # (N, C, 1, 1)
-
-
-class SpatialGate(nn.Module):
-    """(mean, max) over the channels - 7x7 convolution - gate."""
-
-    def __init__(self, spec: AttentionSpec) -> None:
-        super().__init__()
-        self.activation = GATES[spec.gate]
-        self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=spec.gate_bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        maps = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)  # (N, 2, H, W)
-        return self.activation(self.conv(maps))  # (N, 1, H, W)
-
-
-@register_attention("cbam", options=("reduction", "gate", "gate_bias"))
-class ConvBlockAttention(nn.Module):
-    """channel gates - scale - spatial gates - scale; `gate` holds the channel gates.
-
-    Source: Woo et al. 2018 (arXiv:1807.06521), eq. 1 to 3.
-    Differs from the paper: no biases unless gate_bias is set; as in its equations, no
-    normalisation after the 7x7 convolution.
+    Args:
+        name: the name for `attention=`.
+        options: as in `register_attention`.
+    Returns:
+        A decorator for a gate, called as (channels, spec); it maps (N, C, H, W) to what is
+        multiplied with that.
     """
 
-    def __init__(self, channels: int, spec: AttentionSpec) -> None:
-        super().__init__()
-        self.gate = TwoSqueezeGate(channels, spec)
-        self.spatial_gate = SpatialGate(spec)
+    def register(gate: Builder) -> Builder:
+        register_attention(name, options=options)(lambda *about: Rescaled(gate(*about)))
+        return gate
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x * self.gate(x)
-        return x * self.spatial_gate(x)
-
-
-class ConcurrentGate(nn.Module):
-    """Sum of SE's channel gates and the gates of a 1x1 convolution over the channels."""
-
-    def __init__(self, channels: int, spec: AttentionSpec) -> None:
-        super().__init__()
-        self.channel = ExciteGate(channels, spec)
-        self.spatial = nn.Conv2d(channels, 1, 1, bias=spec.gate_bias)
-        self.activation = GATES[spec.gate]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.channel(x) + self.activation(self.spatial(x))  # (N, C, H, W)
-
-
-@register_attention("scse")
-class SpatialChannelExcite(nn.Module):
-    """channel gates and spatial gates side by side: the sum of the two rescaled maps.
-
-    Source: Roy et al. 2018 (arXiv:1803.02579), scSE.
-    Differs from the paper: hidden width C/r with r = 16 where the paper has r = 2; no biases
-    unless gate_bias is set. The two products are written as one, x * (channel + spatial).
-    """
-
-    def __init__(self, channels: int, spec: AttentionSpec) -> None:
-        super().__init__()
-        self.gate = ConcurrentGate(channels, spec)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)
-
-
-class GatherGate(nn.Module):
-    """squeeze - gate, without parameters."""
-
-    def __init__(self, spec: AttentionSpec) -> None:
-        super().__init__()
-        self.squeeze, self.activation = SQUEEZES[spec.squeeze], GATES[spec.gate]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.squeeze(x))[:, :, None, None]  # (N, C, 1, 1)
-
-
-@register_attention("ge", options=("squeeze", "gate"))
-class GatherExcite(nn.Module):
-    """gather over the whole map - gate - scale, without parameters.
-
-    Source: Hu et al. 2018 (arXiv:1810.12348), the parameter-free pair with global extent.
-    Differs from the paper: only that member of its family is here.
-    """
-
-    def __init__(self, channels: int, spec: AttentionSpec) -> None:
-        super().__init__()
-        self.gate = GatherGate(spec)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)
-
-
-class ConstantGate(nn.Module):
-    """One number a channel, the same for every image: (N, C, 1, 1)."""
-
-    def __init__(self, scale: Tensor) -> None:
-        super().__init__()
-        if isinstance(scale, nn.Parameter):
-            self.scale = scale
-        else:
-            self.register_buffer("scale", scale, persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.scale.to(x.dtype)[None, :, None, None].expand(len(x), -1, 1, 1)
-
-
-@register_attention("scale", options=())
-class ConstantScale(nn.Module):
-    """scale: multiply each channel by a learnt number, which no image changes; it starts at 1.
-
-    A control without attention: what SE gains over it, it gains by looking at the image.
-    """
-
-    def __init__(self, channels: int, spec: AttentionSpec) -> None:
-        super().__init__()
-        self.gate = ConstantGate(nn.Parameter(torch.ones(channels)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)
-
-
-@register_attention("half", options=())
-class Half(nn.Module):
-    """scale: multiply every channel by one half, without parameters.
-
-    A control without attention: one half is where SE's gates stand before training, so this has
-    the smaller branch of an untrained SE and nothing else of it.
-    """
-
-    def __init__(self, channels: int, spec: AttentionSpec) -> None:
-        super().__init__()
-        self.gate = ConstantGate(torch.full((channels,), 0.5))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)
+    return register
 
 
 NO_ATTENTION = AttentionSpec()

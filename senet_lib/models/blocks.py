@@ -3,6 +3,8 @@
 Shapes: N images, C channels, H x W pixels, K classes.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,11 +29,8 @@ class Stem(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, *, large: bool = False) -> None:
         super().__init__()
-        self.conv = (
-            nn.Conv2d(in_channels, channels, 7, 2, 3, bias=False)
-            if large
-            else conv3x3(in_channels, channels)
-        )
+        size, stride = (7, 2) if large else (3, 1)
+        self.conv = nn.Conv2d(in_channels, channels, size, stride, size // 2, bias=False)
         self.norm = nn.BatchNorm2d(channels)
         self.pool = nn.MaxPool2d(3, 2, 1) if large else nn.Identity()
 
@@ -80,6 +79,12 @@ def make_shortcut(
 ) -> nn.Module:
     """Identity where the shape stays; else shortcut A or B of He et al. 2016.
 
+    Args:
+        in_channels: channels of the block's input.
+        channels: of its output.
+        stride: of the block.
+        kind: A (no parameters) or B (projection).
+        norm: whether a normalisation follows the projection.
     Raises:
         SenetError: the kind is neither A nor B, or A would have to drop channels.
     """
@@ -131,13 +136,7 @@ class BasicBlock(ResidualBlock):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        *,
-        stride: int,
-        shortcut: str,
-        attention: AttentionSpec,
+        self, in_channels: int, channels: int, stride: int, shortcut: str, attention: AttentionSpec
     ) -> None:
         super().__init__(in_channels, channels, stride, shortcut, attention)
         self.conv1, self.norm1 = conv3x3(in_channels, channels, stride), nn.BatchNorm2d(channels)
@@ -157,16 +156,9 @@ class Bottleneck(ResidualBlock):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        *,
-        width: int,
-        stride: int,
-        groups: int,
-        shortcut: str,
-        attention: AttentionSpec,
-    ) -> None:
+        self, in_channels: int, channels: int, width: int, stride: int, groups: int,
+        shortcut: str, attention: AttentionSpec,
+    ) -> None:  # fmt: skip
         super().__init__(in_channels, channels, stride, shortcut, attention)
         self.conv1, self.norm1 = conv1x1(in_channels, width), nn.BatchNorm2d(width)
         self.conv2 = conv3x3(width, width, stride, groups)
@@ -219,13 +211,7 @@ class PreactBasic(PreactBlock):
     """BN - ReLU - 3x3 conv - BN - ReLU - 3x3 conv - [attention] - add."""
 
     def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        *,
-        stride: int,
-        shortcut: str,
-        attention: AttentionSpec,
+        self, in_channels: int, channels: int, stride: int, shortcut: str, attention: AttentionSpec
     ) -> None:
         super().__init__(in_channels, channels, stride, shortcut, attention)
         self.conv1, self.norm2 = conv3x3(in_channels, channels, stride), nn.BatchNorm2d(channels)
@@ -243,15 +229,9 @@ class PreactBottleneck(PreactBlock):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        *,
-        width: int,
-        stride: int,
-        shortcut: str,
-        attention: AttentionSpec,
-    ) -> None:
+        self, in_channels: int, channels: int, width: int, stride: int,
+        shortcut: str, attention: AttentionSpec,
+    ) -> None:  # fmt: skip
         super().__init__(in_channels, channels, stride, shortcut, attention)
         self.conv1, self.norm2 = conv1x1(in_channels, width), nn.BatchNorm2d(width)
         self.conv2, self.norm3 = conv3x3(width, width, stride), nn.BatchNorm2d(width)
@@ -261,6 +241,30 @@ class PreactBottleneck(PreactBlock):
         x = self.conv1(x)  # (N, width, H, W)
         x = self.conv2(F.relu(self.norm2(x)))  # (N, width, H/stride, W/stride)
         return self.conv3(F.relu(self.norm3(x)))  # (N, C, H/stride, W/stride)
+
+
+def make_stages(
+    in_channels: int,
+    num_blocks: Sequence[int],
+    channels: Sequence[int],
+    make: Callable[[int, int, int, int], nn.Module],
+) -> list[nn.Sequential]:
+    """Stages of blocks; the first block of each but the first has stride 2.
+
+    Args:
+        in_channels: channels of the first stage's input.
+        num_blocks: blocks of each stage.
+        channels: output channels of each stage.
+        make: a block from its stage, counted from 0, its channels in and out, and its stride.
+    """
+    stages = []
+    for stage, (count, out) in enumerate(zip(num_blocks, channels, strict=True)):
+        blocks = []
+        for j in range(count):
+            blocks.append(make(stage, in_channels, out, 2 if stage > 0 and j == 0 else 1))
+            in_channels = out
+        stages.append(nn.Sequential(*blocks))
+    return stages
 
 
 class Network(nn.Module):
@@ -282,8 +286,8 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
-        for name in self.stage_names:
-            x = getattr(self, name)(x)
+        for stage in self.stages:
+            x = stage(x)
         return self.head(x)  # (N, K)
 
 

@@ -72,8 +72,7 @@ class DenseNet(Network):
                 f"a DenseNet has no shortcut for position {attention.position!r}; use 'standard'"
             )
         channels = 2 * growth
-        stem = conv3x3(in_channels, channels)
-        stages = []
+        stem, stages = conv3x3(in_channels, channels), []
         for i in range(3):
             blocks: list[nn.Module] = []
             if i > 0:

@@ -39,7 +39,11 @@ def copy_weights(model: nn.Module, state_dict: Mapping[str, Tensor], layout: str
     if layout not in LAYOUTS:
         raise unknown("layout", str(layout), LAYOUTS)
     own = model.state_dict()
-    theirs = {name: _translate(name) for name in own}
+    theirs = {}
+    for name in own:
+        theirs[name] = name
+        for pattern, replacement in _RULES:
+            theirs[name] = re.sub(pattern, replacement, theirs[name])
     missing = [other for other in theirs.values() if other not in state_dict]
     surplus = sorted(set(state_dict).difference(theirs.values()))
     for what, names in (("lack", missing), ("have besides", surplus)):
@@ -60,10 +64,3 @@ def copy_weights(model: nn.Module, state_dict: Mapping[str, Tensor], layout: str
         copied[name] = value
     with torch.no_grad():
         model.load_state_dict(copied)
-
-
-def _translate(name: str) -> str:
-    """Our name of a parameter or buffer in the other libraries' words."""
-    for pattern, replacement in _RULES:
-        name = re.sub(pattern, replacement, name)
-    return name

@@ -6,14 +6,16 @@ list of names.
 """
 
 import inspect
+import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
 
 from senet_lib.errors import SenetError, unknown
+from senet_lib.models import alternatives as alternatives  # registers them
 from senet_lib.models.attention import NO_ATTENTION, AttentionSpec
 from senet_lib.models.densenet import DenseNet
 from senet_lib.models.res2net import Res2Net
@@ -27,32 +29,22 @@ _ATTENTION_FIELDS = tuple(f.name for f in fields(AttentionSpec))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
-    """One registered model."""
+    """One registered model: what `register_model` was given."""
 
     name: str
-    """Lower case with underscores."""
     build: Builder
-    """Called as build(num_classes, in_channels, **settings), with `attention` if it takes one."""
     summary: str
-    """One line of text."""
-    input_size: tuple[int, int, int] = CIFAR_SIZE
-    """(channels, height, width) that the model was designed for, in pixels."""
-    settings: Mapping[str, object] = field(default_factory=dict)
-    """Arguments that the name stands for; they cannot be overridden."""
-    attention: AttentionSpec = NO_ATTENTION
-    """Attention unless overridden."""
+    input_size: tuple[int, int, int]
+    settings: Mapping[str, object]
+    attention: AttentionSpec
 
     @property
     def options(self) -> tuple[str, ...]:
         """Names that `create_model` takes as overrides."""
-        names = [
-            name
-            for name in inspect.signature(self.build).parameters
-            if name not in ("num_classes", "in_channels", *self.settings)
-        ]
-        if "attention" in names:
-            names[names.index("attention") : names.index("attention") + 1] = _ATTENTION_FIELDS
-        return tuple(names)
+        fixed = ("num_classes", "in_channels", *self.settings)
+        names = [name for name in inspect.signature(self.build).parameters if name not in fixed]
+        parts = (_ATTENTION_FIELDS if name == "attention" else [name] for name in names)
+        return tuple(itertools.chain.from_iterable(parts))
 
 
 _MODELS: dict[str, ModelEntry] = {}
@@ -92,13 +84,9 @@ def register_model(
         if attention != NO_ATTENTION and "attention" not in parameters:
             raise SenetError(f"the builder of {name!r} must take an argument called attention")
         _MODELS[name] = ModelEntry(
-            name=name,
-            build=build,
-            summary=summary,
-            input_size=input_size,
-            settings=dict(settings or {}),
-            attention=attention,
-        )
+            name=name, build=build, summary=summary, input_size=input_size,
+            settings=dict(settings or {}), attention=attention,
+        )  # fmt: skip
         return build
 
     return register
@@ -137,7 +125,7 @@ def create_model(
         if isinstance(overrides[key], (list, dict)) and key != "stages":
             raise SenetError(f"{key} must be one value, not {overrides[key]!r}")
     for key, value in (("num_classes", num_classes), ("in_channels", in_channels)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if type(value) is not int or value < 1:
             raise SenetError(f"{key} must be a whole number from 1, not {value!r}")
     arguments = {**entry.settings, **overrides}
     if "reduction" in entry.options:
@@ -239,97 +227,55 @@ def _lookup(name: str) -> ModelEntry:
     return _MODELS[base]
 
 
-def _register_pair(
-    name: str,
-    build: Builder,
-    summary: str,
-    settings: Mapping[str, object],
-    *,
-    size: tuple[int, int, int] = CIFAR_SIZE,
-    gate_bias: bool = False,
-) -> None:
-    """Register a network without attention, and as se_<name> with SE at r = 16."""
-    spec = AttentionSpec(attention="se", gate_bias=gate_bias)
-    register_model(name, summary=summary, settings=settings, input_size=size)(build)
-    register_model(
-        f"se_{name}",
-        summary=f"{summary}, SE r = 16{' with biases' if gate_bias else ''}",
-        settings=settings,
-        input_size=size,
-        attention=spec,
-    )(build)
+def _register_pair(name: str, build: Builder, text: str, **settings: object) -> None:
+    """Register a network without attention, and as se_<name> with SE at r = 16; SE has biases in
+    networks with the large stem, for ImageNet's images, as in the weights made public."""
+    bias = bool(settings.get("large"))
+    size = IMAGENET_SIZE if bias else CIFAR_SIZE
+    summary = f"{text}, {size[1]}x{size[2]} images"
+    about = {"settings": settings, "input_size": size}
+    register_model(name, summary=summary, **about)(build)
+    summary += f", SE r = 16{' with biases' if bias else ''}"
+    spec = AttentionSpec(attention="se", gate_bias=bias)
+    register_model(f"se_{name}", summary=summary, attention=spec, **about)(build)
 
 
-def _register_cifar() -> None:
-    """The networks for 32x32 images."""
-    plain = {"widths": None, "groups": 1, "large": False}
-    stages = {
-        **plain,
-        "num_blocks": (2, 2, 2, 2),
-        "channels": (64, 128, 256, 512),
-        "stem_channels": 64,
-    }
-    _register_pair("resnet18", ResNet, "ResNet-18 with a 3x3 stem, 32x32 images", stages)
+def _register_all() -> None:
+    small = {"widths": None, "groups": 1, "large": False}
+    sizes = {"num_blocks": (2,) * 4, "channels": (64, 128, 256, 512), "stem_channels": 64}
+    _register_pair("resnet18", ResNet, "ResNet-18 with a 3x3 stem", **small, **sizes)
     for depth in (20, 32, 44, 56, 110):
         blocks = (depth - 2) // 6  # two convolutions a block, three stages, stem and linear layer
-        stages = {
-            **plain,
-            "num_blocks": (blocks,) * 3,
-            "channels": (16, 32, 64),
-            "stem_channels": 16,
-        }
-        _register_pair(f"resnet{depth}", ResNet, f"ResNet-{depth}, 32x32 images", stages)
+        sizes = {"num_blocks": (blocks,) * 3, "channels": (16, 32, 64), "stem_channels": 16}
+        _register_pair(f"resnet{depth}", ResNet, f"ResNet-{depth}", **small, **sizes)
     for depth, per_block in ((110, 2), (164, 3)):
-        numbers = {
-            "num_blocks": (depth - 2) // (3 * per_block),
-            "widen": 1,
-            "bottleneck": per_block == 3,
-        }
-        summary = f"pre-activation ResNet-{depth}, 32x32 images"
-        _register_pair(f"preact_resnet{depth}", PreactResNet, summary, numbers)
-    numbers = {"num_blocks": 2, "widen": 8, "bottleneck": False}
-    _register_pair("wrn16_8", PreactResNet, "Wide ResNet-16-8, 32x32 images", numbers)
-    stages = {
-        **plain,
-        "num_blocks": (3, 3, 3),
-        "channels": (256, 512, 1024),
-        "stem_channels": 64,
-        "widths": (512, 1024, 2048),
-        "groups": 8,
-    }
-    _register_pair("resnext29_8x64d", ResNet, "ResNeXt-29, 8x64d, 32x32 images", stages)
+        sizes = {"num_blocks": (depth - 2) // (3 * per_block), "widen": 1}
+        text, deep = f"pre-activation ResNet-{depth}", per_block == 3
+        _register_pair(f"preact_resnet{depth}", PreactResNet, text, **sizes, bottleneck=deep)
+    sizes = {"num_blocks": 2, "widen": 8, "bottleneck": False}
+    _register_pair("wrn16_8", PreactResNet, "Wide ResNet-16-8", **sizes)
+    sizes = {"num_blocks": (3,) * 3, "channels": (256, 512, 1024), "stem_channels": 64}
+    groups = {"widths": (512, 1024, 2048), "groups": 8, "large": False}
+    _register_pair("resnext29_8x64d", ResNet, "ResNeXt-29, 8x64d", **sizes, **groups)
     register_model(
         "densenet_bc100_12",
         summary="DenseNet-BC-100, growth 12, 32x32 images",
         settings={"num_layers": 16, "growth": 12},
     )(DenseNet)
-    numbers = {"num_blocks": 3}
-    _register_pair("res2net29", Res2Net, "Res2Net-29, 4 streams, 32x32 images", numbers)
+    _register_pair("res2net29", Res2Net, "Res2Net-29, 4 streams", num_blocks=3)
     for gate_at, what in (("last", "the last stream"), ("first2", "streams 1 and 2")):
         register_model(
             f"se_res2net29_{gate_at}",
             summary=f"Res2Net-29, 4 streams, 32x32 images, SE r = 16 on {what} only",
-            settings={**numbers, "gate_at": gate_at},
+            settings={"num_blocks": 3, "gate_at": gate_at},
             attention=AttentionSpec(attention="se"),
         )(Res2Net)
+    sizes = {"num_blocks": (3, 4, 6, 3), "channels": (256, 512, 1024, 2048), "stem_channels": 64}
+    for name, text, width, groups in (
+        ("resnet50", "ResNet-50", 64, 1), ("resnext50_32x4d", "ResNeXt-50, 32x4d", 128, 32),
+    ):  # fmt: skip
+        sizes |= {"widths": tuple(width * 2**i for i in range(4)), "groups": groups, "large": True}
+        _register_pair(name, ResNet, text, **sizes)
 
 
-def _register_imagenet() -> None:
-    """The networks for 224x224 images; SE has biases there, as in the weights made public."""
-    stages = {
-        "num_blocks": (3, 4, 6, 3),
-        "channels": (256, 512, 1024, 2048),
-        "stem_channels": 64,
-        "large": True,
-    }
-    for name, text, widths, groups in (
-        ("resnet50", "ResNet-50", (64, 128, 256, 512), 1),
-        ("resnext50_32x4d", "ResNeXt-50, 32x4d", (128, 256, 512, 1024), 32),
-    ):
-        numbers = {**stages, "widths": widths, "groups": groups}
-        summary = f"{text}, 224x224 images"
-        _register_pair(name, ResNet, summary, numbers, size=IMAGENET_SIZE, gate_bias=True)
-
-
-_register_cifar()
-_register_imagenet()
+_register_all()

@@ -8,7 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet_lib.errors import SenetError, unknown
-from senet_lib.models.attention import NO_ATTENTION, AttentionSpec, ExciteGate, build_attention
+from senet_lib.models.attention import (
+    NO_ATTENTION,
+    AttentionSpec,
+    ExciteGate,
+    Rescaled,
+    build_attention,
+)
 from senet_lib.models.blocks import (
     Head,
     Network,
@@ -16,6 +22,7 @@ from senet_lib.models.blocks import (
     Stem,
     conv1x1,
     conv3x3,
+    make_stages,
 )
 
 GATE_PLACES = (
@@ -35,17 +42,6 @@ class StreamGates(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         streams = z.chunk(len(self.streams), 1)
         return torch.cat([g(y) for g, y in zip(self.streams, streams, strict=True)], 1)
-
-
-class StreamExcite(nn.Module):
-    """split - an SE of its own on each stream - concat."""
-
-    def __init__(self, base_width: int, scale: int, spec: AttentionSpec) -> None:
-        super().__init__()
-        self.gate = StreamGates(base_width, scale, spec)
-
-    def forward(self, z: Tensor) -> Tensor:
-        return z * self.gate(z)
 
 
 class PartialExcite(nn.Module):
@@ -100,15 +96,9 @@ class Res2NetBlock(ResidualBlock):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        *,
-        base_width: int,
-        scale: int,
-        stride: int,
-        gate_at: str,
+        self, in_channels: int, *, base_width: int, scale: int, stride: int, gate_at: str,
         attention: AttentionSpec,
-    ) -> None:
+    ) -> None:  # fmt: skip
         channels = base_width * scale
         whole_branch = gate_at == "output"
         super().__init__(
@@ -159,7 +149,7 @@ def _stream_attention(base_width: int, scale: int, gate_at: str, spec: Attention
     if spec.attention == "none":
         return nn.Identity()
     if gate_at == "streams":
-        return StreamExcite(base_width, scale, spec)
+        return Rescaled(StreamGates(base_width, scale, spec))
     if gate_at == "last_from_z":
         return PartialExcite(channels, channels - base_width, channels, spec)
     if gate_at == "first2_from_z":
@@ -196,24 +186,16 @@ class Res2Net(Network):
     ) -> None:
         attention.check_stages(3)
         _check(num_blocks, base_width, scale, gate_at, attention)
-        stages, previous = [], 16
-        for i in range(3):
-            width = base_width * 2**i
-            blocks: list[nn.Module] = []
-            for j in range(num_blocks):
-                blocks.append(
-                    Res2NetBlock(
-                        previous,
-                        base_width=width,
-                        scale=scale,
-                        stride=2 if i > 0 and j == 0 else 1,
-                        gate_at=gate_at,
-                        attention=attention.at(i + 1),
-                    )
-                )
-                previous = width * scale
-            stages.append(nn.Sequential(*blocks))
-        super().__init__(Stem(in_channels, 16), stages, Head(previous, num_classes))
+
+        def make(stage: int, previous: int, out: int, stride: int) -> nn.Module:
+            return Res2NetBlock(
+                previous, base_width=out // scale, scale=scale, stride=stride, gate_at=gate_at,
+                attention=attention.at(stage + 1),
+            )  # fmt: skip
+
+        channels = [scale * base_width * 2**stage for stage in range(3)]
+        stages = make_stages(16, [num_blocks] * 3, channels, make)
+        super().__init__(Stem(in_channels, 16), stages, Head(channels[-1], num_classes))
 
 
 def _check(
@@ -222,7 +204,7 @@ def _check(
     """Raise SenetError for numbers or a gate placement that make no network."""
     limits = (("num_blocks", num_blocks, 1), ("base_width", base_width, 1), ("scale", scale, 2))
     for name, value, least in limits:
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        if type(value) is not int or value < least:
             raise SenetError(f"{name} must be a whole number from {least}, not {value!r}")
     if gate_at not in GATE_PLACES:
         raise unknown("gate_at", str(gate_at), GATE_PLACES)

@@ -15,6 +15,7 @@ from senet_lib.models.blocks import (
     PreactBottleneck,
     Stem,
     conv3x3,
+    make_stages,
 )
 
 
@@ -52,31 +53,16 @@ class ResNet(Network):
         attention: AttentionSpec = NO_ATTENTION,
     ) -> None:
         attention.check_stages(len(channels))
-        stages, previous = [], stem_channels
-        for i, (count, out) in enumerate(zip(num_blocks, channels, strict=True)):
-            blocks: list[nn.Module] = []
-            for j in range(count):
-                stride = 2 if i > 0 and j == 0 else 1
-                spec = attention.at(i + 1)
-                if widths is None:
-                    block: nn.Module = BasicBlock(
-                        previous, out, stride=stride, shortcut=shortcut, attention=spec
-                    )
-                else:
-                    block = Bottleneck(
-                        previous,
-                        out,
-                        width=widths[i],
-                        stride=stride,
-                        groups=groups,
-                        shortcut=shortcut,
-                        attention=spec,
-                    )
-                blocks.append(block)
-                previous = out
-            stages.append(nn.Sequential(*blocks))
+
+        def make(stage: int, previous: int, out: int, stride: int) -> nn.Module:
+            spec = attention.at(stage + 1)
+            if widths is None:
+                return BasicBlock(previous, out, stride, shortcut, spec)
+            return Bottleneck(previous, out, widths[stage], stride, groups, shortcut, spec)
+
+        stages = make_stages(stem_channels, num_blocks, channels, make)
         stem = Stem(in_channels, stem_channels, large=large)
-        super().__init__(stem, stages, Head(previous, num_classes))
+        super().__init__(stem, stages, Head(channels[-1], num_classes))
 
 
 class PreactResNet(Network):
@@ -106,26 +92,15 @@ class PreactResNet(Network):
         attention: AttentionSpec = NO_ATTENTION,
     ) -> None:
         attention.check_stages(3)
-        stages, previous = [], 16
-        for i, width in enumerate((16 * widen, 32 * widen, 64 * widen)):
-            blocks: list[nn.Module] = []
-            for j in range(num_blocks):
-                stride = 2 if i > 0 and j == 0 else 1
-                spec = attention.at(i + 1)
-                if bottleneck:
-                    block: nn.Module = PreactBottleneck(
-                        previous,
-                        4 * width,
-                        width=width,
-                        stride=stride,
-                        shortcut=shortcut,
-                        attention=spec,
-                    )
-                else:
-                    block = PreactBasic(
-                        previous, width, stride=stride, shortcut=shortcut, attention=spec
-                    )
-                blocks.append(block)
-                previous = 4 * width if bottleneck else width
-            stages.append(nn.Sequential(*blocks))
-        super().__init__(conv3x3(in_channels, 16), stages, Head(previous, num_classes, norm=True))
+        widths = [16 * widen, 32 * widen, 64 * widen]
+        channels = [4 * width if bottleneck else width for width in widths]
+
+        def make(stage: int, previous: int, out: int, stride: int) -> nn.Module:
+            spec = attention.at(stage + 1)
+            if bottleneck:
+                return PreactBottleneck(previous, out, widths[stage], stride, shortcut, spec)
+            return PreactBasic(previous, out, stride, shortcut, spec)
+
+        stages = make_stages(16, [num_blocks] * 3, channels, make)
+        stem = conv3x3(in_channels, 16)
+        super().__init__(stem, stages, Head(channels[-1], num_classes, norm=True))

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from senet_lib.analysis.families import label
+from senet_lib.errors import counted
 from senet_lib.evaluation import probabilities
 from senet_lib.report.table import Text, escape
 from senet_lib.runs.records import RunRecord
-from senet_lib.wording import counted, percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +84,7 @@ def run_facts(run: RunRecord) -> "pd.DataFrame":
 
     speed = run.images_per_second
     pairs = {
-        f"{run.evaluated_on} error": f"{percent(run.test_error)} %",
+        f"{run.evaluated_on} error": f"{100 * run.test_error:.2f} %",
         "parameters": f"{run.num_params:,}",
         "multiply-accumulates for one image": f"{run.macs:,}",
         "epochs": run.recipe["epochs"],
@@ -115,9 +115,9 @@ def run_answer(run: RunRecord) -> Text:
     falling = (history["train_loss"].diff().dropna() < 0).all()
     return Text(
         f"After {counted(run.recipe['epochs'], 'epoch')} **{escape(label(run))}** (seed "
-        f"{run.seed}) is wrong on **{percent(run.test_error)} %** of {len(labels):,} "
+        f"{run.seed}) is wrong on **{100 * run.test_error:.2f} %** of {len(labels):,} "
         f"{run.evaluated_on} images; always naming the commonest class would be wrong on "
-        f"{percent(guess)} %. The training loss "
+        f"{100 * guess:.2f} %. The training loss "
         f"{'fell in every epoch' if falling else 'did not fall in every epoch'}, to "
         f"{run.train_loss:.3f}. The hardest class is {escape(run.classes[hardest])}: "
         f"{100 * share[hardest]:.0f} % of its images are taken for something else. Training took "

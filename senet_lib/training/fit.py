@@ -20,6 +20,7 @@ from senet_lib.errors import (
     NonFiniteLossError,
     OutOfMemoryError,
     RecipeError,
+    counted,
     is_out_of_memory,
 )
 from senet_lib.evaluation import error_and_loss, predict
@@ -54,7 +55,6 @@ from senet_lib.training.plan import (
     tidy,
 )
 from senet_lib.training.progress import watch
-from senet_lib.wording import counted
 
 
 class RunStopped(Exception):  # noqa: N818  (a stop is not an error)

@@ -13,8 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from senet_lib.errors import unknown
-from senet_lib.wording import counted, percent
+from senet_lib.errors import counted, unknown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -187,7 +186,7 @@ class LiveProgress(Progress):
             last = history[-1]
             self._redraw_bar(
                 f"{counted(self.epochs, 'epoch')} in {_duration(last['wall_seconds'])}; "
-                f"{self.split} error {percent(last['test_error'])} %"
+                f"{self.split} error {100 * last['test_error']:.2f} %"
             )
 
     def close(self) -> None:

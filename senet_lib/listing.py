@@ -1,0 +1,167 @@
+"""The commands of `senet` that list what there is: networks, their costs, runs and claims."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from senet_lib.errors import SenetError
+from senet_lib.options import command, option, pairs
+
+ROOT = option("--root", default="outputs/runs", metavar="DIR", help="default: outputs/runs")
+
+
+def print_table(
+    head: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[int] = ()
+) -> None:
+    """Print rows below a head, in columns as wide as they need.
+
+    Args:
+        head: names of the columns.
+        rows: each with as many cells.
+        right: the columns that are set to the right.
+    """
+    texts = [[str(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    forms = [f"{'>' if i in right else '<'}{width}" for i, width in enumerate(widths)]
+    for row in texts:
+        print("  ".join(map(format, row, forms)).rstrip())
+
+
+@command(
+    "List the networks.",
+    option("pattern", nargs="?", default="*", help="such as 'se_*'"),
+    option("--pretrained", action="store_true",
+            help="the published weights instead: how they were trained, and their error"),
+)  # fmt: skip
+def _models(arguments: argparse.Namespace) -> None:
+    from senet_lib.models import describe, list_models
+
+    if arguments.pretrained:
+        _pretrained(arguments.pattern)
+        return
+    names = list_models(arguments.pattern)
+    if not names:
+        raise SenetError(f"no model matches {arguments.pattern!r}; `senet models` lists all")
+    print_table(["model", "what it is"], [[name, describe(name)] for name in names])
+
+
+def _pretrained(pattern: str) -> None:
+    from senet_lib.runs.published import NOT_KEPT, list_pretrained
+
+    table = list_pretrained(pattern)
+    if table.empty:
+        raise SenetError(
+            f"no published network matches {pattern!r}; `senet models --pretrained` lists those "
+            "that lie in outputs/published"
+        )
+    missing = table["num_bytes"].isna()
+    rows = [
+        [
+            run["model"], run["study"], run["seed"], run["protocol"],
+            f"{100 * run['test_error']:.2f}", f"{run['num_params']:,}",
+            "not kept" if lost else f"{run['num_bytes'] / 1e6:.2f} MB", run["licence"],
+        ]
+        for run, lost in zip(table.to_dict("records"), missing, strict=True)
+    ]  # fmt: skip
+    head = ["network", "study", "seed", "trained for", "error %", "parameters", "file", "licence"]
+    print_table(head, rows, right=(2, 4, 5, 6))
+    print(
+        "Error on the test images after the last epoch. Weights are in half precision; in Python:\n"
+        "senet_lib.load_pretrained(network, seed, study)."
+    )
+    if missing.any():
+        print(f"Not kept: {NOT_KEPT}; record, logits and history are there.")
+
+
+@command(
+    "Parameters and multiply-accumulates of the networks.",
+    option("--model", nargs="+", metavar="NAME", help="default: every network"),
+)
+def _profile(arguments: argparse.Namespace) -> None:
+    from senet_lib.models import create_model, input_size, list_models
+    from senet_lib.profiling import profile_model
+
+    rows = []
+    for name in arguments.model or list_models():
+        size = input_size(name)
+        found = profile_model(create_model(name), size)
+        counts = (found.num_params, found.macs, found.macs + found.bias_adds)
+        rows.append([name, *(f"{count:,}" for count in counts), "x".join(map(str, size))])
+    print_table(["model", "parameters", "MACs", "MACs + bias", "input"], rows, right=(1, 2, 3))
+    print(
+        "MACs: multiply-accumulates of convolutions and linear layers, one image, 10 classes.\n"
+        "MACs + bias: these and one addition for each output of a layer with a bias. Published\n"
+        "totals follow either rule (ResNet-56 is 125,747,840 or 125,747,850)."
+    )
+
+
+@command(
+    "List the runs on disk.",
+    option("where", nargs="*", metavar="KEY=VALUE",
+            help="such as model=resnet20 status=finished"),
+    ROOT,
+)  # fmt: skip
+def _runs(arguments: argparse.Namespace) -> None:
+    from senet_lib.runs.records import list_runs
+
+    table = list_runs(arguments.root, **pairs(arguments.where))
+    if table.empty:
+        which = " with " + " ".join(arguments.where) if arguments.where else ""
+        print(f"no run{which} below {arguments.root}")
+        return
+    head = ["study", "model", "seed", "status", "error %", "epochs", "precision", "minutes", "path"]
+    rows = []
+    for run in table.to_dict("records"):
+        found = [""] * 4
+        if run["status"] == "finished":
+            found = [f"{100 * run['test_error']:.2f}", run["recipe"]["epochs"], run["precision"],
+                     f"{run['wall_seconds'] / 60:.1f}"]  # fmt: skip
+        rows.append([run["study"], run["model"], run["seed"], run["status"], *found, run["path"]])
+    print_table(head, rows, right=(2, 4, 5, 7))
+    for path, problem in table[table["problem"] != ""][["path", "problem"]].values:
+        print(problem if problem.startswith(path) else f"{path}: {problem}")
+
+
+@command(
+    "What the sources claim, what was found, and the verdicts.",
+    option("pattern", nargs="?", default="*", metavar="ID",
+            help="one claim, or such as 'b-block-*'"),
+    option("--json", action="store_true",
+            help="a list of objects, with derivations and commands"),
+    option("--runs", metavar="DIR", help="default: outputs/runs and outputs/published/runs"),
+)  # fmt: skip
+def _claims(arguments: argparse.Namespace) -> None:
+    from senet_lib.analysis.scores import all_scores
+    from senet_lib.claims.claim import load_claims
+    from senet_lib.claims.evidence import claim_runs
+    from senet_lib.claims.judge import judge
+
+    claims = load_claims(arguments.pattern)
+    roots = [arguments.runs] if arguments.runs else []
+    scores = all_scores(*(Path(root).parent / "reports" for root in roots))
+    judgements = judge(claims, claim_runs(*roots), scores)
+    if arguments.json:
+        found = [judgement.to_dict() for judgement in judgements]
+        print(json.dumps(found, indent=2, allow_nan=False))  # in ASCII, for any terminal
+    elif len(judgements) == 1:
+        for name, text in judgements[0].lines().items():
+            print(f"{name:<12}{text}")
+    else:
+        _print_judgements(judgements)
+
+
+def _print_judgements(judgements: Sequence[Any], width: int = 72) -> None:
+    """A table with its last column cut to so many characters, and the counts."""
+    from senet_lib.claims.judge import counts
+
+    rows = []
+    for j in judgements:
+        last = j.derivation or j.remark
+        last = last if len(last) <= width else f"{last[: width - 3]}..."
+        rows.append([j.claim.id, j.claim.claimed, j.measured or "-", j.verdict, last])
+    print_table(["claim", "claimed", "measured", "verdict", "remark"], rows)
+    found = ", ".join(f"{number} {verdict}" for verdict, number in counts(judgements).items())
+    print(f"{len(judgements)} claims: {found}.")
+    print("`senet claims ID` shows the arithmetic, the runs and the commands; --json, all of them.")
