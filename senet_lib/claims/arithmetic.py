@@ -3,33 +3,35 @@
 A check takes a claim and the book of all claims, recomputes what the source's own figures or the
 architecture allow, and says whether the printed figure is among it. Where it starts from printed
 figures it takes each of them anywhere within its rounding, so that a contradiction is none of the
-rounding. Every number in a text is computed here or read from the book. MACs are multiply-adds of
-convolutions and linear layers for one image; M is a million.
+rounding. MACs are multiply-adds of convolutions and linear layers for one image; M is a million.
 """
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from senet_lib.claims.claim import Claim, say
+
 if TYPE_CHECKING:
-    from senet_lib.claims.claim import Claim
     from senet_lib.profiling import ModelProfile
 
-    Book = Mapping[str, Claim]
-
+Book = Mapping[str, Claim]
 MILLION = 1e6
 CHANNELS, SCALE, REDUCTION = 64, 4, 16  # of the source's block table, r of all its networks
 MAP_SIZES = (32, 16, 8)  # sides of the feature maps of the three stages, 32x32 images
 RES2NET_STAGES = ((52, 32), (104, 16), (208, 8))  # channels, map side; three blocks each
 SEEDS = 3  # behind every mean of the second source
 TEST_IMAGES = 10_000
-SMALL_COST = 1.0  # percent more MACs
-LIKE_SIZE = 2.0  # times the parameters
 TABLE = "b-{}res2net29-{}".format
+WITNESS = ((3.41, 3.43, 3.51), (3.01, 2.94, 3.00))
+"""Errors of three seeds that print the table's two means and standard deviations, and its p."""
+DISAGREEMENTS = 269
+"""Images of 10,000 on which the networks disagree, for McNemar's test to give the printed p; odd,
+for the difference of 47 images is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class Derivation:
         text: the derivation, its numbers computed.
         ruled_out: the printed figure is impossible.
         number: what the figure ought to be, in the claim's unit; None where only a bound follows.
-        fact: key of `FACTS` on which a contradiction rests; empty where there is none.
+        fact: key of the fact on which a contradiction rests; empty where there is none.
     """
 
     text: str
@@ -49,43 +51,39 @@ class Derivation:
     fact: str = ""
 
 
-FACTS = {
-    "block-weights": "the weights of a block of 64 channels",
-    "block-macs": "the products of such a block at the sizes of the three stages",
-    "deep-network": "the size of ResNet-110 without any gates",
-    "densenet-macs": "the products of DenseNet-BC-100-12, layer by layer",
-    "gate-macs": "gates cost at most a five-hundredth of a block's products, whatever the widths",
-    "effect-size": "the effect size that the table's means and standard deviations imply",
-}
-"""The independent facts behind the contradictions."""
+def _counted(count: Callable[[Any, tuple[int, ...]], Any], model: str) -> Any:
+    """What a counter says of a network by its registry name; the random state stays as it is."""
+    import torch
+
+    from senet_lib.models import create_model, input_size
+
+    with torch.random.fork_rng(devices=[]):
+        return count(create_model(model), input_size(model))
 
 
 @cache
 def cost(model: str) -> "ModelProfile":
-    """Parameters and MACs of a network by its registry name; the random state stays as it is."""
-    import torch
-
-    from senet_lib.models import create_model, input_size
+    """Parameters and MACs of a network by its registry name."""
     from senet_lib.profiling import profile_model
 
-    with torch.random.fork_rng(devices=[]):
-        return profile_model(create_model(model), input_size(model))
+    return _counted(profile_model, model)
 
 
 @cache
 def thop_total(model: str) -> int:
     """What thop's present rule, which adds normalisation and pooling, gives for a network."""
-    import torch
-
     from senet_lib.analysis.counters import count_thop_rule
-    from senet_lib.models import create_model, input_size
 
-    with torch.random.fork_rng(devices=[]):
-        return count_thop_rule(create_model(model), input_size(model)).total()
+    return _counted(count_thop_rule, model).total()
 
 
 def millions(number: float, digits: int = 3) -> str:
-    """A count in millions, such as 0.856 M."""
+    """A count in millions, such as 0.856 M.
+
+    Args:
+        number: the count.
+        digits: decimals.
+    """
     return f"{number / MILLION:.{digits}f} M"
 
 
@@ -98,18 +96,21 @@ def block_weights(subject: str) -> tuple[int, int]:
     Returns:
         Those applied at every pixel (the convolutions), and those of the gates, applied once.
     """
+    convs = 2 * 9 * CHANNELS**2
     if "res2net" in subject:
-        width = CHANNELS // SCALE
-        convs = 2 * CHANNELS**2 + (SCALE - 1) * 9 * width**2
-    else:
-        convs = 2 * 9 * CHANNELS**2
+        convs = 2 * CHANNELS**2 + (SCALE - 1) * 9 * (CHANNELS // SCALE) ** 2
     gates = 2 * CHANNELS * (CHANNELS // REDUCTION) if subject.startswith("se-") else 0
     return convs, gates
 
 
 @cache
 def block_cost(subject: str, side: int) -> "ModelProfile":
-    """The same block built by our code and profiled on a map of side x side pixels."""
+    """The same block built by our code and profiled.
+
+    Args:
+        subject: the block, as a claim calls it.
+        side: of the map, in pixels.
+    """
     import torch
 
     from senet_lib.models import AttentionSpec
@@ -132,82 +133,62 @@ def block_cost(subject: str, side: int) -> "ModelProfile":
 def _block_text(subject: str) -> str:
     """How the weights of a block come about."""
     convs, gates = block_weights(subject)
-    if "res2net" in subject:
-        width = CHANNELS // SCALE
-        text = (
-            f"two 1x1 convolutions at C = {CHANNELS} and {SCALE - 1} of 3x3 at w = {width} have "
-            f"2·{CHANNELS}² + {SCALE - 1}·9·{width}² = {convs:,} weights"
-        )
-    else:
-        text = f"two 3x3 convolutions at C = {CHANNELS} have 2·9·{CHANNELS}² = {convs:,} weights"
-    if gates:
-        text += f", the gates 2·{CHANNELS}·{CHANNELS // REDUCTION} = {gates:,}"
-    return text
+    key = "weights-res2net" if "res2net" in subject else "weights-basic"
+    text = say(key, C=CHANNELS, convs_3x3=SCALE - 1, w=CHANNELS // SCALE, convs=convs)
+    if not gates:
+        return text
+    hidden = CHANNELS // REDUCTION
+    return say("weights-gates", weights=text, C=CHANNELS, hidden=hidden, gates=gates)
 
 
-def _block_params(claim: "Claim", book: "Book") -> Derivation:
-    convs, gates = block_weights(claim.subject)
+def _block_params(claim: Claim, book: Book) -> Derivation:
     total = block_cost(claim.subject, MAP_SIZES[0]).num_params
-    norms = total - convs - gates
-    text = (
-        f"{_block_text(claim.subject)}; with {norms:,} of the normalisations the block has "
-        f"{total:,} parameters, {millions(total)}, not {claim.claimed}"
-    )
-    number = total / MILLION
+    norms, number = total - sum(block_weights(claim.subject)), total / MILLION
+    text = say("block-params", weights=_block_text(claim.subject), norms=norms, total=total,
+               millions=millions(total), claim=claim)  # fmt: skip
     out = not claim.nearly_holds(number)
     return Derivation(text=text, ruled_out=out, number=number, fact="block-weights")
 
 
-def _block_macs(claim: "Claim", book: "Book") -> Derivation:
+def _block_macs(claim: Claim, book: Book) -> Derivation:
     convs, gates = block_weights(claim.subject)
     macs = {side: convs * side**2 + gates for side in MAP_SIZES}
-    readings = [factor * n / MILLION for n in macs.values() for factor in (1, 2)]
-    fits = [n for n in readings if claim.nearly_holds(n)]
+    fits = [n for n in macs.values() for k in (1, 2) if claim.nearly_holds(k * n / MILLION)]
     listed = "; ".join(
         f"{side}x{side}: {millions(n, 2)} MACs = {millions(2 * n, 2)} FLOPs"
         for side, n in macs.items()
     )
-    plain = convs if "res2net" in claim.subject else 2 * 9 * CHANNELS**2
-    text = (
-        f"{_block_text(claim.subject)}; convolutions are applied at every pixel, gates once. "
-        f"{listed}; not {claim.claimed}"
-    )
-    first = book["b-block-resnet-basic-flops"]
+    text = say("block-macs", weights=_block_text(claim.subject), listed=listed, claim=claim)
+    first, plain = book["b-block-resnet-basic-flops"], block_weights("resnet-basic")[0]
     if claim.subject == "se-resnet-basic":
-        least = claim.low / first.high
         most = 1 + gates / (MAP_SIZES[-1] ** 2 * plain)
-        text += (
-            f". Over the table's own {first.claimed} it is a factor of at least {least:.2f}; the "
-            f"gates make it {most:.5f} at most"
-        )
+        text += say("block-macs-gates", first=first, least=claim.low / first.high, most=most)
     elif "res2net" in claim.subject:
-        text += (
-            f". At any one size the convolutions cost {convs / (2 * 9 * CHANNELS**2):.2f} times "
-            f"those of the plain block, not {float(claim.value) / float(first.value):.2f} times"
-        )
+        theirs = float(claim.value) / float(first.value)
+        text += say("block-macs-res2net", ours=convs / plain, theirs=theirs)
     return Derivation(text=text, ruled_out=not fits, fact="block-macs")
 
 
 # Whole networks
 
 
-def _plain_bound(claim: "Claim", book: "Book") -> Derivation:
+def _plain_bound(claim: Claim, book: Book) -> Derivation:
     """No network with gates is smaller than the same network without them."""
     plain = claim.models[0].removeprefix("se_")
-    field = "macs" if claim.measure == "macs" else "num_params"
-    names = (plain, f"{plain}+shortcut=A")
-    least = min(getattr(cost(name), field) for name in names)
-    unit = "MACs" if field == "macs" else "parameters"
-    text = (
-        f"plain {plain} has {least:,} {unit} with shortcut A and "
-        f"{getattr(cost(plain), field):,} with B; with gates it cannot have {claim.claimed}"
-    )
-    out = claim.loose[1] <= least / MILLION
-    return Derivation(text=text, ruled_out=out, fact="deep-network")
+    field, unit = ("macs", "MACs") if claim.measure == "macs" else ("num_params", "parameters")
+    projected, padded = (getattr(cost(n), field) for n in (plain, f"{plain}+shortcut=A"))
+    least = min(projected, padded)
+    text = say("plain-bound", plain=plain, least=least, unit=unit, projected=projected, claim=claim)
+    return Derivation(text=text, ruled_out=claim.loose[1] <= least / MILLION, fact="deep-network")
 
 
 def densenet_macs(depth: int = 100, growth: int = 12) -> int:
-    """MACs of DenseNet-BC on 32x32 images in closed form, 10 classes, compression one half."""
+    """MACs of DenseNet-BC on 32x32 images in closed form, 10 classes, compression one half.
+
+    Args:
+        depth: weighted layers.
+        growth: k, channels that a layer adds.
+    """
     layers, channels, side = (depth - 4) // 6, 2 * growth, 32
     total = 9 * 3 * channels * side**2
     for stage in range(3):
@@ -220,200 +201,138 @@ def densenet_macs(depth: int = 100, growth: int = 12) -> int:
     return total + 10 * channels
 
 
-def _densenet(claim: "Claim", book: "Book") -> Derivation:
+def _densenet(claim: Claim, book: Book) -> Derivation:
     macs = densenet_macs()
-    text = (
-        f"layer by layer (three stages of 16, each a 1x1 convolution to 48 channels and a 3x3 to "
-        f"12; two transitions; 32x32 images) DenseNet-BC-100-12 has {macs:,} MACs, "
-        f"{macs / MILLION / float(claim.value):.2f} times {claim.claimed}"
-    )
     number = macs / MILLION
+    text = say("densenet", macs=macs, times=number / float(claim.value), claim=claim)
     out = not claim.nearly_holds(number)
     return Derivation(text=text, ruled_out=out, number=number, fact="densenet-macs")
 
 
-def gate_share() -> float:
-    """The largest share of a Res2Net block's MACs that its gates can add, whatever its widths.
-
-    The gates of C channels cost at most 2 C²/r; the last 1x1 convolution alone costs C² H W.
-    """
-    return 2 / (REDUCTION * MAP_SIZES[-1] ** 2)
-
-
-def _gate_macs(claim: "Claim", book: "Book") -> Derivation:
-    share = gate_share()
+def _gate_macs(claim: Claim, book: Book) -> Derivation:
+    """The gates of C channels cost at most 2 C²/r; the last 1x1 convolution alone C² H W."""
+    pixels = MAP_SIZES[-1] ** 2
+    share = 2 / (REDUCTION * pixels)
     plain, gated = cost("res2net29").macs, cost("se_res2net29").macs
     pooled = sum(3 * channels * (side**2 + 1) for channels, side in RES2NET_STAGES)
     scaled = sum(3 * channels * side**2 for channels, side in RES2NET_STAGES)
-    text = (
-        f"the gates of a block cost 2·C²/{REDUCTION} MACs, its last 1x1 convolution alone C²·H·W "
-        f"with H·W of at least {MAP_SIZES[-1] ** 2}: they add at most {100 * share:.3f} %, "
-        f"whatever the widths. In our reconstruction {gated - plain:,} MACs, "
-        f"{100 * (gated - plain) / plain:.3f} %; pooling as thop counts it would add "
-        f"{100 * pooled / plain:.2f} %, and the scaling, which it does not count, "
-        f"{100 * scaled / plain:.2f} %"
-    )
+    text = say("gate-macs", r=REDUCTION, pixels=pixels, share=100 * share, added=gated - plain,
+               percent=100 * (gated - plain) / plain, pooled=100 * pooled / plain,
+               scaled=100 * scaled / plain)  # fmt: skip
     if claim.unit == "%":
-        total = (gated - plain + pooled + scaled) / plain
-        most = 100 * max(share, total)
-        out = claim.low > most
-        return Derivation(text=f"{text}; not {claim.claimed}", ruled_out=out, fact="gate-macs")
-    # Were the last zero of 100 no digit, the source's own overhead would still bound the base.
-    base, overhead = book[TABLE("", "flops")], book["b-flop-overhead"]
-    highest = min(base.loose[1], claim.high / (1 + overhead.low / 100))
-    most = highest * (1 + share)
-    text += (
-        f". With the source's own {overhead.claimed} the network without gates has {highest:.2f} M "
-        f"at most, and that leads to {most:.1f} M at most"
-    )
-    out = claim.low > most
-    return Derivation(text=f"{text}, not {claim.claimed}", ruled_out=out, fact="gate-macs")
+        most = 100 * max(share, (gated - plain + pooled + scaled) / plain)
+        text += say("gate-macs-percent", claim=claim)
+    else:
+        # Were the last zero of 100 no digit, the source's own overhead would still bound the base.
+        base, overhead = book[TABLE("", "flops")], book["b-flop-overhead"]
+        highest = min(base.loose[1], claim.high / (1 + overhead.low / 100))
+        most = highest * (1 + share)
+        text += say("gate-macs-total", overhead=overhead, highest=highest, most=most, claim=claim)
+    return Derivation(text=text, ruled_out=claim.low > most, fact="gate-macs")
 
 
-def _param_overhead(claim: "Claim", book: "Book") -> Derivation:
+def _param_overhead(claim: Claim, book: Book) -> Derivation:
     base, added = book[TABLE("", "params")], book["b-efficiency-se_res2net29-dparams"]
     share = 100 * float(added.value) / float(base.value)
     least, most = 100 * added.low / base.high, 100 * added.high / base.low
-    text = (
-        f"the table's own {added.claimed} over {base.claimed} is {share:.2f} % (anything from "
-        f"{least:.1f} to {most:.1f} % within the rounding)"
-    )
+    text = say("param-overhead", added=added, base=base, share=share, least=least, most=most)
     return Derivation(text=text, ruled_out=claim.high <= least or claim.low >= most)
 
 
-def _first2_params(claim: "Claim", book: "Book") -> Derivation:
+def _first2_params(claim: Claim, book: Book) -> Derivation:
     """Gates of half the channels cost a quarter, or three quarters if they squeeze all of them."""
     base, full = book["b-ablation-res2net29-params"], book["b-ablation-se_res2net29-params"]
-    shares = {"a quarter": 1 / 4, "three quarters": 3 / 4}
-    most = {name: base.high + share * (full.high - base.low) for name, share in shares.items()}
+    most = [base.high + share * (full.high - base.low) for share in (1 / 4, 3 / 4)]
     ours, gated = cost("res2net29").num_params, cost("se_res2net29").num_params
     built = ours + 3 * (gated - ours) // 4
-    text = (
-        f"streams 1 and 2 are half of the channels. If their gates squeeze these alone, they have "
-        f"2·(C/2)²/{REDUCTION} weights, a quarter of the full ones, and {base.claimed} without and "
-        f"{full.claimed} with all gates lead to {most['a quarter']:.4f} M at most. But the source "
-        f"squeezes the whole of Z (z in R^C, W1 in R^(C/r x C)): W1 stays whole and W2 halves, "
-        f"three quarters of the weights and {most['three quarters']:.4f} M at most; in our own "
-        f"widths {built:,}, which prints {built / MILLION:.2f}"
-    )
-    return Derivation(text=text, ruled_out=all(claim.low > bound for bound in most.values()))
+    text = say("first2-params", r=REDUCTION, base=base, full=full, quarter=most[0],
+               three_quarters=most[1], built=built, millions=built / MILLION)  # fmt: skip
+    return Derivation(text=text, ruled_out=all(claim.low > bound for bound in most))
 
 
 # The efficiency table
 
 
-def _depth_params(claim: "Claim", book: "Book") -> Derivation:
+def _depth_params(claim: Claim, book: Book) -> Derivation:
     """SE-ResNet-110's stated baseline is ResNet-56: the difference is depth before it is gates."""
     deep = min(cost(name).num_params for name in ("resnet110", "resnet110+shortcut=A"))
     shallow = max(cost(name).num_params for name in ("resnet56", "resnet56+shortcut=A"))
     gates = cost("se_resnet110").num_params - cost("resnet110").num_params
     least = (deep - shallow) / MILLION
-    text = (
-        f"the baseline is ResNet-56, another depth: plain ResNet-110 alone has at least "
-        f"{deep - shallow:,} parameters more than ResNet-56 ({deep:,} - {shallow:,}); the gates "
-        f"add {gates:,}"
-    )
+    text = say("depth-params", more=deep - shallow, deep=deep, shallow=shallow, gates=gates)
     if claim.measure == "added-params":
-        out = claim.high <= least
-        return Derivation(text=f"{text}; not {claim.claimed}", ruled_out=out, fact="deep-network")
-    added = book["b-efficiency-se_resnet110-dparams"]
-    drop = book["b-efficiency-se_resnet110-derror"]
-    ratio = float(added.value) / -float(drop.value)
-    most = -drop.low
-    text = (
-        f"the division is right, {added.value[1:]}/{drop.value[1:]} = {ratio:.3f}, but {text}. "
-        f"That is {least / most:.3f} M/pp at least, given the source's own drop; not "
-        f"{claim.claimed}"
-    )
-    out = claim.high <= least / most
-    return Derivation(text=text, ruled_out=out, fact="deep-network")
+        text = say("depth-params-total", text=text, claim=claim)
+    else:
+        added, drop = _efficiency(book, "se_resnet110")
+        least /= -drop.low
+        text = say("depth-params-price", text=text, added=added.value[1:], drop=drop.value[1:],
+                   ratio=-float(added.value) / float(drop.value), least=least,
+                   claim=claim)  # fmt: skip
+    return Derivation(text=text, ruled_out=claim.high <= least, fact="deep-network")
 
 
-def _division(claim: "Claim", book: "Book") -> Derivation:
-    added = book["b-efficiency-se_res2net29-dparams"]
-    drop = book["b-efficiency-se_res2net29-derror"]
-    ratio = float(added.value) / -float(drop.value)
+def _efficiency(book: Book, model: str) -> tuple[Claim, Claim]:
+    """Parameters that a network adds and the change in error, as the table has them."""
+    return tuple(book[f"b-efficiency-{model}-{what}"] for what in ("dparams", "derror"))
+
+
+def _division(claim: Claim, book: Book) -> Derivation:
+    added, drop = _efficiency(book, "se_res2net29")
     least, most = added.low / -drop.low, added.high / -drop.high
-    text = (
-        f"the table's own {added.value[1:]} M over {drop.value[1:]} pp is {ratio:.3f} M/pp "
-        f"({least:.3f} to {most:.3f} within the rounding)"
-    )
+    text = say("division", added=added.value[1:], drop=drop.value[1:], least=least, most=most,
+               ratio=-float(added.value) / float(drop.value))  # fmt: skip
     return Derivation(text=text, ruled_out=claim.high <= least or claim.low > most)
 
 
 # Significance and effect size
 
 
-def _table(book: "Book") -> tuple["Claim", "Claim", "Claim", "Claim"]:
-    """Mean and SD of Res2Net-29, mean and SD of SE-Res2Net-29, in percent."""
-    return tuple(book[TABLE(se, what)] for se in ("", "se_") for what in ("error", "sigma"))
+def _summary(book: Book, mean: str = "value", sd: str = "value") -> tuple[Any, dict[str, float]]:
+    """The tests on the table's means and SDs of Res2Net-29 and SE-Res2Net-29, and these numbers.
+
+    Attributes of the claims are taken: as printed, or the nearest means and the largest SDs that
+    print so.
+    """
+    from senet_lib.analysis.statistics import from_summary
+
+    numbers = {}
+    for k, (se, end) in enumerate((("", "low"), ("se_", "high")), start=1):
+        numbers[f"mean_{k}"] = float(getattr(book[TABLE(se, "error")], mean or end))
+        numbers[f"sd_{k}"] = float(getattr(book[TABLE(se, "sigma")], sd))
+    mean_1, sd_1, mean_2, sd_2 = numbers.values()
+    return from_summary(mean_1, sd_1, SEEDS, mean_2, sd_2, SEEDS), numbers
 
 
-def _as_printed(book: "Book") -> tuple[float, float, float, float]:
-    return tuple(float(claim.value) for claim in _table(book))
-
-
-def _faintest(book: "Book") -> tuple[float, float, float, float]:
-    """The same with the nearest means and largest SDs that print so."""
-    mean_1, sd_1, mean_2, sd_2 = _table(book)
-    return mean_1.low, sd_1.high, mean_2.high, sd_2.high
-
-
-WITNESS = ((3.41, 3.43, 3.51), (3.01, 2.94, 3.00))
-"""Errors of three seeds that print the table's two means and standard deviations, and its p."""
-DISAGREEMENTS = 269
-"""Images of 10,000 on which the networks disagree, for McNemar's test to give the printed p; odd,
-for the difference of 47 images is."""
-
-
-def _p_value(claim: "Claim", book: "Book") -> Derivation:
+def _p_value(claim: Claim, book: Book) -> Derivation:
     """The source names no test: a figure that some usual test allows is not ruled out."""
     from scipy import stats
 
-    from senet_lib.analysis.statistics import from_summary
-
-    mean_1, sd_1, mean_2, sd_2 = _as_printed(book)
-    said = from_summary(mean_1, sd_1, SEEDS, mean_2, sd_2, SEEDS)
+    said, printed = _summary(book)
     paired = float(stats.ttest_rel(*WITNESS).pvalue)
     plain, gated = (f"{np.mean(e):.2f} ± {np.std(e, ddof=1):.2f}" for e in WITNESS)
-    images = round((mean_1 - mean_2) * TEST_IMAGES / 100)
+    images = round((printed["mean_1"] - printed["mean_2"]) * TEST_IMAGES / 100)
     fewer = (DISAGREEMENTS - images) // 2
     mcnemar = float(stats.binomtest(fewer, DISAGREEMENTS).pvalue)
-    effect = book["b-cohens-d"]
     d_paired = stats.t.isf(claim.middle / 2, SEEDS - 1) / math.sqrt(SEEDS)
-    text = (
-        f"the source names no test. An unpaired one has t = ({mean_1} - {mean_2}) / "
-        f"sqrt(({sd_1}² + {sd_2}²)/{SEEDS}) = {said.t_pooled:.1f}, df {said.df_pooled}, "
-        f"p = {said.p_pooled:.5f}, not {claim.value}; a paired one can have it: the errors "
-        f"{WITNESS[0]} and {WITNESS[1]} print {plain} and {gated} and give p = {paired:.4f}. "
-        f"McNemar's test on one test set gives {mcnemar:.3f} if the networks disagree on "
-        f"{DISAGREEMENTS} images. Together with d = {effect.value} it is impossible (a paired "
-        f"p of {claim.value} means d = {d_paired:.1f}); that is {effect.id}"
-    )
+    text = say("p-value", **printed, n=SEEDS, said=said, claim=claim, witness=WITNESS, plain=plain,
+               gated=gated, paired=paired, mcnemar=mcnemar, disagreements=DISAGREEMENTS,
+               effect=book["b-cohens-d"], d_paired=d_paired)  # fmt: skip
     possible = (said.p_pooled, said.p_welch, paired, mcnemar)
     return Derivation(text=text, ruled_out=not any(claim.holds(p) for p in possible))
 
 
-def _cohens_d(claim: "Claim", book: "Book") -> Derivation:
-    from senet_lib.analysis.statistics import from_summary
-
-    mean_1, sd_1, mean_2, sd_2 = _as_printed(book)
-    said = from_summary(mean_1, sd_1, SEEDS, mean_2, sd_2, SEEDS)
-    mean_low, sd_a, mean_high, sd_b = _faintest(book)
-    faint = from_summary(mean_low, sd_a, SEEDS, mean_high, sd_b, SEEDS)
+def _cohens_d(claim: Claim, book: Book) -> Derivation:
+    said, printed = _summary(book)
+    faint, nearest = _summary(book, mean="", sd="high")
+    mean_1, sd_1, mean_2, sd_2 = nearest.values()
     # Over the SD of the differences instead: that is at most the sum of the two.
-    paired = (mean_low - mean_high) / (sd_a + sd_b)
-    text = (
-        f"the table's means and SDs give d = ({mean_1} - {mean_2}) / sqrt(({sd_1}² + {sd_2}²)/2) "
-        f"= {said.cohens_d:.1f} (t = {said.t_pooled:.1f}, df {said.df_pooled}), and "
-        f"{faint.cohens_d:.1f} at least within the rounding; over the SD of paired differences "
-        f"{paired:.1f} at least; not {claim.value}"
-    )
+    paired = (mean_1 - mean_2) / (sd_1 + sd_2)
+    text = say("cohens-d", **printed, said=said, faint=faint.cohens_d, paired=paired, claim=claim)
     out = claim.high <= min(faint.cohens_d, paired)
     return Derivation(text=text, ruled_out=out, number=said.cohens_d, fact="effect-size")
 
 
-ARITHMETIC: dict[str, Callable[["Claim", "Book"], Derivation]] = {
+ARITHMETIC: dict[str, Callable[[Claim, Book], Derivation]] = {
     "block-params": _block_params,
     "block-macs": _block_macs,
     "plain-bound": _plain_bound,

@@ -73,6 +73,11 @@ class Claim:
         return f"{self.printed or self.value} {self.unit}".strip()
 
     @property
+    def is_range(self) -> bool:
+        """Whether the printed figure is a range such as 82-88."""
+        return _RANGE.fullmatch(self.printed or self.value) is not None
+
+    @property
     def low(self) -> float:
         """Lower end of the tolerance, in the claim's unit."""
         return tolerance(self.printed or self.value)[0]
@@ -90,12 +95,9 @@ class Claim:
     @property
     def loose(self) -> tuple[float, float]:
         """The tolerance if a last zero is no digit; the tolerance itself where there is none."""
-        text = self.printed or self.value
-        if is_range(text) or not text.endswith("0"):
-            return self.low, self.high
-        return self.middle - 10 * (self.middle - self.low), self.middle + 10 * (
-            self.high - self.middle
-        )
+        wider = not self.is_range and (self.printed or self.value).endswith("0")
+        half = 10 * (self.high - self.low) / 2
+        return (self.middle - half, self.middle + half) if wider else (self.low, self.high)
 
     def nearly_holds(self, number: float) -> bool:
         """Whether a number is within the looser tolerance."""
@@ -108,16 +110,10 @@ class Claim:
 
     def meets(self, low: float, high: float) -> bool:
         """Whether an interval, ends included, and the tolerance have a point in common."""
-        with_end = is_range(self.printed or self.value)
-        return high >= self.low and (low <= self.high if with_end else low < self.high)
+        return high >= self.low and (low <= self.high if self.is_range else low < self.high)
 
 
 _RANGE = re.compile(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
-
-
-def is_range(text: str) -> bool:
-    """Whether a printed figure is a range such as 82-88."""
-    return _RANGE.fullmatch(text) is not None
 
 
 def tolerance(text: str) -> tuple[float, float]:
@@ -140,8 +136,19 @@ def tolerance(text: str) -> tuple[float, float]:
 
 
 @cache
-def _content() -> Mapping[str, Any]:
+def content() -> Mapping[str, Any]:
+    """All that stands in the file of the claims."""
     return yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
+
+
+def say(key: str, **numbers: Any) -> str:
+    """A text of that file with numbers in it.
+
+    Args:
+        key: its name.
+        numbers: what it asks for, by name.
+    """
+    return content()["texts"][key].format(**numbers)
 
 
 def load_claims(pattern: str = "*") -> list[Claim]:
@@ -151,7 +158,7 @@ def load_claims(pattern: str = "*") -> list[Claim]:
         UnknownNameError: there is no such claim.
         SenetError: no claim matches the pattern.
     """
-    claims = [Claim(**row) for row in _content()["claims"]]
+    claims = [Claim(**row) for row in content()["claims"]]
     found = [claim for claim in claims if fnmatchcase(claim.id, pattern)]
     if not found and re.search(r"[*?[]", pattern):
         raise SenetError(f"no claim matches {pattern!r}; `senet claims` lists all")
@@ -166,7 +173,7 @@ def load_protocol(name: str) -> Study:
     Raises:
         UnknownNameError: there is no such protocol.
     """
-    protocols = _content()["protocols"]
+    protocols = content()["protocols"]
     if name not in protocols:
         raise unknown("protocol", name, protocols)
     spec = protocols[name]

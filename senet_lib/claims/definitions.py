@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,8 +23,7 @@ def claimed_order(claims: Iterable[Claim]) -> dict[str, float]:
     return dict(sorted(claimed.items(), key=lambda pair: -pair[1]))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Definition:
+class Definition(NamedTuple):
     """One meaning that "the IoU of the map" could have, and what the networks score by it.
 
     Attributes:
@@ -59,23 +58,14 @@ def definitions(scores: StudyScores, order: Sequence[str]) -> list[Definition]:
         A definition for each trial and each of `IOU_METRICS` that all networks have scores of.
     """
     found = []
-    for trial in scores.trials:
-        for metric in IOU_METRICS:
-            values = [scores.per_seed(model, trial, metric) for model in order]
-            if not all(values):
-                continue
-            shared = sorted(set.intersection(*map(set, values)))
+    for trial, metric in itertools.product(scores.trials, IOU_METRICS):
+        values = [scores.per_seed(model, trial, metric) for model in order]
+        if all(values):
+            shared = set.intersection(*map(set, values))
             means = [float(np.mean(list(by_seed.values()))) for by_seed in values]
-            found.append(
-                Definition(
-                    trial=trial,
-                    metric=metric,
-                    means=dict(zip(order, means, strict=True)),
-                    ordered=_falls(means),
-                    seeds_ordered=sum(_falls([v[seed] for v in values]) for seed in shared),
-                    seeds=len(shared),
-                )
-            )
+            alike = sum(_falls([v[seed] for v in values]) for seed in shared)
+            named = dict(zip(order, means, strict=True))
+            found.append(Definition(trial, metric, named, _falls(means), alike, len(shared)))
     return found
 
 

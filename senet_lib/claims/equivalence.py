@@ -11,10 +11,10 @@ one, a count anywhere within a factor of two, equally likely in its logarithm.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from senet_lib.analysis.dunnett import chi_nodes
-from senet_lib.claims.claim import Claim, is_range
+from senet_lib.claims.claim import Claim
 
 MARGINS = {
     "error": 0.2,
@@ -32,23 +32,34 @@ SPREAD_FACTOR = 1.5
 ALPHA = 0.05
 
 
+class _Measured:
+    """A figure with its interval, and whether it is the claimed one."""
+
+    def agrees(self, claim: Claim) -> bool | None:
+        """Whether it lies in the room the claim leaves; None where more seeds are needed."""
+        low, high = self.interval(1 - 2 * ALPHA)
+        least, most = self.room(claim)
+        if least <= low and high <= most:
+            return True
+        return None if claim.meets(*self.interval()) else False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """A mean, or a difference of means, as measured."""
+class Estimate(_Measured):
+    """A mean, or a difference of means, as measured.
+
+    Attributes:
+        number: in the claim's unit.
+        se: its standard error, likewise; 0 where nothing varies.
+        df: degrees of freedom of the standard error, at least 1.
+    """
 
     number: float
-    """In the claim's unit."""
     se: float
-    """Its standard error, likewise; 0 where nothing varies."""
     df: int
-    """Degrees of freedom of the standard error, at least 1."""
 
     def interval(self, level: float = 1 - ALPHA) -> tuple[float, float]:
-        """Student's interval.
-
-        Args:
-            level: coverage, in (0, 1).
-        """
+        """Student's interval of a coverage in (0, 1)."""
         half = self._t(level) * self.se
         return self.number - half, self.number + half
 
@@ -56,6 +67,71 @@ class Estimate:
         from scipy import stats
 
         return float(stats.t.ppf((1 + level) / 2, self.df))
+
+    def room(self, claim: Claim) -> tuple[float, float]:
+        """Where the mean may lie."""
+        return claim.middle - _reach(claim), claim.middle + _reach(claim)
+
+    def if_false(self, claim: Claim, verdict: bool) -> float:
+        """Chance that `agrees` answers likewise if the true mean is off by twice the margin.
+
+        Args:
+            claim: of a mean or a difference.
+            verdict: what `agrees` answered.
+        """
+        from scipy.special import ndtr
+
+        reach, half_digit = _reach(claim), (claim.high - claim.low) / 2
+        off = reach + margin(claim)
+        if not self.se:
+            return float(not verdict)
+        s, weights = chi_nodes(self.df)  # the measured standard error is taken for the true one
+        if verdict:
+            room = reach / self.se - self._t(1 - 2 * ALPHA) * s
+            chance = ndtr(room - off / self.se) - ndtr(-room - off / self.se)
+            return float(chance.clip(0) @ weights)
+        room = half_digit / self.se + self._t(1 - ALPHA) * s
+        chance = 1 - ndtr(room - off / self.se) + ndtr(-room - off / self.se)
+        return float(chance @ weights)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread(_Measured):
+    """A standard deviation (n - 1) in the claim's unit, with its degrees of freedom."""
+
+    number: float
+    df: int
+
+    def interval(self, level: float = 1 - ALPHA) -> tuple[float, float]:
+        """Chi-square interval of a coverage in (0, 1)."""
+        from scipy import stats
+
+        low, high = (stats.chi2.ppf(q, self.df) for q in ((1 - level) / 2, (1 + level) / 2))
+        return self.number * math.sqrt(self.df / high), self.number * math.sqrt(self.df / low)
+
+    def room(self, claim: Claim) -> tuple[float, float]:
+        """Where the standard deviation may lie."""
+        return claim.middle / SPREAD_FACTOR, claim.middle * SPREAD_FACTOR
+
+    def if_false(self, claim: Claim, verdict: bool) -> float:
+        """Chance that `agrees` answers likewise if the true spread is twice the claimed one.
+
+        Args:
+            claim: of a standard deviation.
+            verdict: what `agrees` answered.
+        """
+        from scipy import stats
+
+        def below(sd: float) -> float:
+            """Chance of a measured SD below this."""
+            return float(stats.chi2.cdf(self.df * (sd / (2 * claim.middle)) ** 2, self.df))
+
+        level = 1 - 2 * ALPHA if verdict else 1 - ALPHA
+        low_factor, high_factor = replace(self, number=1.0).interval(level)
+        if verdict:
+            least, most = self.room(claim)
+            return max(below(most / high_factor) - below(least / low_factor), 0.0)
+        return 1 - below(claim.high / low_factor) + below(claim.low / high_factor)
 
 
 def margin(claim: Claim) -> float:
@@ -68,96 +144,7 @@ def margin(claim: Claim) -> float:
 
 def _reach(claim: Claim) -> float:
     """How far from the middle a mean may lie; a claimed range is its own margin."""
-    if is_range(claim.printed or claim.value):
-        return (claim.high - claim.low) / 2
-    return margin(claim)
-
-
-def agrees(claim: Claim, found: Estimate) -> bool | None:
-    """Whether a mean is the claimed one; None where more seeds are needed.
-
-    Args:
-        claim: of a mean or a difference.
-        found: what was measured.
-    """
-    low, high = found.interval(1 - 2 * ALPHA)
-    if claim.middle - _reach(claim) <= low and high <= claim.middle + _reach(claim):
-        return True
-    return None if claim.meets(*found.interval()) else False
-
-
-def mean_if_false(claim: Claim, found: Estimate, verdict: bool) -> float:
-    """Chance that `agrees` answers likewise if the true mean is off by twice the margin.
-
-    Args:
-        claim: of a mean or a difference.
-        found: what was measured; its standard error is taken for the true one.
-        verdict: what `agrees` answered.
-    """
-    from scipy.special import ndtr
-
-    reach, half_digit = _reach(claim), (claim.high - claim.low) / 2
-    off = reach + margin(claim)
-    if not found.se:
-        return float(not verdict)
-    s, weights = chi_nodes(found.df)
-    if verdict:
-        room = reach / found.se - found._t(1 - 2 * ALPHA) * s
-        chance = ndtr(room - off / found.se) - ndtr(-room - off / found.se)
-        return float(chance.clip(0) @ weights)
-    room = half_digit / found.se + found._t(1 - ALPHA) * s
-    chance = 1 - ndtr(room - off / found.se) + ndtr(-room - off / found.se)
-    return float(chance @ weights)
-
-
-def spread_interval(sd: float, df: int, level: float = 1 - ALPHA) -> tuple[float, float]:
-    """Chi-square interval of a standard deviation.
-
-    Args:
-        sd: as measured (n - 1).
-        df: its degrees of freedom.
-        level: coverage, in (0, 1).
-    """
-    from scipy import stats
-
-    low, high = (stats.chi2.ppf(q, df) for q in ((1 - level) / 2, (1 + level) / 2))
-    return sd * math.sqrt(df / high), sd * math.sqrt(df / low)
-
-
-def spread_agrees(claim: Claim, sd: float, df: int) -> bool | None:
-    """Whether a standard deviation is the claimed one; None where more seeds are needed.
-
-    Args:
-        claim: of a standard deviation.
-        sd: as measured, in the claim's unit.
-        df: its degrees of freedom.
-    """
-    low, high = spread_interval(sd, df, 1 - 2 * ALPHA)
-    if claim.middle / SPREAD_FACTOR <= low and high <= claim.middle * SPREAD_FACTOR:
-        return True
-    return None if claim.meets(*spread_interval(sd, df)) else False
-
-
-def spread_if_false(claim: Claim, df: int, verdict: bool) -> float:
-    """Chance that `spread_agrees` answers likewise if the true spread is twice the claimed one.
-
-    Args:
-        claim: of a standard deviation.
-        df: degrees of freedom.
-        verdict: what was answered.
-    """
-    from scipy import stats
-
-    def below(sd: float) -> float:
-        """Chance of a measured SD below this."""
-        return float(stats.chi2.cdf(df * (sd / (2 * claim.middle)) ** 2, df))
-
-    level = 1 - 2 * ALPHA if verdict else 1 - ALPHA
-    low_factor, high_factor = spread_interval(1.0, df, level)
-    if verdict:
-        least, most = claim.middle / SPREAD_FACTOR, claim.middle * SPREAD_FACTOR
-        return max(below(most / high_factor) - below(least / low_factor), 0.0)
-    return 1 - below(claim.high / low_factor) + below(claim.low / high_factor)
+    return (claim.high - claim.low) / 2 if claim.is_range else margin(claim)
 
 
 def count_if_false(claim: Claim, verdict: bool) -> float:

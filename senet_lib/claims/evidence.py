@@ -11,16 +11,9 @@ from typing import TYPE_CHECKING
 from senet_lib.claims.claim import Claim, load_protocol
 from senet_lib.data.datasets import CIFAR10_FINGERPRINT
 from senet_lib.errors import RecordError
+from senet_lib.files import anchored
 from senet_lib.runs.published import PUBLISHED
-from senet_lib.runs.records import (
-    DEFAULT_ROOT,
-    RECORD,
-    RunRecord,
-    anchored,
-    copies,
-    find_runs,
-    load_run,
-)
+from senet_lib.runs.records import DEFAULT_ROOT, RECORD, RunRecord, copies, find_runs, load_run
 
 if TYPE_CHECKING:
     from senet_lib.analysis.scores import StudyScores
@@ -63,7 +56,12 @@ class Evidence:
             seeds.setdefault(run.seed, run)
 
     def of(self, model: str, protocol: str) -> dict[int, RunRecord]:
-        """Runs of a model under a protocol, by seed, ascending."""
+        """Runs of a model, by seed, ascending.
+
+        Args:
+            model: the network's name.
+            protocol: how it must have been trained.
+        """
         runs = self.runs.get(load_protocol(protocol).recipe.id, {}).get(model, {})
         return dict(sorted(runs.items()))
 
@@ -72,8 +70,18 @@ class Evidence:
         runs = [self.of(model, claim.protocol) for model in claim.models]
         return sorted(set.intersection(*(set(r) for r in runs)))
 
+    def behind(self, claim: Claim) -> list[RunRecord]:
+        """The runs of each model of a claim, one after the other, on the seeds that all have."""
+        seeds = self.shared(claim)
+        return [self.of(model, claim.protocol)[seed] for model in claim.models for seed in seeds]
+
     def missing(self, claim: Claim, wanted: int) -> list[tuple[str, int]]:
-        """Model and seed of the runs without which the claim's models do not share enough seeds."""
+        """Model and seed of the runs without which the claim's models do not share enough seeds.
+
+        Args:
+            claim: the claim.
+            wanted: seeds that are enough.
+        """
         shared, planned = self.shared(claim), load_protocol(claim.protocol).seeds
         more = [s for s in (*planned, *range(100)) if s not in shared]
         seeds = list(dict.fromkeys(more))[: max(wanted - len(shared), 0)]

@@ -27,8 +27,6 @@ state of the art (`b-sota`) if the mean agrees and its whole interval is below t
 at like size; an IoU by the one definition chosen beforehand (`claims.definitions.CHOSEN`); the
 p-value by the paired t test. Parameters for a percentage point (`b-efficiency-*`) are ours over the
 source's own drop in error, until that drop is measured.
-
-A run counts for a protocol if recipe and images are the protocol's, whatever its study is called.
 """
 
 import json
@@ -40,21 +38,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from senet_lib.claims.arithmetic import ARITHMETIC, FACTS, Derivation
-from senet_lib.claims.claim import Claim, _content, load_claims, load_protocol
+from senet_lib.claims.arithmetic import ARITHMETIC
+from senet_lib.claims.claim import Claim, content, load_claims, load_protocol, say
 from senet_lib.claims.equivalence import count_if_false
 from senet_lib.claims.evidence import Evidence, claim_runs
-from senet_lib.claims.measures import MEASURES, Found
+from senet_lib.claims.measures import MEASURES, Found, exact
 from senet_lib.claims.widths import family_range, fitting_widths
 from senet_lib.errors import counted
+from senet_lib.files import anchored
 from senet_lib.recipe import load_study
 from senet_lib.runs.published import PUBLISHED
-from senet_lib.runs.records import (
-    DEFAULT_ROOT,
-    RunRecord,
-    anchored,
-    from_top,
-)
+from senet_lib.runs.records import DEFAULT_ROOT, RunRecord, from_top
 from senet_lib.runs.study import train_command
 
 if TYPE_CHECKING:
@@ -66,68 +60,48 @@ REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 CONTRADICTED, NOT_MEASURED = "contradicted by arithmetic", "not yet measured"
 DEPENDS = "depends on our widths"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, CONTRADICTED, DEPENDS, NOT_MEASURED)
+OF_CLAIM = ("id", "source", "where", "subject", "quantity", "claimed")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """What was found of one claim.
+@dataclass(frozen=True, kw_only=True)
+class Judgement(Found):
+    """What was found of one claim, and what that says of it.
 
     Attributes:
         claim: the claim.
         verdict: one of `VERDICTS`.
-        number: the measured or recomputed figure in the claim's unit, None where there is none.
-        interval: ends of its interval, None where nothing is measured.
-        measured: number and interval in words.
-        n: seeds behind it, 0 where no training is needed.
-        runs: the runs behind it, or those there are of too few.
         derivation: the arithmetic, with its numbers; empty where none applies.
-        missing: model and seed of the runs that are needed.
-        commands: what to type to get them.
-        remark: what a reader should know.
-        if_false: chance that the verdict would also be reached were the claim false; None where
-            nothing is measured.
+        commands: what to type to get the runs that are missing.
         near_miss: the figure would agree if the last zero printed is no digit.
-        fact: key of `arithmetic.FACTS` that a contradiction rests on, else empty.
+        fact: the fact that a contradiction rests on, by its key, else empty.
         family: what the figure lies between over all widths that print the source's totals, in the
             claim's unit; None where its network's widths are stated.
     """
 
     claim: Claim
     verdict: str
-    number: float | None
-    interval: tuple[float, float] | None
-    measured: str
-    n: int
-    runs: Sequence[RunRecord]
     derivation: str
-    missing: Sequence[tuple[str, int]]
     commands: Sequence[str]
-    remark: str
-    if_false: float | None = None
-    near_miss: bool = False
-    fact: str = ""
-    family: tuple[float, float] | None = None
-
-    @property
-    def command(self) -> str:
-        """All commands in one line, to be typed as it stands."""
-        return "; ".join(self.commands)
+    near_miss: bool
+    fact: str
+    family: tuple[float, float] | None
 
     def lines(self) -> dict[str, str]:
         """Everything by name, for a reader; what there is none of is left out."""
+        claim, widths = self.claim, ""
+        if self.family:
+            low, high = self.family
+            widths = f"{low:.4g} to {high:.4g} {claim.unit} over {len(fitting_widths())} choices"
         lines = {
-            "claim": self.claim.id,
-            "source": f"{self.claim.source}, {self.claim.where}",
-            "subject": f"{self.claim.subject}: {self.claim.quantity}",
-            "claimed": f"{self.claim.claimed} (from {self.claim.low:g} to {self.claim.high:g})",
+            "claim": claim.id,
+            "source": f"{claim.source}, {claim.where}",
+            "subject": f"{claim.subject}: {claim.quantity}",
+            "claimed": f"{claim.claimed} (from {claim.low:g} to {claim.high:g})",
             "measured": self.measured,
             "verdict": self.verdict,
             "if false": "" if self.if_false is None else f"as likely as {self.if_false:.2g}",
-            "rests on": FACTS.get(self.fact, ""),
-            "widths": ""
-            if self.family is None
-            else f"{self.family[0]:.4g} to "
-            f"{self.family[1]:.4g} {self.claim.unit} over {len(fitting_widths())} choices",
+            "rests on": content()["facts"].get(self.fact, ""),
+            "widths": widths,
             "arithmetic": self.derivation,
             "remark": self.remark,
             "runs": "\n".join(run.path.as_posix() for run in self.runs),
@@ -137,17 +111,11 @@ class Judgement:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON; what is infinite becomes None."""
-        names = ("id", "source", "where", "subject", "quantity", "claimed", "low", "high", "unit")
-        fields = {name: getattr(self.claim, name) for name in names}
-        found = ("verdict", "measured", "number", "interval", "n", "if_false", "near_miss", "fact")
-        fields |= {name: getattr(self, name) for name in (*found, "family")}
-        fields |= {
-            "runs": [run.path.as_posix() for run in self.runs],
-            "derivation": self.derivation,
-            "commands": list(self.commands),
-            "remark": self.remark,
-            "note": self.claim.note,
-        }
+        own = ("verdict", "measured", "number", "interval", "n", "if_false", "near_miss", "fact")
+        own += ("family", "derivation", "commands", "remark")
+        fields = {name: getattr(self.claim, name) for name in (*OF_CLAIM, "low", "high", "unit")}
+        fields |= {name: getattr(self, name) for name in own}
+        fields |= {"runs": [run.path.as_posix() for run in self.runs], "note": self.claim.note}
         return {name: _finite(value) for name, value in fields.items()}
 
 
@@ -177,64 +145,40 @@ def _judge(claim: Claim, book: Mapping[str, Claim], evidence: Evidence) -> Judge
     derived = ARITHMETIC[claim.arithmetic](claim, book) if claim.arithmetic else None
     found = MEASURES[claim.measure](claim, book, evidence)
     if derived and derived.number is not None and found.number is None:
-        ends = (derived.number, derived.number)
-        found = replace(found, number=derived.number, interval=ends, text=f"{derived.number:.3g}")
-    family = family_range(claim)
-    verdict = _verdict(claim, derived, found, family)
-    open_still = verdict == NOT_MEASURED
-    near = verdict == NOT_REPRODUCED and not claim.protocol and claim.nearly_holds(found.number)
+        found = exact(derived.number, f"{derived.number:.3g}")
+    family, near = family_range(claim), False
+    if derived and derived.ruled_out:
+        verdict, if_false = CONTRADICTED, 1.0
+    elif family:
+        verdict, if_false = DEPENDS, 1.0
+    elif found.interval is None:
+        verdict, if_false = NOT_MEASURED, None
+    else:
+        holds = claim.meets(*found.interval) if found.holds is None else found.holds
+        verdict = REPRODUCED if holds else NOT_REPRODUCED
+        if_false = count_if_false(claim, holds) if found.if_false is None else found.if_false
+        near = not holds and not claim.protocol and claim.nearly_holds(found.number)
+    open_still, missing = verdict == NOT_MEASURED, ()
     remarks = [_reconstructed(claim, verdict, family), found.remark]
     if near:
         remarks.insert(0, "a near miss: it agrees if the last zero printed is no digit")
     if verdict != CONTRADICTED:
         remarks.append(claim.reply or claim.note)
     if open_still:
-        remarks = [_named(found.missing), *remarks, _elsewhere(claim, evidence)]
-    commands = _commands(claim, found.missing) if open_still else []
-    if claim.measure == "localisation" and open_still:
-        commands += _gradcam_commands(claim)
+        missing = tuple(found.missing)
+        remarks = [_named(missing), *remarks, _elsewhere(claim, evidence)]
+    changes = {"remark": "; ".join(filter(None, remarks)), "if_false": if_false}
+    changes |= {"missing": missing, "runs": tuple(found.runs)}
     return Judgement(
+        **vars(replace(found, **changes)),
         claim=claim,
         verdict=verdict,
-        number=found.number,
-        interval=found.interval,
-        measured=found.text,
-        n=found.n,
-        runs=tuple(found.runs),
         derivation=derived.text if derived else "",
-        missing=tuple(found.missing) if open_still else (),
-        commands=tuple(commands),
-        remark="; ".join(filter(None, remarks)),
-        if_false=_if_false(claim, verdict, found),
+        commands=_commands(claim, missing) if open_still else [],
         near_miss=near,
         fact=derived.fact if verdict == CONTRADICTED else "",
         family=family,
     )
-
-
-def _if_false(claim: Claim, verdict: str, found: Found) -> float | None:
-    if verdict in (CONTRADICTED, DEPENDS):
-        return 1.0
-    if verdict == NOT_MEASURED:
-        return None
-    held = verdict == REPRODUCED
-    return count_if_false(claim, held) if found.if_false is None else found.if_false
-
-
-def _verdict(
-    claim: Claim,
-    derived: Derivation | None,
-    found: Found,
-    family: tuple[float, float] | None,
-) -> str:
-    if derived and derived.ruled_out:
-        return CONTRADICTED
-    if family:
-        return DEPENDS
-    if found.interval is None:
-        return NOT_MEASURED
-    holds = claim.meets(*found.interval) if found.holds is None else found.holds
-    return REPRODUCED if holds else NOT_REPRODUCED
 
 
 def _reconstructed(claim: Claim, verdict: str, family: tuple[float, float] | None) -> str:
@@ -243,20 +187,12 @@ def _reconstructed(claim: Claim, verdict: str, family: tuple[float, float] | Non
         return ""
     if verdict != DEPENDS:
         return "measured on our reconstruction"
-    low, high = family
-    return (
-        f"by our reconstruction; {len(fitting_widths())} other choices of widths print the "
-        f"source's three totals and have {low:.4g} to {high:.4g} {claim.unit}: neither agreement "
-        "nor disagreement is evidence"
-    )
+    return say("widths", number=len(fitting_widths()), low=family[0], high=family[1], claim=claim)
 
 
 def _by_model(missing: Sequence[tuple[str, int]]) -> dict[str, list[int]]:
     """The seeds of each model together."""
-    seeds: dict[str, list[int]] = {}
-    for model, seed in missing:
-        seeds.setdefault(model, []).append(seed)
-    return seeds
+    return {model: [s for m, s in missing if m == model] for model, _ in missing}
 
 
 def _named(missing: Sequence[tuple[str, int]]) -> str:
@@ -273,26 +209,20 @@ def _elsewhere(claim: Claim, evidence: Evidence) -> str:
     groups = evidence.elsewhere(claim)
     if not groups or claim.measure in ("epoch", "sigma", "localisation"):
         return ""
-    first, n = groups[0][0], len(groups[0])
+    run, n = groups[0][0], len(groups[0])
     means = [sum(100 * run.test_error for run in runs) / n for runs in groups]
     said = " and ".join(f"{m:.2f} % ({name})" for name, m in zip(claim.models, means, strict=True))
-    images = first.recipe.get("train_images") or 50_000
-    return (
-        f"another recipe (study {first.study}: {counted(first.recipe['epochs'], 'epoch')} of "
-        f"{images:,} images, {counted(n, 'seed')}), which settles nothing here, found a mean error "
-        f"of {said}"
-    )
+    return say("elsewhere", run=run, epochs=counted(run.recipe["epochs"], "epoch"), means=said,
+               images=run.recipe.get("train_images") or 50_000,
+               seeds=counted(n, "seed"))  # fmt: skip
 
 
 def _commands(claim: Claim, missing: Sequence[tuple[str, int]]) -> list[str]:
     """What makes the missing runs, a command a model: by the protocol's file of settings where
-    that is at hand and says the same, else by flags."""
-    if not missing:
-        return []
-    protocol, config = (
-        load_protocol(claim.protocol),
-        _content()["protocols"][claim.protocol]["config"],
-    )
+    that is at hand and says the same, else by flags. Then what measures the maps of all networks
+    that a claim of an IoU is made of, a command a seed."""
+    protocol = load_protocol(claim.protocol)
+    config = content()["protocols"][claim.protocol]["config"]
     path = anchored(config)
     by_file = path.is_file() and load_study(path).recipe == protocol.recipe
     commands = []
@@ -303,18 +233,15 @@ def _commands(claim: Claim, missing: Sequence[tuple[str, int]]) -> list[str]:
         several = f"--seeds {' '.join(map(str, seeds))}"
         one = f"--seed {seeds[0]}"
         commands.append(command.replace(one, several) if len(seeds) > 1 else command)
+    if claim.measure == "localisation":
+        study, measured = claim.protocol, [c for c in load_claims() if c.measure == claim.measure]
+        models = shlex.quote("models=" + json.dumps([c.models[0] for c in measured]))
+        commands += [
+            f"senet notebook gradcam --out outputs/reports/{study}/gradcam-seed{seed}.ipynb "
+            f"-p study={study} -p seed={seed} -p {models} -p grids=250"
+            for seed in protocol.seeds
+        ]
     return commands
-
-
-def _gradcam_commands(claim: Claim) -> list[str]:
-    """What measures the maps of all networks that such a claim is made of, a command a seed."""
-    models = json.dumps([c.models[0] for c in load_claims() if c.measure == claim.measure])
-    study = claim.protocol
-    return [
-        f"senet notebook gradcam --out outputs/reports/{study}/gradcam-seed{seed}.ipynb "
-        f"-p study={study} -p seed={seed} -p {shlex.quote('models=' + models)} -p grids=250"
-        for seed in load_protocol(study).seeds
-    ]
 
 
 # What is shown
@@ -334,42 +261,29 @@ def claims_frame(judgements: Sequence[Judgement]) -> "pd.DataFrame":
     Returns:
         id, source, where, subject, quantity, claimed (with its unit), verdict, near_miss, number,
         low and high (its interval), n (seeds), if_false, fact, family_low and family_high (see
-        `Judgement`), derivation, remark and command. Numbers are in the claim's unit, NaN where
-        there is none.
+        `Judgement`), derivation, remark and command (all in one line). Numbers are in the claim's
+        unit, NaN where there is none.
     """
     import pandas as pd
 
+    none = (math.nan, math.nan)
+    columns = ("verdict", "near_miss", "number", "n", "if_false", "fact", "derivation", "remark")
     rows = []
     for found in judgements:
-        low, high = found.interval or (math.nan, math.nan)
-        family_low, family_high = found.family or (math.nan, math.nan)
-        names = ("id", "source", "where", "subject", "quantity", "claimed")
-        rows.append({
-            **{name: getattr(found.claim, name) for name in names},
-            "verdict": found.verdict,
-            "near_miss": found.near_miss,
-            "number": math.nan if found.number is None else found.number,
-            "low": low,
-            "high": high,
-            "n": found.n,
-            "if_false": math.nan if found.if_false is None else found.if_false,
-            "fact": found.fact,
-            "family_low": family_low,
-            "family_high": family_high,
-            "derivation": found.derivation,
-            "remark": found.remark,
-            "command": found.command,
-        })  # fmt: skip
-    return pd.DataFrame(rows)
+        row = {name: getattr(found.claim, name) for name in OF_CLAIM}
+        row |= {name: getattr(found, name) for name in columns}
+        row["low"], row["high"] = found.interval or none
+        row["family_low"], row["family_high"] = found.family or none
+        rows.append(row | {"command": "; ".join(found.commands)})
+    return pd.DataFrame(rows).astype({"number": float, "if_false": float})
 
 
 def facts(judgements: Sequence[Judgement]) -> dict[str, list[str]]:
-    """The independent facts behind the contradictions: {key of `FACTS`: ids of the claims}."""
-    return {
-        fact: ids
-        for fact in FACTS
-        if (ids := [found.claim.id for found in judgements if found.fact == fact])
+    """The independent facts behind the contradictions: {key of a fact: ids of the claims}."""
+    found = {
+        fact: [j.claim.id for j in judgements if j.fact == fact] for fact in content()["facts"]
     }
+    return {fact: ids for fact, ids in found.items() if ids}
 
 
 def judge_all(runs_root: str | Path = DEFAULT_ROOT) -> list[Judgement]:

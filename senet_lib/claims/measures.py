@@ -5,10 +5,8 @@ found in the claim's unit. What needs no run is in `arithmetic`.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,44 +15,34 @@ from senet_lib.analysis.localisation import METRICS
 from senet_lib.analysis.statistics import FEWEST_SEEDS, standard_deviation
 from senet_lib.analysis.trials import TRIAL_LABELS
 from senet_lib.claims.arithmetic import (
-    LIKE_SIZE,
     MAP_SIZES,
     MILLION,
-    SMALL_COST,
     TABLE,
+    Book,
     block_cost,
     cost,
     millions,
     thop_total,
 )
+from senet_lib.claims.claim import Claim, say
 from senet_lib.claims.definitions import CHOSEN, claimed_order, definitions
-from senet_lib.claims.equivalence import (
-    ALPHA,
-    Estimate,
-    agrees,
-    mean_if_false,
-    spread_agrees,
-    spread_if_false,
-    spread_interval,
-)
+from senet_lib.claims.equivalence import ALPHA, Estimate, Spread
+from senet_lib.claims.evidence import Evidence
 from senet_lib.errors import counted
+from senet_lib.runs.records import RunRecord
 
-if TYPE_CHECKING:
-    from senet_lib.claims.claim import Claim
-    from senet_lib.claims.evidence import Evidence
-    from senet_lib.runs.records import RunRecord
-
-    Book = Mapping[str, Claim]
+SMALL_COST = 1.0  # percent more MACs
+LIKE_SIZE = 2.0  # times the parameters
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Found:
     """A measured quantity in the claim's unit; without an interval, it is not measured yet.
 
     Attributes:
         number: the estimate.
         interval: its ends, equal for what has no spread.
-        text: number and interval in words.
+        measured: number and interval in words.
         runs: the runs behind it.
         n: seeds behind it, 0 where none is needed.
         missing: model and seed of the runs that are needed.
@@ -65,94 +53,101 @@ class Found:
 
     number: float | None = None
     interval: tuple[float, float] | None = None
-    text: str = ""
-    runs: Sequence["RunRecord"] = ()
+    measured: str = ""
+    runs: Sequence[RunRecord] = ()
     n: int = 0
     missing: Sequence[tuple[str, int]] = ()
     remark: str = ""
     holds: bool | None = None
     if_false: float | None = None
 
+    def saying(self, *remarks: str) -> "Found":
+        """The same with more remarks; those that are empty say nothing."""
+        return replace(self, remark="; ".join(filter(None, [self.remark, *remarks])))
 
-def _exact(number: float, text: str, remark: str = "") -> Found:
-    return Found(number=number, interval=(number, number), text=text, remark=remark)
+
+def exact(number: float, text: str, remark: str = "") -> Found:
+    """What is found where nothing varies.
+
+    Args:
+        number: in the claim's unit.
+        text: the same in words.
+        remark: what a reader should know.
+    """
+    return Found(number=number, interval=(number, number), measured=text, remark=remark)
 
 
-def _total(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
+def _total(claim: Claim, book: Book, evidence: Evidence) -> Found:
     """Parameters or MACs, in millions, of the row's one network; others are shown beside it."""
-    field_name = "num_params" if claim.measure == "params" else "macs"
-    totals = {model: getattr(cost(model), field_name) for model in claim.models}
-    best = claim.models[0]
-    texts = {model.replace("+", ", "): millions(n) for model, n in totals.items()}
-    text = "; ".join(f"{n} ({m})" if len(texts) > 1 else n for m, n in texts.items())
-    remark = ""
+    field = "num_params" if claim.measure == "params" else "macs"
+    totals = {model: getattr(cost(model), field) for model in claim.models}
+    best, remark = totals[claim.models[0]], ""
+    text = "; ".join(
+        millions(n) + f" ({model.replace('+', ', ')})" * (len(totals) > 1)
+        for model, n in totals.items()
+    )
     if claim.measure == "macs":
-        half = millions(MILLION * claim.middle / 2, 1)
-        remark = (
-            f"thop counts multiply-adds, so this row does: {totals[best]:,} MACs are "
-            f"{millions(2 * totals[best], 1)} FLOPs, and {claim.claimed} FLOPs would be {half} "
-            f"MACs; thop's rule adds normalisation and pooling, {millions(thop_total(best), 1)} in "
-            "all"
-        )
-    return _exact(totals[best] / MILLION, text, remark)
+        remark = say("macs", macs=best, flops=millions(2 * best, 1), claim=claim,
+                     half=millions(MILLION * claim.middle / 2, 1),
+                     thop=millions(thop_total(claim.models[0]), 1))  # fmt: skip
+    return exact(best / MILLION, text, remark)
 
 
-def _added(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
+def _added(claim: Claim, book: Book, evidence: Evidence) -> Found:
     """Parameters (millions or percent) or MACs (percent) that a variant adds to its plain one."""
-    field_name = "macs" if "macs" in claim.measure else "num_params"
-    variant, plain = (getattr(cost(model), field_name) for model in claim.models)
+    field, unit = ("macs", "MACs") if "macs" in claim.measure else ("num_params", "parameters")
+    variant, plain = (getattr(cost(model), field) for model in claim.models)
     share = 100 * (variant - plain) / plain
     number = share if claim.unit == "%" else (variant - plain) / MILLION
-    unit = "MACs" if field_name == "macs" else "parameters"
-    return _exact(number, f"{variant - plain:+,} {unit}, {share:+.{2 if share > 1 else 3}f} %")
+    return exact(number, f"{variant - plain:+,} {unit}, {share:+.{2 if share > 1 else 3}f} %")
 
 
-def _block(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
+def _block(claim: Claim, book: Book, evidence: Evidence) -> Found:
     """Parameters or MACs of one block, by our code."""
-    profile = block_cost(claim.subject, MAP_SIZES[0])
+    profiles = {side: block_cost(claim.subject, side) for side in MAP_SIZES}
+    first = profiles[MAP_SIZES[0]]
     if claim.measure == "block-params":
-        return _exact(profile.num_params / MILLION, f"{profile.num_params / MILLION:.4f} M")
-    sides = {side: block_cost(claim.subject, side).macs for side in MAP_SIZES}
-    text = "; ".join(f"{millions(n, 1)} MACs at {side}x{side}" for side, n in sides.items())
-    return _exact(profile.macs / MILLION, text)
+        return exact(first.num_params / MILLION, f"{first.num_params / MILLION:.4f} M")
+    sides = [f"{millions(p.macs, 1)} MACs at {side}x{side}" for side, p in profiles.items()]
+    return exact(first.macs / MILLION, "; ".join(sides))
 
 
 def _judged(
-    claim: "Claim",
-    evidence: "Evidence",
-    estimate: Estimate | None,
+    claim: Claim,
+    evidence: Evidence,
+    found: Estimate | Spread | None,
     n: int,
-    answer: Callable[[Estimate], bool | None],
-    if_false: Callable[[Estimate, bool], float],
+    *,
+    answer: Callable[[], bool | None] | None = None,
+    if_false: Callable[[bool], float] | None = None,
 ) -> Found:
-    """A mean or a difference with its interval and the answer, or a call for further seeds.
+    """A figure with its interval and the answer, or a call for further seeds.
 
     Args:
-        estimate: what was measured; None where seeds are too few for any.
+        claim: the claim.
+        evidence: its runs.
+        found: what was measured; None where seeds are too few for any.
         n: seeds that all networks of the claim have.
-        answer: whether it is as claimed, None where further seeds are needed.
-        if_false: how likely that answer is if the claim is false.
+        answer: whether it is as claimed, None where further seeds are needed; None: if it agrees.
+        if_false: how likely that answer is if the claim is false; None: as the figure says.
     """
-    unit = "pp" if claim.measure in ("difference", "gain") else claim.unit
-    runs = [evidence.of(m, claim.protocol)[s] for m in claim.models for s in evidence.shared(claim)]
-    if estimate is None:
+    runs = evidence.behind(claim)
+    if found is None:
         said = f"{n} of {FEWEST_SEEDS} seeds so far" if n else ""
         return Found(missing=evidence.missing(claim, FEWEST_SEEDS), runs=runs, n=n, remark=said)
-    low, high = estimate.interval()
-    text = f"{estimate.number:.2f} {unit} [{low:.2f}, {high:.2f}]"
-    holds = answer(estimate)
+    low, high = found.interval()
+    unit = "pp" if claim.measure in ("difference", "gain") else claim.unit
+    digits = 3 if isinstance(found, Spread) else 2
+    text = f"{found.number:.{digits}f} {unit} [{low:.{digits}f}, {high:.{digits}f}]"
+    holds = answer() if answer else found.agrees(claim)
     if holds is None:
         remark = f"{text}: {n} seeds leave it undecided"
         return Found(missing=evidence.missing(claim, n + 1), runs=runs, n=n, remark=remark)
+    chance = if_false(holds) if if_false else found.if_false(claim, holds)
     return Found(
-        number=estimate.number,
-        interval=(low, high),
-        text=text,
-        runs=runs,
-        n=n,
-        holds=holds,
-        if_false=if_false(estimate, holds),
-    )
+        number=found.number, interval=(low, high), measured=text, runs=runs, n=n, holds=holds,
+        if_false=chance,
+    )  # fmt: skip
 
 
 def _of_mean(values: Sequence[float]) -> Estimate | None:
@@ -164,148 +159,111 @@ def _of_mean(values: Sequence[float]) -> Estimate | None:
     return Estimate(number=float(np.mean(values)), se=se, df=n - 1)
 
 
-def _mean(claim: "Claim", evidence: "Evidence", values: Sequence[float]) -> Found:
-    """A mean over seeds, which must lie within the margin of the printed figure."""
+def _percent(runs: Iterable[RunRecord]) -> list[float]:
+    return [100 * run.test_error for run in runs]
 
-    def answer(found: Estimate) -> bool | None:
-        holds = agrees(claim, found)
-        if holds is False and claim.epoch:  # a figure of a single run: where one more would fall
+
+def _error(claim: Claim, book: Book, evidence: Evidence) -> Found:
+    """Mean test error, or accuracy, over seeds, in percent."""
+    runs, sign = evidence.behind(claim), claim.measure == "accuracy"
+    values = [100 * abs(sign - run.test_error) for run in runs]
+    return _judged(claim, evidence, _of_mean(values), len(values))
+
+
+def _epoch(claim: Claim, book: Book, evidence: Evidence) -> Found:
+    """A figure of one epoch, read from the histories; runs not evaluated then do not count."""
+    runs, known = evidence.behind(claim), []
+    accuracy = claim.column == "test_accuracy"
+    for run in runs:
+        column = run.history.set_index("epoch")["test_error" if accuracy else claim.column]
+        value = float(column.get(claim.epoch, math.nan))
+        if math.isfinite(value):
+            known.append(100 * (1 - value) if accuracy else value)
+    found = _of_mean(known)
+
+    def answer() -> bool | None:
+        holds = found.agrees(claim)
+        if holds is False:  # a figure of a single run: where one more would fall
             wider = replace(found, se=found.se * math.sqrt(found.df + 2))
             return None if claim.meets(*wider.interval()) else False
         return holds
 
-    chance = partial(mean_if_false, claim)
-    return _judged(claim, evidence, _of_mean(values), len(values), answer, chance)
+    judged = _judged(claim, evidence, found, len(known), answer=answer)
+    if judged.interval is None and not judged.missing:
+        missing = evidence.missing(claim, len(runs) + FEWEST_SEEDS - len(known))
+        lost = counted(len(runs) - len(known), "run")
+        return replace(judged, missing=missing, remark=say("epoch", runs=lost, claim=claim))
+    return judged
 
 
-def _error(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
-    """Mean test error, or accuracy, over seeds, in percent."""
-    runs = evidence.of(claim.models[0], claim.protocol)
-    sign = claim.measure == "accuracy"
-    return _mean(claim, evidence, [100 * abs(sign - run.test_error) for run in runs.values()])
+def _sigma(claim: Claim, book: Book, evidence: Evidence) -> Found:
+    """Standard deviation over seeds (n - 1), percentage points."""
+    errors = _percent(evidence.behind(claim))
+    n, found = len(errors), None
+    if n >= FEWEST_SEEDS:
+        found = Spread(number=standard_deviation(np.array(errors)), df=n - 1)
+    return _judged(claim, evidence, found, n)
 
 
-def _epoch(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
-    """A figure of one epoch, read from the histories; runs not evaluated then do not count."""
-    values = {}
-    for seed, run in evidence.of(claim.models[0], claim.protocol).items():
-        rows = run.history.set_index("epoch")
-        if claim.column == "test_accuracy":
-            values[seed] = 100 * (1 - float(rows["test_error"].get(claim.epoch, math.nan)))
-        else:
-            values[seed] = float(rows[claim.column].get(claim.epoch, math.nan))
-    known = [value for value in values.values() if math.isfinite(value)]
-    found = _mean(claim, evidence, known)
-    if found.interval is None and not found.missing:
-        remark = (
-            f"{counted(len(values) - len(known), 'run')} not evaluated after epoch {claim.epoch}; "
-            "further seeds are needed, evaluated after every epoch"
-        )
-        more = len(values) + FEWEST_SEEDS - len(known)
-        return replace(found, missing=evidence.missing(claim, more), remark=remark)
-    return found
-
-
-def _sigma(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
-    """Standard deviation over seeds (n - 1), percentage points, with its chi-square interval."""
-    runs = list(evidence.of(claim.models[0], claim.protocol).values())
-    n = len(runs)
-    if n < FEWEST_SEEDS:
-        return Found(missing=evidence.missing(claim, FEWEST_SEEDS), runs=runs, n=n)
-    sd = standard_deviation(np.array([100 * run.test_error for run in runs]))
-    low, high = spread_interval(sd, n - 1)
-    text = f"{sd:.3f} pp [{low:.3f}, {high:.3f}]"
-    holds = spread_agrees(claim, sd, n - 1)
-    if holds is None:
-        remark = f"{text}: {n} seeds leave it undecided"
-        return Found(missing=evidence.missing(claim, n + 1), runs=runs, n=n, remark=remark)
-    return Found(
-        number=sd,
-        interval=(low, high),
-        text=text,
-        runs=runs,
-        n=n,
-        holds=holds,
-        if_false=spread_if_false(claim, n - 1, holds),
-    )
-
-
-def _drop(claim: "Claim", evidence: "Evidence") -> tuple[Estimate | None, int]:
+def _drop(claim: Claim, evidence: Evidence) -> tuple[Estimate | None, int]:
     """Error of the plain network minus error of the variant on the seeds both have, percentage
     points, and how many these are. The networks are independent: pairing by seed buys nothing."""
-    seeds = evidence.shared(claim)
-    if len(seeds) < FEWEST_SEEDS:
-        return None, len(seeds)
-    variant, plain = (
-        _of_mean([100 * evidence.of(model, claim.protocol)[s].test_error for s in seeds])
-        for model in claim.models
-    )
-    difference = Estimate(
-        number=plain.number - variant.number,
-        se=math.hypot(plain.se, variant.se),
-        df=plain.df + variant.df,
-    )
-    return difference, len(seeds)
+    errors = _percent(evidence.behind(claim))
+    n = len(errors) // 2
+    variant, plain = _of_mean(errors[:n]), _of_mean(errors[n:])
+    if plain is None:
+        return None, n
+    se, df = math.hypot(plain.se, variant.se), plain.df + variant.df
+    return Estimate(number=plain.number - variant.number, se=se, df=df), n
 
 
-def _difference(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
+def _difference(claim: Claim, book: Book, evidence: Evidence) -> Found:
     """Difference in error; signed as the claim is."""
     found, n = _drop(claim, evidence)
     if found and claim.value.startswith("-"):
         found = replace(found, number=-found.number)
-    chance = partial(mean_if_false, claim)
-    return _judged(claim, evidence, found, n, partial(agrees, claim), chance)
+    return _judged(claim, evidence, found, n)
 
 
-def _gain(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
+def _gain(claim: Claim, book: Book, evidence: Evidence) -> Found:
     """Gain in accuracy over shared seeds, and what it costs in MACs."""
     variant, plain = (cost(model).macs for model in claim.models)
     share = 100 * (variant - plain) / plain
+    found, n = _drop(claim, evidence)
 
-    def answer(gain: Estimate) -> bool | None:
-        low, high = gain.interval()
+    def answer() -> bool | None:
+        low, high = found.interval()
         if low > 0:
             return share < SMALL_COST
         return False if high <= 0 else None
 
-    found, n = _drop(claim, evidence)
-    judged = _judged(claim, evidence, found, n, answer, lambda *_: ALPHA / 2)
-    return replace(
-        judged, remark="; ".join(filter(None, [judged.remark, f"the cost: {share:+.3f} % MACs"]))
-    )
+    judged = _judged(claim, evidence, found, n, answer=answer, if_false=lambda _: ALPHA / 2)
+    return judged.saying(f"the cost: {share:+.3f} % MACs")
 
 
-def _p_value(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
+def _p_value(claim: Claim, book: Book, evidence: Evidence) -> Found:
     """p of the paired t test over shared seeds; without a difference it is anything alike."""
     from scipy import stats
 
-    seeds = evidence.shared(claim)
-    runs = [evidence.of(model, claim.protocol)[s] for model in claim.models for s in seeds]
-    n = len(seeds)
+    runs = evidence.behind(claim)
+    n = len(runs) // 2
     errors = np.array([run.test_error for run in runs]).reshape(2, n)
     if n < FEWEST_SEEDS or not standard_deviation(errors[0] - errors[1]):
         wanted = max(FEWEST_SEEDS, n + (n >= FEWEST_SEEDS))
         return Found(missing=evidence.missing(claim, wanted), runs=runs, n=n)
     p = float(stats.ttest_rel(*errors).pvalue)
     holds, chance = claim.holds(p), claim.high - claim.low
-    return Found(
-        number=p,
-        interval=(p, p),
-        text=f"{p:.2g}",
-        runs=runs,
-        n=n,
-        holds=holds,
-        if_false=chance if holds else 1 - chance,
-    )
+    found = exact(p, f"{p:.2g}")
+    return replace(found, runs=runs, n=n, holds=holds, if_false=chance if holds else 1 - chance)
 
 
-def _efficiency(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
+def _efficiency(claim: Claim, book: Book, evidence: Evidence) -> Found:
     """Parameters for each percentage point of error drop; the drop is the source's until it is
     measured."""
     variant, plain = (cost(model).num_params for model in claim.models)
     added = (variant - plain) / MILLION
     printed = book[f"{claim.id}-derror"]
-    drop, _ = _drop(claim, evidence)
+    drop, n = _drop(claim, evidence)
     if drop is None:
         low, high, middle = -printed.high, -printed.low, -float(printed.value)
         said = f"the source's own drop of {middle} pp; whether that holds is {printed.id}"
@@ -313,119 +271,87 @@ def _efficiency(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
         (low, high), middle = drop.interval(), drop.number
         said = f"the measured drop of {middle:.2f} pp [{low:.2f}, {high:.2f}]"
     # A drop that may be nothing has no finite price.
-    interval = (added / high if high > 0 else math.inf, added / low if low > 0 else math.inf)
-    number = added / middle if middle > 0 else math.inf
-    seeds = evidence.shared(claim) if drop else []
-    runs = [evidence.of(model, claim.protocol)[s] for model in claim.models for s in seeds]
-    text = f"{number:.3f} M/pp" if math.isfinite(number) else "no drop to pay for"
+    number, *ends = (added / x if x > 0 else math.inf for x in (middle, high, low))
     return Found(
         number=number,
-        interval=interval,
-        text=text,
-        runs=runs,
-        n=len(seeds),
+        interval=tuple(ends),
+        measured=f"{number:.3f} M/pp" if math.isfinite(number) else "no drop to pay for",
+        runs=evidence.behind(claim) if drop else [],
+        n=n if drop else 0,
         remark=f"{variant - plain:,} parameters over {said}",
     )
 
 
-def _sota(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
+def _sota(claim: Claim, book: Book, evidence: Evidence) -> Found:
     """The mean error, against the claim and against the published errors at like size."""
-    found = _error(claim, book, evidence)
-    stated = book[TABLE("se_", "params")]
+    found, stated = _error(claim, book, evidence), book[TABLE("se_", "params")]
     limit = LIKE_SIZE * stated.middle * MILLION
     by_error = sorted(PUBLISHED, key=lambda point: point.error)
     near = [point for point in by_error if point.num_params and point.num_params <= limit]
     best, lowest = near[0], by_error[0]
-    remark = (
-        f"up to {LIKE_SIZE:.0f} times {stated.claimed}, the lowest of {len(near)} published errors "
-        f"is {100 * best.error:.2f} % ({best.network}, {best.source}), the highest "
-        f"{100 * near[-1].error:.2f} %; the lowest at any size is {100 * lowest.error:.2f} % "
-        f"({lowest.network}, {lowest.source})"
-    )
-    holds = found.holds
-    if holds:
-        holds = found.interval[1] < 100 * best.error
-    return replace(found, holds=holds, remark="; ".join(filter(None, [found.remark, remark])))
+    remark = say("sota", times=LIKE_SIZE, stated=stated, number=len(near), best=best, lowest=lowest,
+                 least=100 * best.error, most=100 * near[-1].error,
+                 any_size=100 * lowest.error)  # fmt: skip
+    holds = found.interval[1] < 100 * best.error if found.holds else found.holds
+    return replace(found, holds=holds).saying(remark)
 
 
-def _recomputed(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
+def _recomputed(claim: Claim, book: Book, evidence: Evidence) -> Found:
     """What only the source's own figures give: the number is the derivation's."""
     return Found()
 
 
-def _localisation(claim: "Claim", book: "Book", evidence: "Evidence") -> Found:
+def _localisation(claim: Claim, book: Book, evidence: Evidence) -> Found:
     """The source defines no mask and no threshold; the definition is chosen beforehand.
 
     The claim holds if by `CHOSEN` the networks stand in the claimed order and this one's mean lies
     within the margin. Other definitions are counted, as exploration; scores of another recipe
     settle nothing.
     """
-    order = list(claimed_order(book.values()))
-    model, own = claim.models[0], evidence.scores(claim)
+    order, own = list(claimed_order(book.values())), evidence.scores(claim)
     found = [d for d in (definitions(own, order) if own else []) if d.seeds >= FEWEST_SEEDS]
     chosen = next((d for d in found if (d.trial, d.metric) == CHOSEN), None)
     named = f"judged by {METRICS[CHOSEN[1]].label}, {TRIAL_LABELS[CHOSEN[0]]}"
-    missing = evidence.missing(claim, FEWEST_SEEDS)
     if chosen is None:
-        return Found(
-            missing=missing, remark="; ".join([named, *_short_maps(claim, order, evidence)])
-        )
-    others = [d for d in found if d is not chosen]
-    ordered = sum(d.ordered for d in others)
-    remark = (
-        f"{named}; of {counted(len(others), 'other definition')}, which are exploration, {ordered} "
-        "give the claimed order"
-    )
+        waiting = Found(missing=evidence.missing(claim, FEWEST_SEEDS), remark=named)
+        return waiting.saying(*_short_maps(claim, order, evidence))
+    mean = _of_mean(list(own.per_seed(claim.models[0], *CHOSEN).values()))
     by_chance = 1 / math.factorial(len(order))
 
-    def if_false(estimate: Estimate, holds: bool) -> float:
-        if holds:
-            return by_chance * mean_if_false(claim, estimate, True)
-        return 1 - by_chance * (1 - mean_if_false(claim, estimate, False))
+    def if_false(holds: bool) -> float:
+        chance = mean.if_false(claim, holds)
+        return by_chance * chance if holds else 1 - by_chance * (1 - chance)
 
-    judged = _judged(
-        claim,
-        evidence,
-        _of_mean(list(own.per_seed(model, *CHOSEN).values())),
-        chosen.seeds,
-        lambda estimate: agrees(claim, estimate) if chosen.ordered else False,
-        if_false,
-    )
-    runs = list(evidence.of(model, claim.protocol).values())
-    said = "; ".join(filter(None, [judged.remark, remark]))
-    return replace(judged, runs=runs, remark=said)
+    def answer() -> bool | None:
+        return mean.agrees(claim) if chosen.ordered else False
+
+    judged = _judged(claim, evidence, mean, chosen.seeds, answer=answer, if_false=if_false)
+    others = [d.ordered for d in found if d is not chosen]
+    count = counted(len(others), "other definition")
+    return judged.saying(f"{named}; {say('localisation', others=count, ordered=sum(others))}")
 
 
-def _short_maps(claim: "Claim", order: Sequence[str], evidence: "Evidence") -> list[str]:
+def _short_maps(claim: Claim, order: Sequence[str], evidence: Evidence) -> list[str]:
     """What maps of other trainings score, which settles nothing about this one."""
-
     said = []
     for scores in evidence.other_scores(claim):
         tried = definitions(scores, order)
         values = [d.means[claim.models[0]] for d in tried]
-        if not tried:
-            continue
         ordered = [d.label for d in tried if d.ordered]
-        which = f" ({'; '.join(ordered)})" if ordered else ""
-        said.append(
-            f"networks of another recipe (study {scores.study}: "
-            f"{counted(scores.recipe['epochs'], 'epoch')}), which settle nothing here, score "
-            f"{min(values):.2f} to {max(values):.2f}; of {counted(len(tried), 'definition')}, "
-            f"{len(ordered)} give the claimed order{which}"
-        )
+        if tried:
+            said.append(say(
+                "short-maps", scores=scores, epochs=counted(scores.recipe["epochs"], "epoch"),
+                least=min(values), most=max(values), definitions=counted(len(tried), "definition"),
+                ordered=len(ordered), which=f" ({'; '.join(ordered)})" if ordered else "",
+            ))  # fmt: skip
     return said
 
 
-MEASURES: dict[str, Callable[["Claim", "Book", "Evidence"], Found]] = {
-    "params": _total,
-    "macs": _total,
-    "added-params": _added,
-    "added-params-percent": _added,
-    "added-macs-percent": _added,
-    "block-params": _block,
-    "block-macs": _block,
-    "error": _error,
-    "accuracy": _error,
+MEASURES: dict[str, Callable[[Claim, Book, Evidence], Found]] = {
+    **dict.fromkeys(("params", "macs"), _total),
+    **dict.fromkeys(("added-params", "added-params-percent", "added-macs-percent"), _added),
+    **dict.fromkeys(("block-params", "block-macs"), _block),
+    **dict.fromkeys(("error", "accuracy"), _error),
     "sigma": _sigma,
     "epoch": _epoch,
     "difference": _difference,
