@@ -1,7 +1,9 @@
 """Blocks and attentions against naive loops written from their equations."""
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -37,34 +39,38 @@ NAIVE_GATE = {
 SE = AttentionSpec(attention="se", reduction=2)
 
 
-def naive_dense(weight: Tensor, bias: Tensor | None, vector: list[float]) -> list[float]:
+def naive_squeeze(x: Tensor, squeeze: str) -> list[list[float]]:
+    """One statistic an image and channel, (N, C, H, W) to N x C numbers."""
+    return [[NAIVE_SQUEEZE[squeeze](c.flatten().tolist()) for c in image] for image in x]
+
+
+def naive_dense(layer: nn.Linear, vector: list[float]) -> list[float]:
     """W v + b by loops."""
-    rows = weight.tolist()
-    offset = [0.0] * len(rows) if bias is None else bias.tolist()
+    rows = layer.weight.tolist()
+    offset = [0.0] * len(rows) if layer.bias is None else layer.bias.tolist()
     return [
         sum(w * v for w, v in zip(row, vector, strict=True)) + b
         for row, b in zip(rows, offset, strict=True)
     ]
 
 
-def naive_squeeze(image: Tensor, squeeze: str) -> list[float]:
-    """One statistic a channel, (C, H, W) to C numbers."""
-    return [NAIVE_SQUEEZE[squeeze](channel.flatten().tolist()) for channel in image]
+def naive_excite(gate: nn.Module, squeezed: list[list[float]]) -> list[list[float]]:
+    """W2 relu(W1 z), before the last non-linearity, for each image."""
+    hidden = [[max(h, 0.0) for h in naive_dense(gate.reduce, z)] for z in squeezed]
+    return [naive_dense(gate.expand, h) for h in hidden]
 
 
-def naive_excite(gate: nn.Module, squeezed: list[float]) -> list[float]:
-    """W2 relu(W1 z), before the last non-linearity."""
-    hidden = naive_dense(gate.reduce.weight, gate.reduce.bias, squeezed)
-    return naive_dense(gate.expand.weight, gate.expand.bias, [max(h, 0.0) for h in hidden])
-
-
-def scaled(x: Tensor, gates: list[list[float]]) -> Tensor:
-    """x with channel c of image n multiplied by gates[n][c], by loops."""
+def scaled(x: Tensor, gates: list[list[float]], gate: str = "sigmoid") -> Tensor:
+    """x with channel c of image n multiplied by the non-linearity of gates[n][c], by loops."""
     out = x.clone()
     for n, row in enumerate(gates):
         for c, value in enumerate(row):
-            out[n, c] = x[n, c] * value
+            out[n, c] = x[n, c] * NAIVE_GATE[gate](value)
     return out
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def randomise(module: nn.Module) -> nn.Module:
@@ -100,11 +106,7 @@ def test_se_equals_loop(x: Tensor, squeeze: str, gate: str, bias: bool) -> None:
     spec = AttentionSpec(attention="se", reduction=3, squeeze=squeeze, gate=gate, gate_bias=bias)
     module = build_attention(8, spec)
     assert module.gate.reduce.weight.shape == (2, 8)  # 8 // 3 hidden units
-    gates = [
-        [NAIVE_GATE[gate](v) for v in naive_excite(module.gate, naive_squeeze(image, squeeze))]
-        for image in x
-    ]
-    torch.testing.assert_close(module(x), scaled(x, gates), rtol=1e-5, atol=1e-5)
+    close(module(x), scaled(x, naive_excite(module.gate, naive_squeeze(x, squeeze)), gate))
 
 
 def test_hidden_width_is_at_least_one() -> None:
@@ -113,15 +115,13 @@ def test_hidden_width_is_at_least_one() -> None:
 
 
 def test_hook_on_gate_reads_the_gates(x: Tensor) -> None:
-    module = build_attention(8, SE)
-    seen = []
+    module, seen = build_attention(8, SE), []
+    module.gate.register_forward_hook(lambda _m, _i, out: seen.append(out))
     with torch.no_grad():
-        module.gate.register_forward_hook(lambda _m, _i, out: seen.append(out))
         y = module(x)
+    close(y, x * seen[0])
     assert seen[0].shape == (3, 8, 1, 1)
-    torch.testing.assert_close(y, x * seen[0])
-    assert seen[0].min() > 0
-    assert seen[0].max() < 1
+    assert 0 < seen[0].min() < seen[0].max() < 1
 
 
 @pytest.mark.parametrize(
@@ -134,66 +134,45 @@ def test_eca_kernel_size(channels: int, size: int) -> None:
 
 
 @pytest.mark.parametrize("squeeze", NAIVE_SQUEEZE)
-def test_eca_equals_loop(x: Tensor, squeeze: str) -> None:
+def test_eca_and_ge_equal_loops(x: Tensor, squeeze: str) -> None:
+    squeezed = naive_squeeze(x, squeeze)
+    ge = build_attention(8, AttentionSpec(attention="ge", squeeze=squeeze))
+    close(ge(x), scaled(x, squeezed))
+    assert not list(ge.parameters())
     module = build_attention(8, AttentionSpec(attention="eca", squeeze=squeeze, gate="tanh"))
     kernel = module.gate.conv.weight.flatten().tolist()
-    reach = len(kernel) // 2
-    gates = []
-    for image in x:
-        z = [0.0] * reach + naive_squeeze(image, squeeze) + [0.0] * reach
-        gates.append([math.tanh(sum(k * z[c + i] for i, k in enumerate(kernel))) for c in range(8)])
-    torch.testing.assert_close(module(x), scaled(x, gates), rtol=1e-5, atol=1e-5)
+    edge = [0.0] * (len(kernel) // 2)
+    rows = [edge + z + edge for z in squeezed]
+    gates = [[sum(k * z[c + i] for i, k in enumerate(kernel)) for c in range(8)] for z in rows]
+    close(module(x), scaled(x, gates, "tanh"))
 
 
 def test_cbam_equals_loop(x: Tensor) -> None:
     module = build_attention(8, AttentionSpec(attention="cbam", reduction=2))
-    gates = []
-    for image in x:
-        mean, peak = (
-            naive_excite(module.gate, naive_squeeze(image, kind)) for kind in ("avg", "max")
-        )
-        gates.append([NAIVE_GATE["sigmoid"](a + b) for a, b in zip(mean, peak, strict=True)])
-    y = scaled(x, gates)
+    mean, peak = (naive_excite(module.gate, naive_squeeze(x, kind)) for kind in ("avg", "max"))
+    y = scaled(x, (np.array(mean) + np.array(peak)).tolist())
     expected = y.clone()
     kernel = module.spatial_gate.conv.weight[0]  # (2, 7, 7)
-    for n in range(3):
-        mean, peak = y[n].mean(0), y[n].max(0).values
-        for i in range(4):
-            for j in range(6):
-                total = 0.0
-                for a in range(7):
-                    for b in range(7):
-                        r, s = i + a - 3, j + b - 3
-                        if 0 <= r < 4 and 0 <= s < 6:
-                            total += kernel[0, a, b] * mean[r, s] + kernel[1, a, b] * peak[r, s]
-                expected[n, :, i, j] *= torch.sigmoid(total)
-    torch.testing.assert_close(module(x), expected, rtol=1e-5, atol=1e-5)
+    for n, i, j in itertools.product(range(3), range(4), range(6)):
+        total = 0.0
+        for a, b in itertools.product(range(7), range(7)):
+            r, s = i + a - 3, j + b - 3
+            if 0 <= r < 4 and 0 <= s < 6:
+                total += (
+                    kernel[0, a, b] * y[n, :, r, s].mean() + kernel[1, a, b] * y[n, :, r, s].max()
+                )
+        expected[n, :, i, j] *= torch.sigmoid(total)
+    close(module(x), expected)
 
 
 def test_scse_equals_loop(x: Tensor) -> None:
     module = build_attention(8, AttentionSpec(attention="scse", reduction=2))
-    sigmoid = NAIVE_GATE["sigmoid"]
-    gates = [
-        [sigmoid(v) for v in naive_excite(module.gate.channel, naive_squeeze(image, "avg"))]
-        for image in x
-    ]
-    weights = module.gate.spatial.weight.flatten().tolist()
-    spatial = x.clone()
-    for n in range(3):
-        for i in range(4):
-            for j in range(6):
-                q = sum(w * float(x[n, c, i, j]) for c, w in enumerate(weights))
-                spatial[n, :, i, j] = x[n, :, i, j] * sigmoid(q)
-    expected = scaled(x, gates) + spatial
-    torch.testing.assert_close(module(x), expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("squeeze", NAIVE_SQUEEZE)
-def test_ge_equals_loop(x: Tensor, squeeze: str) -> None:
-    module = build_attention(8, AttentionSpec(attention="ge", squeeze=squeeze))
-    gates = [[NAIVE_GATE["sigmoid"](v) for v in naive_squeeze(image, squeeze)] for image in x]
-    torch.testing.assert_close(module(x), scaled(x, gates), rtol=1e-5, atol=1e-5)
-    assert not list(module.parameters())
+    weights, spatial = module.gate.spatial.weight.flatten().tolist(), x.clone()
+    for n, i, j in itertools.product(range(3), range(4), range(6)):
+        q = sum(w * float(x[n, c, i, j]) for c, w in enumerate(weights))
+        spatial[n, :, i, j] *= NAIVE_GATE["sigmoid"](q)
+    channels = scaled(x, naive_excite(module.gate.channel, naive_squeeze(x, "avg")))
+    close(module(x), channels + spatial)
 
 
 def test_std_squeeze_has_a_finite_gradient_on_a_constant_map() -> None:
@@ -208,8 +187,7 @@ def test_the_controls_scale_by_constants_alone(x: Tensor) -> None:
     half = build_attention(8, AttentionSpec(attention="half"))
     assert torch.equal(scale(x), x)  # before training
     assert torch.equal(half(x), x / 2)
-    assert not list(half.parameters())
-    assert not half.state_dict()
+    assert not [*half.parameters(), *half.state_dict()]
     (weight,) = scale.parameters()
     with torch.no_grad():
         weight.copy_(torch.arange(8.0))
@@ -230,9 +208,8 @@ def test_attention_keeps_shape_layout_and_dtype(name: str, x: Tensor) -> None:
 
 
 @pytest.mark.parametrize("position", attention_module.POSITIONS)
-@pytest.mark.parametrize("shape", [(8, 1), (12, 2)])
-def test_basic_block_equals_equation(x: Tensor, shape: tuple[int, int], position: str) -> None:
-    channels, stride = shape
+@pytest.mark.parametrize(("channels", "stride"), [(8, 1), (12, 2)])
+def test_basic_block_equals_equation(x: Tensor, channels: int, stride: int, position: str) -> None:
     spec = AttentionSpec(attention="se", reduction=2, position=position)
     block = randomise(BasicBlock(8, channels, stride=stride, shortcut="B", attention=spec))
     attend = block.attention
@@ -241,9 +218,8 @@ def test_basic_block_equals_equation(x: Tensor, shape: tuple[int, int], position
     inner = norm(F.conv2d(inner, block.conv2.weight, None, 1, 1), block.norm2)
     shortcut = x
     if stride == 2:
-        projected = torch.einsum(
-            "nchw,dc->ndhw", x[:, :, ::2, ::2], block.shortcut.conv.weight[..., 0, 0]
-        )
+        weight = block.shortcut.conv.weight[..., 0, 0]
+        projected = torch.einsum("nchw,dc->ndhw", x[:, :, ::2, ::2], weight)
         shortcut = norm(projected, block.shortcut.norm)
     expected = {
         "standard": lambda: F.relu(attend(inner) + shortcut),
@@ -251,13 +227,12 @@ def test_basic_block_equals_equation(x: Tensor, shape: tuple[int, int], position
         "post": lambda: attend(F.relu(inner + shortcut)),
         "identity": lambda: F.relu(inner + attend(shortcut)),
     }[position]()
-    torch.testing.assert_close(block(x), expected, rtol=1e-5, atol=1e-5)
+    close(block(x), expected)
 
 
 @pytest.mark.parametrize("position", attention_module.POSITIONS)
-@pytest.mark.parametrize("shape", [(8, 1), (12, 2)])
-def test_preact_block_equals_equation(x: Tensor, shape: tuple[int, int], position: str) -> None:
-    channels, stride = shape
+@pytest.mark.parametrize(("channels", "stride"), [(8, 1), (12, 2)])
+def test_preact_block_equals_equation(x: Tensor, channels: int, stride: int, position: str) -> None:
     spec = AttentionSpec(attention="se", reduction=2, position=position)
     block = randomise(PreactBasic(8, channels, stride=stride, shortcut="B", attention=spec))
     attend = block.attention
@@ -273,7 +248,7 @@ def test_preact_block_equals_equation(x: Tensor, shape: tuple[int, int], positio
         "post": lambda: attend(inner + shortcut),
         "identity": lambda: inner + attend(shortcut),
     }[position]()
-    torch.testing.assert_close(block(x), expected, rtol=1e-5, atol=1e-5)
+    close(block(x), expected)
 
 
 def test_bottleneck_equals_equation(x: Tensor) -> None:
@@ -287,7 +262,7 @@ def test_bottleneck_equals_equation(x: Tensor) -> None:
     inner = norm(F.conv2d(inner, block.conv3.weight), block.norm3)
     shortcut = norm(F.conv2d(x, block.shortcut.conv.weight, None, 2), block.shortcut.norm)
     expected = F.relu(block.attention(inner) + shortcut)
-    torch.testing.assert_close(block(x), expected, rtol=1e-5, atol=1e-5)
+    close(block(x), expected)
 
 
 def test_preact_bottleneck_equals_equation(x: Tensor) -> None:
@@ -297,7 +272,7 @@ def test_preact_bottleneck_equals_equation(x: Tensor) -> None:
     inner = F.relu(norm(F.conv2d(inner, block.conv2.weight, None, 2, 1), block.norm3))
     inner = block.attention(F.conv2d(inner, block.conv3.weight))
     expected = inner + F.conv2d(active, block.shortcut.conv.weight, None, 2)
-    torch.testing.assert_close(block(x), expected, rtol=1e-5, atol=1e-5)
+    close(block(x), expected)
 
 
 def test_shortcut_a_subsamples_and_pads_with_zeros(x: Tensor) -> None:
@@ -314,16 +289,9 @@ def test_shortcut_a_subsamples_and_pads_with_zeros(x: Tensor) -> None:
         make_shortcut(8, 4, 2, "A")
 
 
-def hidden_gates(gate: nn.Module, z: Tensor) -> Tensor:
-    """sigmoid(W2 ReLU(W1 mean(z))), a number at a time; (N, gates, 1, 1)."""
-    w1, w2 = gate.reduce.weight, gate.expand.weight
-    out = torch.zeros(len(z), len(w2), 1, 1)
-    for n in range(len(z)):
-        s = [sum(z[n, c].flatten()) / z[n, c].numel() for c in range(z.shape[1])]
-        h = [max(sum(w * m for w, m in zip(row, s, strict=True)), torch.zeros(())) for row in w1]
-        for k, row in enumerate(w2):
-            out[n, k] = 1 / (1 + torch.exp(-sum(w * v for w, v in zip(row, h, strict=True))))
-    return out
+def by_loop(gate: nn.Module, part: Tensor, whole: Tensor) -> Tensor:
+    """A part of Z times the gates that squeeze what is given as the whole, by loops."""
+    return scaled(part, naive_excite(gate, naive_squeeze(whole, "avg")))
 
 
 GATED = {
@@ -336,16 +304,9 @@ FROM_Z = {"last_from_z": slice(9, 12), "first2_from_z": slice(0, 6)}
 @pytest.mark.parametrize("stride", [1, 2])
 def test_res2net_block_equals_equations(x: Tensor, stride: int, gate_at: str) -> None:
     width, scale = 3, 4
-    block = randomise(
-        Res2NetBlock(
-            8,
-            base_width=width,
-            scale=scale,
-            stride=stride,
-            gate_at="fused" if gate_at == "none" else gate_at,
-            attention=AttentionSpec() if gate_at == "none" else SE,
-        )
-    )
+    place, spec = ("fused", AttentionSpec()) if gate_at == "none" else (gate_at, SE)
+    about = {"base_width": width, "scale": scale, "stride": stride}
+    block = randomise(Res2NetBlock(8, **about, gate_at=place, attention=spec))
     inner = F.relu(norm(F.conv2d(x, block.conv1.weight), block.norm1))
     if stride == 2:
         inner = sum(inner[:, :, a::2, b::2] for a in (0, 1) for b in (0, 1)) / 4
@@ -360,18 +321,17 @@ def test_res2net_block_equals_equations(x: Tensor, stride: int, gate_at: str) ->
         z[:, GATED[gate_at]] = block.attention(whole[:, GATED[gate_at]])
     elif gate_at in FROM_Z:
         assert block.attention.gate.reduce.weight.shape == (6, 12)
-        z[:, FROM_Z[gate_at]] = whole[:, FROM_Z[gate_at]] * hidden_gates(
-            block.attention.gate, whole
-        )
+        part = FROM_Z[gate_at]
+        z[:, part] = by_loop(block.attention.gate, whole[:, part], whole)
     elif gate_at == "streams":
         for i, gate in enumerate(block.attention.gate.streams):
             part = slice(width * i, width * (i + 1))
-            z[:, part] = whole[:, part] * hidden_gates(gate, whole[:, part])
+            z[:, part] = by_loop(gate, whole[:, part], whole[:, part])
     inner = z if gate_at == "literal" else norm(F.conv2d(z, block.conv3.weight), block.norm3)
     if gate_at == "output":
         inner = block.attention(inner)
     shortcut = norm(F.conv2d(x, block.shortcut.conv.weight, None, stride), block.shortcut.norm)
-    torch.testing.assert_close(block(x), F.relu(inner + shortcut), rtol=1e-5, atol=1e-5)
+    close(block(x), F.relu(inner + shortcut))
 
 
 def test_dense_layer_equals_equation(x: Tensor) -> None:
@@ -380,7 +340,7 @@ def test_dense_layer_equals_equation(x: Tensor) -> None:
     new = layer.attention(F.conv2d(F.relu(norm(new, layer.norm2)), layer.conv2.weight, None, 1, 1))
     y = layer(x)
     assert torch.equal(y[:, :8], x)
-    torch.testing.assert_close(y[:, 8:], new, rtol=1e-5, atol=1e-5)
+    close(y[:, 8:], new)
 
 
 @pytest.mark.parametrize(
@@ -390,16 +350,6 @@ def test_dense_layer_equals_equation(x: Tensor) -> None:
         ({"attention": "se", "gate": "softmax"}, "unknown gate"),
         ({"attention": "se", "squeeze": "median"}, "unknown squeeze"),
         ({"attention": "se", "position": "before"}, "unknown position"),
-    ],
-)
-def test_unknown_names_are_refused(settings: dict, text: str) -> None:
-    with pytest.raises(UnknownNameError, match=text):
-        AttentionSpec(**settings)
-
-
-@pytest.mark.parametrize(
-    ("settings", "text"),
-    [
         ({"attention": "se", "reduction": 0}, "at least 1"),
         ({"attention": "se", "reduction": 2.5}, "whole number"),
         ({"attention": "se", "gate_bias": 1}, "true or false"),
