@@ -54,7 +54,12 @@ def command(text: str, *options: Option) -> Callable[[Callable], Callable]:
 
 
 def option(*flags: str, **how: Any) -> Option:
-    """An option of a command, as `add_argument` takes it."""
+    """An option of a command.
+
+    Args:
+        flags: its spellings.
+        how: the rest, as `add_argument` takes it.
+    """
     return flags, how
 
 

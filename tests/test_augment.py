@@ -22,8 +22,6 @@ def test_crop_and_flip_equal_torchvision(images, padding):
     dx = torch.tensor([0, 2, 2, 0, 1, 1, 0, 2]) * padding
     flipped = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1], dtype=torch.bool)
     crops = crop_flip(pad_images(images, padding), index, dy, dx, flipped, 32)
-    assert crops.dtype == torch.uint8
-    assert crops.shape == (8, 32, 32, 3)
     for k in range(len(index)):
         image = Image.fromarray(images[index[k]].numpy())
         image = functional.pad(image, [padding], fill=0)  # as RandomCrop(32, padding) does
@@ -31,13 +29,6 @@ def test_crop_and_flip_equal_torchvision(images, padding):
         if flipped[k]:
             image = functional.hflip(image)
         np.testing.assert_array_equal(crops[k].numpy(), np.asarray(image))
-
-
-def test_padding_is_black_and_keeps_the_image(images):
-    padded = pad_images(images, 4)
-    assert padded.shape == (12, 40, 40, 3)
-    assert torch.equal(padded[:, 4:36, 4:36], images)
-    assert int(padded.long().sum()) == int(images.long().sum())
 
 
 def test_normalise_equals_torchvision_in_channels_last(images):
@@ -81,15 +72,8 @@ def test_an_epoch_shows_every_image_once_with_uniform_offsets():
     assert float(((together - n / 81) ** 2 / (n / 81)).sum()) < 124.9  # 80 degrees of freedom
     share = plan.flipped.double().mean()
     assert abs(float(share) - 0.5) < 4 * (0.25 / n) ** 0.5
-    assert plan.order.dtype == plan.offset_y.dtype == plan.offset_x.dtype == torch.int64
-    assert plan.flipped.dtype == torch.bool
-
-
-def test_flip_and_padding_at_their_ends():
-    plan = draw_epoch(100, seed=0, epoch=0, padding=0, flip=0.0)
-    assert not plan.flipped.any()
-    assert not plan.offset_y.any()
-    assert not plan.offset_x.any()
+    none = draw_epoch(100, seed=0, epoch=0, padding=0, flip=0.0)
+    assert not any(moved.any() for moved in (none.flipped, none.offset_y, none.offset_x))
     assert draw_epoch(100, seed=0, epoch=0, padding=0, flip=1.0).flipped.all()
 
 

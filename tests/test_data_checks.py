@@ -38,21 +38,18 @@ def save(path: Path, **content: np.ndarray) -> str:
 # Classes by name
 
 
-def test_classes_are_matched_by_name(tmp_path):
+def test_classes_are_matched_by_name_and_other_classes_are_named(tmp_path):
     path = save(tmp_path / "a.npz", **arrays(("blue", "red", "green")))
     dataset = load_matching(path, classes=NAMES)
     assert dataset.classes == NAMES
     for x, y in ((dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test)):
         assert (x[:, 5, 5].argmax(1) == y).all()  # the brightest channel is the class's
     assert dataset.fingerprint == load_data(path).fingerprint
-
-
-def test_other_classes_are_named(tmp_path):
-    path = save(tmp_path / "a.npz", **arrays(("red", "white", "blue")))
+    with pytest.raises(DataError, match="other classes"):
+        load_matching(path, classes=(*NAMES, "white"))
+    path = save(tmp_path / "b.npz", **arrays(("red", "white", "blue")))
     with pytest.raises(DataError, match=r"lacks 1 \(green\), and has 1 \(white\)"):
         load_matching(path, classes=NAMES)
-    with pytest.raises(DataError, match="other classes"):
-        load_matching(save(tmp_path / "b.npz", **arrays()), classes=(*NAMES, "white"))
 
 
 def test_without_names_by_number_and_said(tmp_path, caplog):
@@ -66,14 +63,14 @@ def test_without_names_by_number_and_said(tmp_path, caplog):
 
 
 def test_data_that_was_changed_since_is_refused(tmp_path):
-    path = save(tmp_path / "a.npz", **arrays())
+    content, about = arrays(), {"classes": NAMES, "num_val": 2}
+    path = save(tmp_path / "a.npz", **content)
     before = hold_out(load_data(path), 2).fingerprint
-    load_matching(path, classes=NAMES, fingerprint=before, num_val=2)
-    content = arrays()
+    load_matching(path, fingerprint=before, **about)
     content["x_train"][0, 3, 3] ^= 1
     save(tmp_path / "a.npz", **content)
     with pytest.raises(DataError, match="was changed since the network was trained on it"):
-        load_matching(path, classes=NAMES, fingerprint=before, num_val=2)
+        load_matching(path, fingerprint=before, **about)
 
 
 # Labels and names
@@ -113,11 +110,24 @@ def test_names_that_cannot_be_used(tmp_path, names, message):
 # Files made to hurt
 
 
-def header_only(shape: tuple[int, ...], dtype: str) -> bytes:
+def header_only(shape: tuple[int, ...], dtype: str = "|u1") -> bytes:
     buffer = io.BytesIO()
     fields = {"descr": dtype, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_2_0(buffer, fields)
     return buffer.getvalue()
+
+
+def rewritten(path: Path, headers: dict[str, bytes], megabytes: int = 0) -> Path:
+    """The small npz with some arrays' headers replaced, and zeros behind that of x_train."""
+    with zipfile.ZipFile(save(path, **arrays())) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()} | headers
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, part in parts.items():
+            with archive.open(name, "w", force_zip64=True) as file:
+                file.write(part)
+                for _ in range(megabytes if name == "x_train.npy" else 0):
+                    file.write(bytes(1000 * 3072))
+    return path
 
 
 def refused_quickly(path: Path, message: str) -> None:
@@ -129,33 +139,17 @@ def refused_quickly(path: Path, message: str) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
-def test_headers_that_claim_3_terabytes(tmp_path):
-    claim = header_only((10**9, 32, 32, 3), "|u1")
-    content = arrays() | {"y_train": np.zeros(9, np.uint8)}
-    path = tmp_path / "a.npz"
-    save(path, **content)
-    with zipfile.ZipFile(path) as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    parts["x_train.npy"], parts["y_train.npy"] = claim, header_only((10**9,), "|u1")
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, part in parts.items():
-            archive.writestr(name, part)
+@pytest.mark.parametrize("shape", [(10**9, 32, 32, 3), (2**40, 2**40, 32, 3)])
+def test_headers_that_claim_terabytes(tmp_path, shape):
+    headers = {"x_train.npy": header_only(shape), "y_train.npy": header_only(shape[:1])}
+    path = rewritten(tmp_path / "a.npz", headers)
     refused_quickly(path, "x_train is not as long as it says")
 
 
 def test_a_bomb_is_not_unpacked(tmp_path):
     """Two gigabytes of zeros in two megabytes, as images that have no labels."""
-    path = tmp_path / "bomb.npz"
-    save(path, **arrays())
-    with zipfile.ZipFile(path) as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    parts["x_train.npy"] = header_only((650_000, 32, 32, 3), "|u1")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, part in parts.items():
-            with archive.open(name, "w", force_zip64=True) as file:
-                file.write(part)
-                for _ in range(650 if name == "x_train.npy" else 0):
-                    file.write(bytes(1000 * 3072))
+    headers = {"x_train.npy": header_only((650_000, 32, 32, 3))}
+    path = rewritten(tmp_path / "bomb.npz", headers, megabytes=650)
     refused_quickly(path, "650000 images in x_train but 9 labels")
 
 
@@ -164,8 +158,12 @@ def test_more_than_the_memory_holds(tmp_path, monkeypatch):
     refused_quickly(Path(save(tmp_path / "a.npz", **arrays())), "memory is enough for")
 
 
-def patched(path: Path, offset: int, value: int) -> None:
-    """Change a field of every member's local and central header in a zip."""
+@pytest.mark.parametrize(
+    ("offset", "value", "message"), [(0, 1, "encrypted"), (2, 99, "compression method")]
+)
+def test_encrypted_or_of_unknown_compression(tmp_path, offset, value, message):
+    """A field of every member's local and central header in the zip is changed."""
+    path = Path(save(tmp_path / "a.npz", **arrays()))
     content = bytearray(path.read_bytes())
     for signature, base in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
         start = content.find(signature)
@@ -173,46 +171,14 @@ def patched(path: Path, offset: int, value: int) -> None:
             struct.pack_into("<H", content, start + base + offset, value)
             start = content.find(signature, start + 4)
     path.write_bytes(content)
-
-
-@pytest.mark.parametrize(
-    ("offset", "value", "message"), [(0, 1, "encrypted"), (2, 99, "compression method")]
-)
-def test_encrypted_or_of_unknown_compression(tmp_path, offset, value, message):
-    path = Path(save(tmp_path / "a.npz", **arrays()))
-    patched(path, offset, value)
     refused_quickly(path, f"cannot be read.*{message}")
 
 
 def test_an_array_stored_twice(tmp_path):
     path = Path(save(tmp_path / "a.npz", **arrays()))
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
-        archive.writestr("y_train.npy", header_only((9,), "|u1") + bytes(9))
+        archive.writestr("y_train.npy", header_only((9,)) + bytes(9))
     refused_quickly(path, "holds y_train twice")
-
-
-def test_flipped_bytes_are_found_or_harmless(tmp_path):
-    """In content a flip fails the checksum; in a header it is refused or changes nothing."""
-    rng, whole = np.random.default_rng(1), tmp_path / "a.npz"
-    expected = load_data(save(whole, **arrays())).fingerprint
-    content, path, found = whole.read_bytes(), tmp_path / "b.npz", 0
-    with zipfile.ZipFile(whole) as archive:
-        headers = [info.header_offset for info in archive.infolist()]
-    tail = content.find(b"PK\1\2")
-    places = [start + int(k) for start in headers for k in rng.integers(0, 200, 20)]
-    places += [int(k) for k in rng.integers(tail, len(content), 60)]
-    places += [int(k) for k in rng.integers(0, len(content), 60)]
-    for place in places:
-        damaged = bytearray(content)
-        damaged[place] ^= 1 << int(rng.integers(8))
-        path.write_bytes(damaged)
-        try:
-            assert load_data(str(path)).fingerprint == expected
-        except DataError as error:
-            found += 1
-            line = str(error)
-            assert "\n" not in line
-    assert found > 100
 
 
 # Where data lies

@@ -109,7 +109,12 @@ class Claim:
         return self.meets(number, number)
 
     def meets(self, low: float, high: float) -> bool:
-        """Whether an interval, ends included, and the tolerance have a point in common."""
+        """Whether an interval, ends included, and the tolerance have a point in common.
+
+        Args:
+            low: the interval's lower end, in the claim's unit.
+            high: its upper end.
+        """
         return high >= self.low and (low <= self.high if self.is_range else low < self.high)
 
 

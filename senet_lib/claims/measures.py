@@ -7,6 +7,7 @@ found in the claim's unit. What needs no run is in `arithmetic`.
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -66,15 +67,15 @@ class Found:
         return replace(self, remark="; ".join(filter(None, [self.remark, *remarks])))
 
 
-def exact(number: float, text: str, remark: str = "") -> Found:
+def exact(number: float, measured: str, **more: Any) -> Found:
     """What is found where nothing varies.
 
     Args:
         number: in the claim's unit.
-        text: the same in words.
-        remark: what a reader should know.
+        measured: the same in words.
+        more: other fields of `Found`.
     """
-    return Found(number=number, interval=(number, number), measured=text, remark=remark)
+    return Found(number=number, interval=(number, number), measured=measured, **more)
 
 
 def _total(claim: Claim, book: Book, evidence: Evidence) -> Found:
@@ -90,7 +91,7 @@ def _total(claim: Claim, book: Book, evidence: Evidence) -> Found:
         remark = say("macs", macs=best, flops=millions(2 * best, 1), claim=claim,
                      half=millions(MILLION * claim.middle / 2, 1),
                      thop=millions(thop_total(claim.models[0]), 1))  # fmt: skip
-    return exact(best / MILLION, text, remark)
+    return exact(best / MILLION, text, remark=remark)
 
 
 def _added(claim: Claim, book: Book, evidence: Evidence) -> Found:
@@ -121,16 +122,10 @@ def _judged(
     answer: Callable[[], bool | None] | None = None,
     if_false: Callable[[bool], float] | None = None,
 ) -> Found:
-    """A figure with its interval and the answer, or a call for further seeds.
+    """What was measured of n seeds (None: of too few) with the answer, or a call for more seeds.
 
-    Args:
-        claim: the claim.
-        evidence: its runs.
-        found: what was measured; None where seeds are too few for any.
-        n: seeds that all networks of the claim have.
-        answer: whether it is as claimed, None where further seeds are needed; None: if it agrees.
-        if_false: how likely that answer is if the claim is false; None: as the figure says.
-    """
+    The answer is whether the figure agrees, unless another is given, with its chance were the claim
+    false."""
     runs = evidence.behind(claim)
     if found is None:
         said = f"{n} of {FEWEST_SEEDS} seeds so far" if n else ""
@@ -253,8 +248,8 @@ def _p_value(claim: Claim, book: Book, evidence: Evidence) -> Found:
         return Found(missing=evidence.missing(claim, wanted), runs=runs, n=n)
     p = float(stats.ttest_rel(*errors).pvalue)
     holds, chance = claim.holds(p), claim.high - claim.low
-    found = exact(p, f"{p:.2g}")
-    return replace(found, runs=runs, n=n, holds=holds, if_false=chance if holds else 1 - chance)
+    if_false = chance if holds else 1 - chance
+    return exact(p, f"{p:.2g}", runs=runs, n=n, holds=holds, if_false=if_false)
 
 
 def _efficiency(claim: Claim, book: Book, evidence: Evidence) -> Found:
@@ -272,14 +267,12 @@ def _efficiency(claim: Claim, book: Book, evidence: Evidence) -> Found:
         said = f"the measured drop of {middle:.2f} pp [{low:.2f}, {high:.2f}]"
     # A drop that may be nothing has no finite price.
     number, *ends = (added / x if x > 0 else math.inf for x in (middle, high, low))
-    return Found(
-        number=number,
-        interval=tuple(ends),
-        measured=f"{number:.3f} M/pp" if math.isfinite(number) else "no drop to pay for",
-        runs=evidence.behind(claim) if drop else [],
-        n=n if drop else 0,
+    found = exact(
+        number, f"{number:.3f} M/pp" if math.isfinite(number) else "no drop to pay for",
         remark=f"{variant - plain:,} parameters over {said}",
-    )
+    )  # fmt: skip
+    runs = {"runs": evidence.behind(claim), "n": n} if drop else {}
+    return replace(found, interval=tuple(ends), **runs)
 
 
 def _sota(claim: Claim, book: Book, evidence: Evidence) -> Found:
@@ -294,11 +287,6 @@ def _sota(claim: Claim, book: Book, evidence: Evidence) -> Found:
                  any_size=100 * lowest.error)  # fmt: skip
     holds = found.interval[1] < 100 * best.error if found.holds else found.holds
     return replace(found, holds=holds).saying(remark)
-
-
-def _recomputed(claim: Claim, book: Book, evidence: Evidence) -> Found:
-    """What only the source's own figures give: the number is the derivation's."""
-    return Found()
 
 
 def _localisation(claim: Claim, book: Book, evidence: Evidence) -> Found:
@@ -322,9 +310,7 @@ def _localisation(claim: Claim, book: Book, evidence: Evidence) -> Found:
         chance = mean.if_false(claim, holds)
         return by_chance * chance if holds else 1 - by_chance * (1 - chance)
 
-    def answer() -> bool | None:
-        return mean.agrees(claim) if chosen.ordered else False
-
+    answer = None if chosen.ordered else lambda: False
     judged = _judged(claim, evidence, mean, chosen.seeds, answer=answer, if_false=if_false)
     others = [d.ordered for d in found if d is not chosen]
     count = counted(len(others), "other definition")
@@ -358,7 +344,7 @@ MEASURES: dict[str, Callable[[Claim, Book, Evidence], Found]] = {
     "gain": _gain,
     "efficiency": _efficiency,
     "sota": _sota,
-    "recomputed": _recomputed,
+    "recomputed": lambda *_: Found(),  # from the source's own figures: the derivation has it
     "p-value": _p_value,
     "localisation": _localisation,
 }

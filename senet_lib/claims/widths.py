@@ -30,14 +30,11 @@ TOTALS = {
     "se_params": "b-se_res2net29-params",
 }
 """What a choice must print, and the claim that says what."""
-COLUMNS = {
-    ("params", "res2net29"): "params",
-    ("macs", "res2net29"): "macs",
-    ("params", "se_res2net29"): "se_params",
-    ("macs", "se_res2net29"): "se_macs",
-    ("params", "se_res2net29_last"): "last_params",
-    ("params", "se_res2net29_first2"): "first2_params",
-}
+PREFIXES = {
+    "res2net29": "", "se_res2net29": "se_", "se_res2net29_last": "last_",
+    "se_res2net29_first2": "first2_",
+}  # fmt: skip
+"""Of the columns of `fitting_widths` that say a network's sizes."""
 
 
 def res2net_sizes(stem: np.ndarray, widths: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -101,13 +98,8 @@ def fitting_widths() -> "pd.DataFrame":
 
 
 def family_range(claim: Claim) -> tuple[float, float] | None:
-    """What a size of the reconstruction lies between over `fitting_widths`, in the claim's unit.
-
-    Args:
-        claim: any claim.
-    Returns:
-        None where the claim is of no size, or of a network whose widths are stated.
-    """
+    """What a size of the reconstruction lies between over `fitting_widths`, in the claim's unit;
+    None where the claim is of no size, or of a network whose widths are stated."""
     if not claim.reconstructed:
         return None
     found = fitting_widths()
@@ -119,8 +111,9 @@ def family_range(claim: Claim) -> tuple[float, float] | None:
     elif claim.measure == "efficiency":
         (drop,) = load_claims(f"{claim.id}-derror")
         values = added / 1e6 / -float(drop.value)
-    elif column := COLUMNS.get((claim.measure, claim.models[0] if claim.models else "")):
-        values = found[column] / 1e6
     else:
-        return None
+        column = PREFIXES.get(claim.models[0] if claim.models else "", "?") + claim.measure
+        if column not in found:
+            return None
+        values = found[column] / 1e6
     return float(values.min()), float(values.max())

@@ -6,18 +6,18 @@ seed and the epoch's number, so a run that is resumed sees the same batches as o
 Shapes: N images in a split, B in a batch, H W height and width, p padding.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from senet_lib.errors import DataError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochPlan:
+class EpochPlan(NamedTuple):
     """What happens to the images of one epoch; position k of a tensor is the k-th image shown.
 
     Attributes:
@@ -62,16 +62,11 @@ def draw_epoch(num_images: int, seed: int, epoch: int, padding: int, flip: float
     order_rng, crop_rng, flip_rng, hole_rng = (
         np.random.Generator(np.random.PCG64(s)) for s in streams
     )
-    holes = hole_rng.random((2, num_images), dtype=np.float32)
+    order = order_rng.permutation(num_images).astype(np.int64)
     offsets = crop_rng.integers(0, 2 * padding, size=(2, num_images), endpoint=True)
-    return EpochPlan(
-        order=torch.from_numpy(order_rng.permutation(num_images).astype(np.int64)),
-        offset_y=torch.from_numpy(offsets[0]),
-        offset_x=torch.from_numpy(offsets[1]),
-        flipped=torch.from_numpy(flip_rng.random(num_images) < flip),
-        hole_y=torch.from_numpy(holes[0]),
-        hole_x=torch.from_numpy(holes[1]),
-    )
+    holes = hole_rng.random((2, num_images), dtype=np.float32)
+    flipped = flip_rng.random(num_images) < flip
+    return EpochPlan(*map(torch.from_numpy, (order, *offsets, flipped, *holes)))
 
 
 def pad_images(images: Tensor, padding: int) -> Tensor:
@@ -83,10 +78,7 @@ def pad_images(images: Tensor, padding: int) -> Tensor:
     Returns:
         (N, H + 2p, W + 2p, 3) uint8, contiguous, on the same device.
     """
-    n, height, width, channels = images.shape
-    padded = images.new_zeros((n, height + 2 * padding, width + 2 * padding, channels))
-    padded[:, padding : padding + height, padding : padding + width] = images
-    return padded
+    return F.pad(images, (0, 0, *[padding] * 4)).contiguous()
 
 
 def crop_flip(

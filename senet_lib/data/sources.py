@@ -89,7 +89,14 @@ def canonical(arrays: Arrays) -> Arrays:
 
 
 def write_npz(path: Path, arrays: Arrays) -> None:
-    """Write an npz that `read_npz` reads, whole or not at all, with its fingerprint inside."""
+    """Write an npz that `read_npz` reads, whole or not at all, with its fingerprint inside.
+
+    Args:
+        path: the file.
+        arrays: what it is to hold.
+    Raises:
+        DataError: it could not be written.
+    """
     content = {key: getattr(arrays, key) for key in (*KEYS, *MORE)}
     content |= {key: content[key].astype(np.uint8) for key in ("y_train", "y_test")}
     content["fingerprint"] = fingerprint(arrays)
@@ -243,7 +250,14 @@ def _npz_classes(path: Path, content: dict[str, np.ndarray]) -> tuple[str, ...] 
 
 
 def check_names(where: str, names: Iterable[str]) -> None:
-    """Refuse names of classes that are empty, alike, or cannot be printed in one line."""
+    """Refuse names of classes that are empty, alike, or cannot be printed in one line.
+
+    Args:
+        where: what the error calls their source.
+        names: of the classes.
+    Raises:
+        DataError: there are such names.
+    """
     found = Counter(list(names))
     for name in found:
         if not name.strip() or not name.isprintable():

@@ -15,12 +15,25 @@ SHORTCUTS = ("A", "B")
 
 
 def conv3x3(in_channels: int, channels: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """3x3 convolution that keeps H and W at stride 1; no bias, a normalisation follows."""
+    """3x3 convolution that keeps H and W at stride 1; no bias, a normalisation follows.
+
+    Args:
+        in_channels: of its input.
+        channels: of its output.
+        stride: 1 or 2.
+        groups: into which the channels are split.
+    """
     return nn.Conv2d(in_channels, channels, 3, stride, 1, groups=groups, bias=False)
 
 
 def conv1x1(in_channels: int, channels: int, stride: int = 1) -> nn.Conv2d:
-    """1x1 convolution without bias."""
+    """1x1 convolution without bias.
+
+    Args:
+        in_channels: of its input.
+        channels: of its output.
+        stride: 1 or 2.
+    """
     return nn.Conv2d(in_channels, channels, 1, stride, bias=False)
 
 
@@ -99,34 +112,36 @@ def make_shortcut(
     return PaddedShortcut(in_channels, channels, stride)
 
 
-class ResidualBlock(nn.Module):
-    """branch - BN + shortcut - ReLU, with the attention at one of four positions.
+class Block(nn.Module):
+    """A block with its attention at one of four positions, those of Hu et al. 2018, section 6.5.
 
-    A subclass defines `branch`. The positions are those of Hu et al. 2018, section 6.5.
+    A subclass defines `branch`, (N, C_in, H, W) to (N, C, H', W').
     """
+
+    preact = False  # whether a normalisation comes first
 
     def __init__(
         self, in_channels: int, channels: int, stride: int, shortcut: str, spec: AttentionSpec
     ) -> None:
         super().__init__()
-        self.shortcut = make_shortcut(in_channels, channels, stride, shortcut)
+        if self.preact:
+            self.norm1 = nn.BatchNorm2d(in_channels)
+        self.shortcut = make_shortcut(in_channels, channels, stride, shortcut, norm=not self.preact)
         self.position = spec.position
         self.attention = build_attention(in_channels if spec.position == "pre" else channels, spec)
 
-    def branch(self, x: Tensor) -> Tensor:
-        """The residual function, (N, C_in, H, W) to (N, C, H', W')."""
-        raise NotImplementedError
+    def _attend(self, position: str, x: Tensor) -> Tensor:
+        """x after the attention, if that is its position."""
+        return self.attention(x) if position == self.position else x
+
+
+class ResidualBlock(Block):
+    """branch - BN + shortcut - ReLU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        position, attention = self.position, self.attention
-        residual = self.branch(attention(x) if position == "pre" else x)
-        shortcut = self.shortcut(x)
-        if position == "identity":
-            shortcut = attention(shortcut)
-        elif position == "standard":
-            residual = attention(residual)
-        out = F.relu(residual + shortcut)
-        return attention(out) if position == "post" else out
+        residual = self._attend("standard", self.branch(self._attend("pre", x)))
+        shortcut = self._attend("identity", self.shortcut(x))
+        return self._attend("post", F.relu(residual + shortcut))
 
 
 class BasicBlock(ResidualBlock):
@@ -171,40 +186,23 @@ class Bottleneck(ResidualBlock):
         return self.norm3(self.conv3(x))  # (N, C, H/stride, W/stride)
 
 
-class PreactBlock(nn.Module):
+class PreactBlock(Block):
     """BN - ReLU - branch - [attention] - add: the addition's result is not rectified.
 
     Where the shape changes the shortcut starts after the first BN - ReLU, which it shares with
-    the branch; elsewhere it is the untouched input. A subclass defines `branch`.
+    the branch; elsewhere it is the untouched input.
 
     Source: He et al. 2016 (arXiv:1603.05027), figure 4e.
     """
 
-    def __init__(
-        self, in_channels: int, channels: int, stride: int, shortcut: str, spec: AttentionSpec
-    ) -> None:
-        super().__init__()
-        self.norm1 = nn.BatchNorm2d(in_channels)
-        self.shortcut = make_shortcut(in_channels, channels, stride, shortcut, norm=False)
-        self.position = spec.position
-        self.attention = build_attention(in_channels if spec.position == "pre" else channels, spec)
-
-    def branch(self, x: Tensor) -> Tensor:
-        """The residual function after the first BN - ReLU."""
-        raise NotImplementedError
+    preact = True
 
     def forward(self, x: Tensor) -> Tensor:
-        position, attention = self.position, self.attention
-        active = F.relu(self.norm1(attention(x) if position == "pre" else x))
-        residual = self.branch(active)
+        active = F.relu(self.norm1(self._attend("pre", x)))
+        residual = self._attend("standard", self.branch(active))
         keep = isinstance(self.shortcut, nn.Identity)
-        shortcut = x if keep else self.shortcut(active)
-        if position == "standard":
-            residual = attention(residual)
-        elif position == "identity":
-            shortcut = attention(shortcut)
-        out = residual + shortcut
-        return attention(out) if position == "post" else out
+        shortcut = self._attend("identity", x if keep else self.shortcut(active))
+        return self._attend("post", residual + shortcut)
 
 
 class PreactBasic(PreactBlock):

@@ -58,14 +58,9 @@ class DenseNet(Network):
     """
 
     def __init__(
-        self,
-        num_classes: int,
-        in_channels: int,
-        *,
-        num_layers: int,
-        growth: int,
+        self, num_classes: int, in_channels: int, *, num_layers: int, growth: int,
         attention: AttentionSpec = NO_ATTENTION,
-    ) -> None:
+    ) -> None:  # fmt: skip
         attention.check_stages(3)
         if attention.position != "standard":
             raise SenetError(

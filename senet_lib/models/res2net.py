@@ -174,18 +174,21 @@ class Res2Net(Network):
     """
 
     def __init__(
-        self,
-        num_classes: int,
-        in_channels: int,
-        *,
-        num_blocks: int = 3,
-        base_width: int = 13,
-        scale: int = 4,
-        gate_at: str = "fused",
-        attention: AttentionSpec = NO_ATTENTION,
-    ) -> None:
+        self, num_classes: int, in_channels: int, *, num_blocks: int = 3, base_width: int = 13,
+        scale: int = 4, gate_at: str = "fused", attention: AttentionSpec = NO_ATTENTION,
+    ) -> None:  # fmt: skip
         attention.check_stages(3)
-        _check(num_blocks, base_width, scale, gate_at, attention)
+        limits = (("num_blocks", num_blocks, 1), ("base_width", base_width, 1), ("scale", scale, 2))
+        for name, value, least in limits:
+            if type(value) is not int or value < least:
+                raise SenetError(f"{name} must be a whole number from {least}, not {value!r}")
+        position, kind = attention.position, attention.attention
+        if gate_at not in GATE_PLACES:
+            raise unknown("gate_at", str(gate_at), GATE_PLACES)
+        if position != "standard" and gate_at != "output":
+            raise SenetError(f"position {position!r} needs gate_at='output', not {gate_at!r}")
+        if gate_at in SE_PLACES and kind not in ("se", "none"):
+            raise SenetError(f"gate_at={gate_at!r} is SE's; attention {kind!r} has none")
 
         def make(stage: int, previous: int, out: int, stride: int) -> nn.Module:
             return Res2NetBlock(
@@ -196,19 +199,3 @@ class Res2Net(Network):
         channels = [scale * base_width * 2**stage for stage in range(3)]
         stages = make_stages(16, [num_blocks] * 3, channels, make)
         super().__init__(Stem(in_channels, 16), stages, Head(channels[-1], num_classes))
-
-
-def _check(
-    num_blocks: int, base_width: int, scale: int, gate_at: str, attention: AttentionSpec
-) -> None:
-    """Raise SenetError for numbers or a gate placement that make no network."""
-    limits = (("num_blocks", num_blocks, 1), ("base_width", base_width, 1), ("scale", scale, 2))
-    for name, value, least in limits:
-        if type(value) is not int or value < least:
-            raise SenetError(f"{name} must be a whole number from {least}, not {value!r}")
-    if gate_at not in GATE_PLACES:
-        raise unknown("gate_at", str(gate_at), GATE_PLACES)
-    if attention.position != "standard" and gate_at != "output":
-        raise SenetError(f"position {attention.position!r} needs gate_at='output', not {gate_at!r}")
-    if gate_at in SE_PLACES and attention.attention not in ("se", "none"):
-        raise SenetError(f"gate_at={gate_at!r} is SE's; attention {attention.attention!r} has none")

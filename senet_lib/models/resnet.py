@@ -39,19 +39,11 @@ class ResNet(Network):
     """
 
     def __init__(
-        self,
-        num_classes: int,
-        in_channels: int,
-        *,
-        num_blocks: tuple[int, ...],
-        channels: tuple[int, ...],
-        stem_channels: int,
-        widths: tuple[int, ...] | None = None,
-        groups: int = 1,
-        large: bool = False,
-        shortcut: str = "B",
+        self, num_classes: int, in_channels: int, *, num_blocks: tuple[int, ...],
+        channels: tuple[int, ...], stem_channels: int, widths: tuple[int, ...] | None = None,
+        groups: int = 1, large: bool = False, shortcut: str = "B",
         attention: AttentionSpec = NO_ATTENTION,
-    ) -> None:
+    ) -> None:  # fmt: skip
         attention.check_stages(len(channels))
 
         def make(stage: int, previous: int, out: int, stride: int) -> nn.Module:
@@ -81,16 +73,9 @@ class PreactResNet(Network):
     """
 
     def __init__(
-        self,
-        num_classes: int,
-        in_channels: int,
-        *,
-        num_blocks: int,
-        widen: int = 1,
-        bottleneck: bool = False,
-        shortcut: str = "B",
-        attention: AttentionSpec = NO_ATTENTION,
-    ) -> None:
+        self, num_classes: int, in_channels: int, *, num_blocks: int, widen: int = 1,
+        bottleneck: bool = False, shortcut: str = "B", attention: AttentionSpec = NO_ATTENTION,
+    ) -> None:  # fmt: skip
         attention.check_stages(3)
         widths = [16 * widen, 32 * widen, 64 * widen]
         channels = [4 * width if bottleneck else width for width in widths]
