@@ -76,24 +76,6 @@ def test_masks_show_the_object(shapes):
     assert np.quantile(contrast, 0.01) > 90
 
 
-def test_object_size_follows_its_class(shapes):
-    """Masks of a class have the share of a disc's pixels that their areas have."""
-    mean = [shapes.masks_train[shapes.y_train == k].sum(axis=(1, 2)).mean() for k in range(10)]
-    disc = CLASSES.index("disc")
-    for k, name in enumerate(CLASSES):
-        assert mean[k] / mean[disc] == pytest.approx(area(name) / area("disc"), rel=0.12)
-
-
-def test_position_of_the_object_varies(shapes):
-    rows, columns = np.arange(32)[:, None], np.arange(32)[None, :]
-    filled = shapes.masks_train.sum(axis=(1, 2))
-    for axis in (rows, columns):
-        centre = (shapes.masks_train * axis).sum(axis=(1, 2)) / filled
-        assert centre.min() < 10
-        assert centre.max() > 21
-        assert centre.mean() == pytest.approx(15.5, abs=0.6)
-
-
 def test_seed_and_split_decide_the_images():
     first, again, other = (make_shapes(40, 20, seed=seed) for seed in (3, 3, 4))
     assert first.fingerprint == again.fingerprint != other.fingerprint
