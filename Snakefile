@@ -116,7 +116,7 @@ def hashed(notebook, *folders):
 
 TRAIN_HASH = hashed(
     "train.ipynb", "models", "data", "runs", "training", "figures", "report",
-    "recipe.py", "device.py", "evaluation.py", "profiling.py",
+    "recipe.py", "device.py", "evaluation.py", "profiling.py", *map(Path.absolute, map(Path, STUDY.plugins)),
 )
 PROFILE_HASH = hashed("profile.ipynb", "models", "analysis", "figures", "report")
 ABLATION_HASH = hashed("ablation.ipynb", "analysis", "figures", "report")

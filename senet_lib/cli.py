@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from senet_lib import errors
+from senet_lib import errors, plugins
 from senet_lib.errors import SenetError
 from senet_lib.listing import ROOT, print_table
 from senet_lib.options import (
@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(words)
     arguments.words = words
     try:
+        plugins.use(arguments.plugins)
         code = arguments.run(arguments) or 0
         if sys.stdout:
             sys.stdout.flush()

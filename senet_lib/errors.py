@@ -40,6 +40,10 @@ class ParameterError(SenetError):
     """A notebook parameter that does not exist or has the wrong type."""
 
 
+class PluginError(SenetError):
+    """A file of the user's own is missing, or failed when it was executed."""
+
+
 class MissingDependencyError(SenetError):
     """An optional package that the command needs is not installed."""
 

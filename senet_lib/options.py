@@ -87,6 +87,10 @@ def make_parser() -> argparse.ArgumentParser:
     for name, (text, options, run) in _COMMANDS.items():
         added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         added.set_defaults(run=run)
+        added.add_argument(
+            "--plugin", action="append", default=[], metavar="FILE", dest="plugins",
+            help="a Python file that registers attentions or networks of your own; repeatable",
+        )  # fmt: skip
         for one in options:
             if callable(one):
                 one(added)

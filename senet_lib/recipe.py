@@ -14,7 +14,7 @@ from dataclasses import MISSING, Field, dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from senet_lib import strict_yaml
+from senet_lib import plugins, strict_yaml
 from senet_lib.errors import RecipeError, unknown
 from senet_lib.strict_yaml import shown
 
@@ -245,6 +245,10 @@ class Study:
     excitation: tuple[str, ...] = setting(
         "models whose gates are looked at, a page each, of the first seed", default=()
     )
+    plugins: tuple[str, ...] = setting(
+        "Python files, seen from the top of the clone, that register attentions or networks of "
+        "one's own", default=(),
+    )  # fmt: skip
     grids: int = setting(
         "how much is explained: grids of each size, five times as many objects, twenty times as "
         "many images for the gates, twice as many for the worth of their channels",
@@ -276,9 +280,10 @@ def check_study(value: Any, name: str = "study") -> Any:
 
 
 def load_study(source: str | Path | Mapping[str, Any]) -> Study:
-    """Read a study from a YAML file or a mapping of the same shape.
+    """Read a study from a YAML file or a mapping of the same shape; its plugins are used from now on.
 
     Raises:
+        PluginError: a plugin is missing or fails.
         RecipeError: the file is missing, is no YAML mapping, lacks a key or has a bad value.
         UnknownNameError: a key or a choice does not exist.
     """
@@ -300,7 +305,9 @@ def load_study(source: str | Path | Mapping[str, Any]) -> Study:
     if not isinstance(recipe, Mapping):
         raise RecipeError(f"recipe of {where} is {shown(recipe)}; it must be a mapping")
     checked = {key: check_setting(known[key], value, where) for key, value in given.items()}
-    return Study(recipe=Recipe.from_dict(recipe), **checked)
+    study = Study(recipe=Recipe.from_dict(recipe), **checked)
+    plugins.use(study.plugins)
+    return study
 
 
 def _fields(kind: type) -> dict[str, Field]:

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # A file may import from its own layer and from those before it.
 LAYERS = (
-    {"errors", "files", "strict_yaml"},
+    {"errors", "files", "strict_yaml", "plugins"},
     {"models", "data", "recipe", "device", "evaluation", "profiling", "kernels", "export"},
     {"runs"},
     {"training", "analysis"},  # neighbours: neither imports the other

@@ -1,5 +1,6 @@
 """Networks, their blocks and attentions, and the registry that names them."""
 
+from senet_lib import plugins
 from senet_lib.models.attention import AttentionSpec, list_attentions, register_attention
 from senet_lib.models.foreign_weights import copy_weights
 from senet_lib.models.registry import (
@@ -29,3 +30,5 @@ __all__ = [
     "register_model",
     "split_name",
 ]
+
+plugins.load(lambda: {*list_models(), *list_attentions()})

@@ -89,6 +89,7 @@ class RunRecord:
         kernels_missing: why they did not, where they were wanted and could not be built.
         weights_error: of a published run, the error measured with its weights as they were rounded
             for publishing; None where they are those of the training, or not kept.
+        plugins: text of each file of the user's own that the network needs, by the file's name.
         files: SHA-256 of the files beside the record; empty in records older than this field.
     """
 
@@ -128,6 +129,7 @@ class RunRecord:
     fused: bool = False
     kernels_missing: str = ""
     weights_error: float | None = field(default=None, compare=False)
+    plugins: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property

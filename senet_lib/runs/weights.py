@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from senet_lib.errors import CheckpointError, SenetError, is_out_of_memory
+from senet_lib.errors import CheckpointError, SenetError, UnknownNameError, is_out_of_memory
 from senet_lib.files import write_whole
 from senet_lib.models import create_model
 
@@ -136,6 +136,8 @@ def load_network(path: str | Path) -> tuple[nn.Module, NetSpec]:
         )
     except (SenetError, RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]
+        if isinstance(error, UnknownNameError):
+            reason += "; what a file of your own registers needs that file: --plugin FILE"
         raise CheckpointError(f"{path} does not fit the model it names: {reason}") from None
     return model.eval(), spec
 

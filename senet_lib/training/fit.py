@@ -363,6 +363,7 @@ def _finish(
         hardware=provenance.hardware(engine.device),
         started=position.started,
         finished=_now(),
+        plugins=job.plugins,
     )
     save_record(record)
     tidy(job.out, *LEFT_OVER)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from senet_lib import plugins
 from senet_lib.data.datasets import Dataset, hold_out, load_data, take
 from senet_lib.errors import (
     CheckpointError,
@@ -58,6 +59,7 @@ class Job:
     out: Path
     num_params: int
     macs: int
+    plugins: dict[str, str]
 
     def identity(self) -> dict[str, Any]:
         """What makes two runs the same run; device, precision and speed do not."""
@@ -67,6 +69,7 @@ class Job:
             "seed": self.seed,
             "num_val": self.num_val,
             "data_fingerprint": self.dataset.fingerprint,
+            "plugins": self.plugins,
             **self.recipe.to_dict(),
         }
 
@@ -130,6 +133,7 @@ def plan(
         out=Path(out) if out else anchored(DEFAULT_ROOT) / study / model / f"seed{seed}",
         num_params=profile.num_params,
         macs=profile.macs,
+        plugins=plugins.behind(model, overrides),
     )
 
 
@@ -137,7 +141,8 @@ def finished(job: Job, precision: str) -> RunRecord:
     """The record in the folder, if it is whole and of the same run."""
     record = load_run(job.out)
     there = {name: getattr(record, name) for name in ("model", "overrides", "seed", "num_val")}
-    there |= {"data_fingerprint": record.data_fingerprint, **record.recipe}
+    there |= {"data_fingerprint": record.data_fingerprint, "plugins": record.plugins}
+    there |= record.recipe
     _compare(job, there, record.precision, precision)
     record.verify()
     tidy(job.out, *LEFT_OVER)  # by a process killed after it had written the record
@@ -189,10 +194,15 @@ def take_up(engine: Engine, state: Mapping[str, Any], job: Job) -> None:
 
 def _compare(job: Job, there: Mapping[str, Any], precision_there: str, precision: str) -> None:
     # A record of an older version lacks the fields added since; they had their defaults.
-    asked, there = job.identity(), {**Recipe().to_dict(), **there}
+    asked, there = job.identity(), {"plugins": {}, **Recipe().to_dict(), **there}
     if precision != "auto":
         there, asked = {**there, "precision": precision_there}, {**asked, "precision": precision}
     differing = [name for name in asked if asked[name] != there.get(name)]
+    if "plugins" in differing:
+        raise RunExistsError(
+            f"{job.out} holds a run of another text of {' and '.join(asked['plugins'])}; "
+            "give another --out or --study, or move it away"
+        )
     if differing:
         pairs = "; ".join(f"{n}: {there.get(n)} there, {asked[n]} asked" for n in differing[:3])
         raise RunExistsError(

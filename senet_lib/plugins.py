@@ -1,0 +1,92 @@
+"""Attentions and networks of one's own: files of Python that register them.
+
+A file is named by `plugins:` in a study, by `--plugin`, or by `use` from Python; it is executed once
+a process. The names go to other processes (notebooks' kernels, jobs of a cluster) in an environment
+variable. Nothing is executed that the user did not name: a record keeps a file's text to be read.
+"""
+
+import os
+import sys
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from senet_lib.errors import PluginError, one_line
+from senet_lib.files import anchored
+
+VARIABLE = "SENET_PLUGINS"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugin:
+    """One executed file, and the names of the networks and attentions it registered."""
+
+    path: Path
+    text: str
+    names: frozenset[str]
+
+
+_LOADED: dict[Path, Plugin] = {}
+_registry: list[Callable[[], set[str]]] = []  # once it is there
+
+
+def use(paths: Iterable[str | Path]) -> None:
+    """Let this process and those it starts know what these files register.
+
+    Args:
+        paths: of Python files; relative ones as seen from the top of the clone.
+    Raises:
+        PluginError: a file is missing, or fails when it is executed.
+    """
+    named = _named()
+    for path in map(anchored, paths):
+        if not path.is_file():
+            raise PluginError(f"there is no plugin {path}; name a Python file")
+        if path.resolve() not in named:
+            named.append(path.resolve())
+    if named:
+        os.environ[VARIABLE] = os.pathsep.join(map(str, named))
+    if _registry:
+        load(_registry[0])
+
+
+def load(registered: Callable[[], set[str]]) -> None:
+    """Execute the files that are named and were not executed yet; the registry calls it once it is
+    there.
+
+    Args:
+        registered: gives the names of all networks and attentions.
+    Raises:
+        PluginError: one cannot be read or raises an exception.
+    """
+    _registry[:] = [registered]
+    for path in _named():
+        if path in _LOADED:
+            continue
+        before = registered()
+        try:
+            text = path.read_text(encoding="utf-8")
+            module = types.ModuleType(f"senet_plugin_{path.stem}")
+            module.__file__ = str(path)
+            sys.modules[module.__name__] = module  # where pickle and torch.compile look
+            exec(compile(text, str(path), "exec"), module.__dict__)
+        except Exception as error:
+            raise PluginError(f"plugin {path}: {type(error).__name__}: {one_line(error)}") from error
+        _LOADED[path] = Plugin(path=path, text=text, names=frozenset(registered() - before))
+
+
+def behind(model: str, overrides: Mapping[str, Any]) -> dict[str, str]:
+    """The plugins that a network needs: the text of each by its file's name.
+
+    Args:
+        model: its name, with or without settings.
+        overrides: settings given beside the name.
+    """
+    words = {part.rpartition("=")[2] for part in model.split("+")} | set(map(str, overrides.values()))
+    return {plugin.path.name: plugin.text for plugin in _LOADED.values() if plugin.names & words}
+
+
+def _named() -> list[Path]:
+    return [Path(path) for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
