@@ -24,7 +24,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
 from senet_lib import strict_yaml
-from senet_lib.data.datasets import NAMES
+from senet_lib.data.datasets import NAMES, data_dir
 from senet_lib.errors import SenetError
 from senet_lib.recipe import Recipe, load_study
 from senet_lib.report.batch import code_hash
@@ -75,6 +75,8 @@ if not all(Path(f"{RUNS}/{m}/seed{s}/train.ipynb").exists() for m in STUDY.model
             raise WorkflowError(str(error)) from None
 try:
     STUDY.check_explained()
+    if STUDY.data in ("cifar10", "cifar100") and not (data_dir() / f"{STUDY.data}.npz").is_file():
+        raise SenetError(f"{STUDY.data} is not in {data_dir()}; fetch it first: senet data {STUDY.data}")
     # Data known by name is checked whenever it is loaded. Of others it is asked here, which needs torch.
     if workflow.is_main_process and STUDY.data not in NAMES and Path(RUNS).is_dir():
         from senet_lib.runs.evaluate import runs_on_other_images

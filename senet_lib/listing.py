@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from senet_lib.errors import SenetError
+from senet_lib.errors import SenetError, unknown
+from senet_lib.files import anchored
 from senet_lib.options import command, option, pairs
 
+REPORTS = (Path("outputs/reports"), Path("outputs/published/reports"))
 ROOT = option("--root", default="outputs/runs", metavar="DIR", help="default: outputs/runs")
 
 
@@ -165,3 +167,23 @@ def _print_judgements(judgements: Sequence[Any], width: int = 72) -> None:
     found = ", ".join(f"{number} {verdict}" for verdict, number in counts(judgements).items())
     print(f"{len(judgements)} claims: {found}.")
     print("`senet claims ID` shows the arithmetic, the runs and the commands; --json, all of them.")
+
+
+@command(
+    "Open a study's report in the browser, and print where it is.",
+    option("study", nargs="?", default="", help="default: the newest report"),
+)
+def _open(arguments: argparse.Namespace) -> None:
+    import webbrowser
+
+    pages = [page for root in map(anchored, REPORTS) for page in root.glob("*/index.html")]
+    made = {
+        page.parent.name: page for page in reversed(pages)
+    }  # one's own before what is published
+    if not made:
+        raise SenetError("there is no report yet; make one: make study")
+    study = arguments.study or max(made, key=lambda name: made[name].stat().st_mtime)
+    if study not in made:
+        raise unknown("report", study, made)
+    print(made[study].resolve())
+    webbrowser.open(made[study].resolve().as_uri())

@@ -1,7 +1,7 @@
 """Attentions and networks of one's own: files of Python that register them.
 
-A file is named by `plugins:` in a study, by `--plugin`, or by `use` from Python; it is executed once
-a process. The names go to other processes (notebooks' kernels, jobs of a cluster) in an environment
+A file is named by `plugins:` in a study, by `--plugin`, or by `use` from Python; it is executed
+once a process. The names go to other processes (notebooks' kernels, jobs of a cluster) in an environment
 variable. Nothing is executed that the user did not name: a record keeps a file's text to be read.
 """
 
@@ -73,7 +73,9 @@ def load(registered: Callable[[], set[str]]) -> None:
             sys.modules[module.__name__] = module  # where pickle and torch.compile look
             exec(compile(text, str(path), "exec"), module.__dict__)
         except Exception as error:
-            raise PluginError(f"plugin {path}: {type(error).__name__}: {one_line(error)}") from error
+            raise PluginError(
+                f"plugin {path}: {type(error).__name__}: {one_line(error)}"
+            ) from error
         _LOADED[path] = Plugin(path=path, text=text, names=frozenset(registered() - before))
 
 
@@ -84,7 +86,9 @@ def behind(model: str, overrides: Mapping[str, Any]) -> dict[str, str]:
         model: its name, with or without settings.
         overrides: settings given beside the name.
     """
-    words = {part.rpartition("=")[2] for part in model.split("+")} | set(map(str, overrides.values()))
+    words = {part.rpartition("=")[2] for part in model.split("+")} | set(
+        map(str, overrides.values())
+    )
     return {plugin.path.name: plugin.text for plugin in _LOADED.values() if plugin.names & words}
 
 

@@ -280,7 +280,7 @@ def check_study(value: Any, name: str = "study") -> Any:
 
 
 def load_study(source: str | Path | Mapping[str, Any]) -> Study:
-    """Read a study from a YAML file or a mapping of the same shape; its plugins are used from now on.
+    """Read a study from a YAML file or a mapping of the same shape, and use its plugins.
 
     Raises:
         PluginError: a plugin is missing or fails.

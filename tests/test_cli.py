@@ -252,3 +252,20 @@ def test_a_bad_notebook_parameter_is_one_line(capsys, tmp_path):
 def test_a_missing_package_is_one_line(capsys, run, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     says(capsys, ["runs", "--root", run.parents[2]], "needs the package pandas")
+
+
+def test_open_takes_the_newest_report_and_ones_own_first(tmp_path, monkeypatch, capsys):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.chdir(tmp_path)
+    says(capsys, ["open"], "make study")
+    for age, folder in enumerate(("published/reports/a", "reports/a", "reports/b")):
+        page = tmp_path / "outputs" / folder / "index.html"
+        page.parent.mkdir(parents=True)
+        page.write_text("")
+        os.utime(page, (age, age))
+    for words in ([], ["a"]):
+        assert main(["open", *words]) == 0
+    assert [Path(url).parent.name for url in opened] == ["b", "a"]
+    assert "published" not in opened[1]
+    says(capsys, ["open", "c"], "unknown report 'c'")

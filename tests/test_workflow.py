@@ -121,9 +121,14 @@ def test_a_config_replaces_the_default_one_and_flags_change_it(checkout):
         ("modles=[resnet20]", "did you mean models?"),
         ("models=[resnet21]", "unknown model 'resnet21'; did you mean"),
         ("recipe={epochs: 0}", "epochs is 0; it must be a whole number"),
+        ("data=cifar10", "fetch it first: senet data cifar10"),
+        ("plugins=[no.py]", "there is no plugin no.py"),
     ],
 )
-def test_a_mistake_in_the_settings_ends_at_once_with_a_clear_line(checkout, word, says):
+def test_a_mistake_in_the_settings_ends_at_once_with_a_clear_line(
+    checkout, word, says, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("SENET_DATA", str(tmp_path))
     done = snakemake(checkout, "-n", "--config", word)
     assert done.returncode != 0
     assert says in done.stdout
