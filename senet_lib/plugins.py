@@ -1,8 +1,9 @@
 """Attentions and networks of one's own: files of Python that register them.
 
 A file is named by `plugins:` in a study, by `--plugin`, or by `use` from Python; it is executed
-once a process. The names go to other processes (notebooks' kernels, jobs of a cluster) in an environment
-variable. Nothing is executed that the user did not name: a record keeps a file's text to be read.
+once a process. The names go to other processes (notebooks' kernels, jobs of a cluster) in an
+environment variable. Nothing is executed that the user did not name: a record keeps a file's text
+to be read.
 """
 
 import os
