@@ -139,9 +139,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     "Write a network for use elsewhere.", CHECKPOINT,
     option("--format", required=True, choices=("onnx", "torchscript", "pt2")),
     option("--out", metavar="PATH", help="default: <model>.<format> beside the checkpoint"),
+    option("--normalised", action="store_true",
+            help="put the normalisation inside: the input is then RGB in [0, 1]"),
 )  # fmt: skip
 def _export(arguments: argparse.Namespace) -> None:
-    from senet_lib.export import export_model
+    from senet_lib.export import Normalised, export_model, latency_ms, load_exported
     from senet_lib.models import input_size
     from senet_lib.runs.weights import load_network
 
@@ -150,9 +152,42 @@ def _export(arguments: argparse.Namespace) -> None:
     ending = {"onnx": "onnx", "torchscript": "ts", "pt2": "pt2"}[arguments.format]
     folder = source if source.is_dir() else source.parent
     out = Path(arguments.out) if arguments.out else folder / f"{spec.model}.{ending}"
-    export_model(model, out, arguments.format, input_size(spec.model))
+    size, about = input_size(spec.model), {"mean": spec.mean, "std": spec.std}
+    if arguments.normalised:
+        model = Normalised(model, spec.mean, spec.std).eval()
+        about = {"mean": (0.0,) * size[0], "std": (1.0,) * size[0]}
+    about |= {"model": spec.model, "classes": spec.classes, "input_size": size}
+    export_model(model, out, arguments.format, size, about)
     print(out)
-    print(f"input: RGB in [0, 1], minus mean {list(spec.mean)}, over std {list(spec.std)}")
+    outside = f", minus mean {list(spec.mean)}, over std {list(spec.std)}"
+    print(f"input: RGB in [0, 1]{'' if arguments.normalised else outside}")
+    times = [latency_ms(run, size) for run in (model, load_exported(out)[0])]
+    print(
+        f"{out.stat().st_size / 1e6:.2f} MB; one image takes {times[1]:.2f} ms, here {times[0]:.2f}"
+    )
+
+
+@command(
+    "Say what a network sees in pictures.",
+    option("images", nargs="+", metavar="IMAGE", help="of any size, and of any kind Pillow reads"),
+    option("--model", required=True, metavar="NETWORK",
+            help="a run's folder, its weights, an exported file, or a published network's name"),
+    option("--top", type=int, default=3, metavar="N", help="classes of each picture (default 3)"),
+)  # fmt: skip
+def _predict(arguments: argparse.Namespace) -> None:
+    from senet_lib.runs.classify import classify
+
+    if arguments.top < 1:
+        raise SenetError(f"--top is {arguments.top}; it must be at least 1")
+    found, classes = classify(arguments.model, arguments.images)
+    rows = [
+        [
+            name,
+            *(f"{classes[k]} {100 * row[k]:.1f} %" for k in row.argsort()[::-1][: arguments.top]),
+        ]
+        for name, row in zip(arguments.images, found, strict=True)
+    ]
+    print_table(["image", *(f"{i + 1}." for i in range(len(rows[0]) - 1))], rows)
 
 
 @command(

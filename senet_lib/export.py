@@ -1,33 +1,61 @@
 """Write a trained network in a format that other programs read: ONNX, TorchScript or PT2.
 
 The batch axis of the written network is free, and its logits are compared with the model's own
-before the file takes its place. PyTorch has deprecated TorchScript; PT2 is its successor.
+before the file takes its place. The file also says what its classes are and how images are
+normalised, so that `load_exported` is all that is needed to ask it. PyTorch has deprecated
+TorchScript; PT2 is its successor.
 """
 
 import importlib.util
 import io
+import json
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from senet_lib.errors import MissingDependencyError, SenetError, unknown
+from senet_lib.errors import MissingDependencyError, SenetError, one_line, unknown
 from senet_lib.files import replacing
 
 TOLERANCE = 1e-4
 _TRACE_BATCH, _CHECK_BATCH = 2, 3
 _FREE_BATCH = ({0: torch.export.Dim("batch", min=1)},)
+_ABOUT = "senet.json"  # what the file says of itself goes by this name
 
 
 class ExportMismatchError(RuntimeError):
     """The written network does not give the model's logits; the file was not kept."""
 
 
+class Normalised(nn.Module):
+    """images - minus the mean, over the deviation - network: takes RGB in [0, 1].
+
+    Args:
+        network: takes normalised images (N, C, H, W).
+        mean: of each channel.
+        std: of each channel.
+    """
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network((images - self.mean) / self.std)
+
+
 def export_model(
-    model: nn.Module, path: str | Path, format: str, input_size: Sequence[int] = (3, 32, 32)
+    model: nn.Module,
+    path: str | Path,
+    format: str,
+    input_size: Sequence[int] = (3, 32, 32),
+    about: Mapping[str, object] | None = None,
 ) -> Path:
     """Write a model with a free batch axis, its input called `images` and its output `logits`.
 
@@ -41,6 +69,7 @@ def export_model(
         path: file to write; missing folders are made, an old file is replaced.
         format: "onnx" (needs the extra `export`), "torchscript" or "pt2".
         input_size: (channels, height, width) in pixels.
+        about: what the file is to say of itself, ready for JSON.
     Returns:
         The path of the file.
     Raises:
@@ -51,7 +80,7 @@ def export_model(
     """
     if format not in _FORMATS:
         raise unknown("export format", str(format), _FORMATS)
-    write, suffix = _FORMATS[format]
+    write, load, suffix = _FORMATS[format]
     if format == "onnx":
         _require_onnx()
     path = Path(path)
@@ -61,17 +90,63 @@ def export_model(
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(_CHECK_BATCH, *input_size, generator=generator)
     with replacing(path) as partial, torch.no_grad(), warnings.catch_warnings():
-        for kind in (DeprecationWarning, FutureWarning):  # the choice of format is the user's
-            warnings.simplefilter("ignore", kind)
+        warnings.simplefilter("ignore", DeprecationWarning)  # the choice of format is the user's
+        warnings.simplefilter("ignore", FutureWarning)
         expected = network(images)
-        written = write(network, partial, images[:_TRACE_BATCH], images)
-        error = (written - expected).abs().max().item()
+        write(network, partial, images[:_TRACE_BATCH], json.dumps(dict(about or {})))
+        error = (load(partial)[0](images) - expected).abs().max().item()
         if not error <= TOLERANCE * max(1.0, expected.abs().max().item()):
             raise ExportMismatchError(
                 f"the {format} network's logits differ from the model's by {error:.2g}, "
                 f"more than {TOLERANCE:g}"
             )
     return path
+
+
+def latency_ms(run: Callable[[Tensor], Tensor], input_size: Sequence[int]) -> float:
+    """Milliseconds that one image takes, the median of about half a second of calls.
+
+    Args:
+        run: a network, or what `load_exported` gives.
+        input_size: (channels, height, width) in pixels.
+    """
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # looks for CUDA
+    from torch.utils.benchmark import Timer
+
+    images = torch.randn(1, *input_size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        names = {"run": run, "images": images}
+        timer = Timer("run(images)", globals=names, num_threads=torch.get_num_threads())
+        return 1e3 * timer.blocked_autorange(min_run_time=0.5).median
+
+
+def load_exported(path: str | Path) -> tuple[Callable[[Tensor], Tensor], dict[str, object]]:
+    """A written network, run by its own runtime: onnxruntime, TorchScript or torch.export.
+
+    Args:
+        path: a file of `export_model`, by whose ending the format is known.
+    Returns:
+        A function from images (N, C, H, W) to logits (N, K), and what the file says of itself.
+    Raises:
+        UnknownNameError: another ending.
+        SenetError: the file is missing or damaged.
+        MissingDependencyError: it is ONNX, and onnx, onnxscript or onnxruntime is missing.
+    """
+    path = Path(path)
+    by_suffix = {suffix: load for _, load, suffix in _FORMATS.values()}
+    if path.suffix not in by_suffix:
+        raise unknown("ending of an exported network", path.suffix, by_suffix)
+    if not path.is_file():
+        raise SenetError(f"there is no file {path}")
+    if path.suffix == ".onnx":
+        _require_onnx()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the choice of format is the user's
+            run, about = by_suffix[path.suffix](path)
+        return run, json.loads(about or "{}")
+    except Exception as error:  # each runtime has errors of its own
+        raise SenetError(f"{path} is no network that can be loaded: {one_line(error)}") from None
 
 
 def _require_onnx() -> None:
@@ -84,32 +159,57 @@ def _require_onnx() -> None:
         )
 
 
-def _onnx(network: nn.Module, path: Path, images: Tensor, others: Tensor) -> Tensor:
-    import onnxruntime
-
-    torch.onnx.export(
-        network, (images,), path, dynamo=True, external_data=False, verbose=False,
+def _write_onnx(network: nn.Module, path: Path, images: Tensor, about: str) -> None:
+    program = torch.onnx.export(
+        network, (images,), dynamo=True, verbose=False,
         input_names=["images"], output_names=["logits"], dynamic_shapes=_FREE_BATCH,
     )  # fmt: skip
+    program.model.metadata_props[_ABOUT] = about
+    program.save(path, external_data=False)
+
+
+def _load_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], str]:
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (logits,) = session.run(["logits"], {"images": others.numpy()})
-    return torch.from_numpy(logits)
+
+    def run(images: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+
+    return run, session.get_modelmeta().custom_metadata_map.get(_ABOUT, "")
 
 
-def _torchscript(network: nn.Module, path: Path, images: Tensor, others: Tensor) -> Tensor:
+def _write_torchscript(network: nn.Module, path: Path, images: Tensor, about: str) -> None:
     buffer = io.BytesIO()  # on a full disk, its own writer would abort the process
-    torch.jit.save(torch.jit.trace(network, images, check_trace=False), buffer)
+    traced = torch.jit.trace(network, images, check_trace=False)
+    torch.jit.save(traced, buffer, _extra_files={_ABOUT: about})
     path.write_bytes(buffer.getvalue())
-    return torch.jit.load(str(path))(others)
 
 
-def _pt2(network: nn.Module, path: Path, images: Tensor, others: Tensor) -> Tensor:
+def _load_torchscript(path: Path) -> tuple[Callable[[Tensor], Tensor], str]:
+    extra = {_ABOUT: ""}
+    network = torch.jit.load(str(path), _extra_files=extra)
+    about = extra[_ABOUT]
+    return network, about.decode() if isinstance(about, bytes) else about
+
+
+def _write_pt2(network: nn.Module, path: Path, images: Tensor, about: str) -> None:
     buffer = io.BytesIO()
     exported = torch.export.export(network, (images,), dynamic_shapes=_FREE_BATCH)
-    torch.export.save(exported, buffer)
+    torch.export.save(exported, buffer, extra_files={_ABOUT: about})
     path.write_bytes(buffer.getvalue())
-    return torch.export.load(path).module()(others)
 
 
-# Write the network, traced with some images, and give what the file says of others.
-_FORMATS = {"onnx": (_onnx, ".onnx"), "torchscript": (_torchscript, ".pt"), "pt2": (_pt2, ".pt2")}
+def _load_pt2(path: Path) -> tuple[Callable[[Tensor], Tensor], str]:
+    extra = {_ABOUT: ""}
+    network = torch.export.load(path, extra_files=extra).module()
+    about = extra[_ABOUT]
+    return network, about.decode() if isinstance(about, bytes) else about
+
+
+# Write the network, traced with some images; load it again; the ending of its file.
+_FORMATS = {
+    "onnx": (_write_onnx, _load_onnx, ".onnx"),
+    "torchscript": (_write_torchscript, _load_torchscript, ".ts"),
+    "pt2": (_write_pt2, _load_pt2, ".pt2"),
+}

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -269,3 +270,28 @@ def test_open_takes_the_newest_report_and_ones_own_first(tmp_path, monkeypatch, 
     assert [Path(url).parent.name for url in opened] == ["b", "a"]
     assert "published" not in opened[1]
     says(capsys, ["open", "c"], "unknown report 'c'")
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_predict_says_the_same_of_a_run_and_of_what_was_exported_from_it(
+    run, tmp_path, capsys, normalised
+):
+    from PIL import Image
+
+    from senet_lib import load_run
+
+    picture, out = tmp_path / "picture.png", tmp_path / "network.pt2"
+    Image.new("RGB", (50, 40), (200, 30, 90)).save(picture)
+    words = ["export", "--checkpoint", run, "--format", "pt2", "--out", out]
+    words += ["--normalised"] if normalised else []
+    assert main([str(word) for word in words]) == 0
+    capsys.readouterr()
+    lines = []
+    for source in (run, out):
+        assert main(["predict", "--model", str(source), str(picture), "--top", "2"]) == 0
+        lines.append(capsys.readouterr().out)
+    assert lines[0] == lines[1]
+    assert any(name in lines[0] for name in load_run(run).classes)
+    says(capsys, ["predict", "--model", run, tmp_path / "no.png"], "no.png")
+    says(capsys, ["predict", "--model", "nonsense", picture], "unknown published network")
+    says(capsys, ["predict", "--model", tmp_path / "no.onnx", picture], "no.onnx")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from senet_lib.errors import MissingDependencyError, SenetError, UnknownNameError
-from senet_lib.export import ExportMismatchError, export_model
+from senet_lib.export import ExportMismatchError, export_model, load_exported
 from senet_lib.models import create_model
 
 
@@ -28,6 +28,9 @@ def model() -> nn.Module:
     return model
 
 
+ENDING = {"onnx": "onnx", "torchscript": "ts", "pt2": "pt2"}
+
+
 def run_onnx(path: Path, images: Tensor) -> Tensor:
     session = pytest.importorskip("onnxruntime").InferenceSession(path)
     return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
@@ -45,16 +48,18 @@ RUN = {
 def test_logits_for_any_batch_size(model: nn.Module, tmp_path: Path, format: str) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime") if format == "onnx" else ():
         pytest.importorskip(package)
-    path = tmp_path / "new" / f"model.{format}"
-    assert export_model(model, path, format, (3, 32, 32)) == path
+    path = tmp_path / "new" / f"model.{ENDING[format]}"
+    about = {"classes": ["a", "b"], "mean": [0.5] * 3}
+    assert export_model(model, path, format, (3, 32, 32), about) == path
+    assert load_exported(path)[1] == about
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     assert model.training
     model.eval()
     with torch.no_grad():
         for number in (1, 5):
             images = torch.randn(number, 3, 32, 32)
-            found = RUN[format](path, images)
-            torch.testing.assert_close(found, model(images), rtol=1e-4, atol=1e-4)
+            for found in (RUN[format](path, images), load_exported(path)[0](images)):
+                torch.testing.assert_close(found, model(images), rtol=1e-4, atol=1e-4)
     model.train()
 
 
@@ -79,3 +84,12 @@ def test_a_network_with_other_logits_does_not_replace_the_file(tmp_path: Path) -
         export_model(BakedIn(), path, "torchscript")
     assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
     assert path.read_text() == "the earlier file"
+
+
+@pytest.mark.parametrize("name", ["none.onnx", "model.png", "bad.onnx", "bad.ts", "bad.pt2"])
+def test_what_cannot_be_loaded_is_one_line(tmp_path: Path, name: str) -> None:
+    if name.startswith("bad"):
+        (tmp_path / name).write_bytes(b"PK no network")
+    with pytest.raises(SenetError) as error:
+        load_exported(tmp_path / name)
+    assert "\n" not in str(error.value)
