@@ -228,6 +228,19 @@ def _failed(error: Any) -> int:
 
 
 @command(
+    "Do what is missing of a study: train its networks, look at them, write the report.",
+    option("config", help="its YAML file, or the name of one in configs/"),
+    option("--cores", default="all", metavar="N", help="of this machine's (default: all)"),
+)  # fmt: skip
+def _study(arguments: argparse.Namespace) -> int:
+    from senet_lib.workflow import run_study
+
+    path = Path(arguments.config)
+    named = path if path.suffix else Path("configs") / f"{path}.yaml"
+    return run_study(named, arguments.cores)
+
+
+@command(
     "Copy a study's finished runs and report to keep them.",
     option("study", help="its name, a folder below the root"),
     option("--config", default="", metavar="YAML", help="its settings, to name what is missing"),

@@ -1,0 +1,92 @@
+"""`senet study`: what is said of a batch while Snakemake works, from what Snakemake prints."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from senet_lib import workflow
+from senet_lib.cli import main
+
+STUDY = """
+study: tiny
+protocol: test
+data: shapes
+models: [resnet20, se_resnet20]
+seeds: [3]
+recipe: {epochs: 2}
+"""
+RECORD = {"test_error": 0.125, "wall_seconds": 90}
+# What Snakemake prints of a run that ends, one that fails, and a page.
+WORDS = f"""
+import json, pathlib, sys
+print("Building DAG of jobs...")
+print("[Sat Nov 28 08:13:12 2026]")
+print("localrule train:")
+print("    jobid: 2")
+print("    wildcards: model=resnet20, seed=3")
+folder = pathlib.Path("outputs/runs/tiny/resnet20/seed3")
+folder.mkdir(parents=True)
+(folder / "history.csv").write_text("epoch\\n1\\n2\\n")
+(folder / "record.json").write_text({json.dumps(json.dumps(RECORD))})
+print("Finished jobid: 2 (Rule: train)")
+print("rule gradcam:")
+print("    jobid: 7")
+print("    wildcards: seed=0")
+print("Finished jobid: 7 (Rule: gradcam)")
+print("Error in rule train:")
+print("    jobid: 3")
+sys.exit(1)
+"""
+
+
+def said(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, words: str, capfd: pytest.CaptureFixture
+) -> tuple[int, str, str]:
+    """Exit code, output and errors of the command, where Snakemake is a script of these words."""
+    popen = subprocess.Popen
+    script = [sys.executable, "-c", words]
+    monkeypatch.setattr(workflow.subprocess, "Popen", lambda _, **how: popen(script, **how))
+    monkeypatch.chdir(folder)
+    (folder / "configs").mkdir()
+    (folder / "configs" / "tiny.yaml").write_text(STUDY)
+    code = main(["study", "tiny", "--cores", "1"])
+    return code, *capfd.readouterr()
+
+
+def test_each_end_is_a_line_and_the_rest_is_in_the_log(monkeypatch, tmp_path, capfd):
+    code, out, err = said(monkeypatch, tmp_path, WORDS, capfd)
+    first, run, page, failed = out.splitlines()
+    assert code == 1
+    assert "2 runs" in first
+    assert run.endswith("resnet20 seed 3: 12.50 % error after 1.5 min (1 of 2)")
+    assert page.endswith("gradcam 0 made")
+    assert "train failed" in failed
+    assert not err
+    log = (tmp_path / "outputs" / "logs" / "tiny" / "workflow.log").read_text()
+    assert "Building DAG of jobs" in log
+    assert "wildcards: seed=0" in log
+
+
+def test_what_stops_before_any_job_is_shown(monkeypatch, tmp_path, capfd):
+    words = "import sys; print('WorkflowError:'); print('no such thing'); sys.exit(1)"
+    code, _, err = said(monkeypatch, tmp_path, words, capfd)
+    assert code == 1
+    assert "no such thing" in err
+
+
+def test_a_live_line_tells_epochs_and_time_left(monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr(workflow, "SECONDS", 0.05)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    words = WORDS.replace('print("Finished jobid: 2', "import time; time.sleep(1)\nprint('x')#")
+    words = words.replace("1\\n2\\n", "1\\n").replace('(folder / "record.json")', "#")
+    _, out, _ = said(monkeypatch, tmp_path, words, capfd)
+    assert "0 of 2 runs; epochs: resnet20 seed 3 1/2; the runs need about" in out
+
+
+def test_a_study_that_is_none_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", "nothing"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
