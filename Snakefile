@@ -172,7 +172,7 @@ except WorkflowError:
     CORES = None
 HAS_GPU = STUDY.device != "cpu" and sees_gpu()
 THREADS = STUDY.threads or CORES or 1
-MEMORY, MINUTES = 8_000, 720
+MEMORY, MINUTES = 4_000, 720
 REPORT_PARAMETERS = parameters(study=STUDY.study, config=settings())
 
 

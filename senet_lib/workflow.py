@@ -3,6 +3,7 @@
 What Snakemake itself prints goes into outputs/logs/<study>/workflow.log.
 """
 
+import os
 import re
 import signal
 import subprocess
@@ -43,6 +44,8 @@ def run_study(config: str | Path, cores: str) -> int:
     log = Path("outputs/logs") / study.study / "workflow.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     words = [sys.executable, "-m", "snakemake", "--cores", cores, "--configfile", str(config)]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1_000_000
+    words += ["--resources", "gpu=1", f"mem_mb={memory}"]  # no more runs at a time than fit
     print(f"{study.study}: {_total(study)} runs; what Snakemake says is in {log}", flush=True)
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
