@@ -5,7 +5,7 @@ PYTHON ?= python3
 STUDY ?= smoke
 CORES ?= all
 WORKERS ?= 2
-EXTRAS ?= app,dev,export
+EXTRAS ?= app,dev,export,tensorboard
 
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin

@@ -7,7 +7,7 @@ what was asked for, 129, 130 and 143 stopped by SIGHUP, SIGINT and SIGTERM at a 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,8 @@ def _train(arguments: argparse.Namespace) -> int:
     from senet_lib.training.fit import RunStopped, fit
 
     try:
+        if arguments.tensorboard:
+            settings["on_epoch"] = _told(arguments.tensorboard)
         names = ("model", "seed", "out", "num_val", "max_minutes", "checkpoint_minutes", "progress")
         settings |= {name: getattr(arguments, name) for name in names}
         record = fit(overrides=pairs(arguments.overrides), **settings)
@@ -92,6 +94,18 @@ def _train(arguments: argparse.Namespace) -> int:
         f"{record.recipe['epochs']} epochs; the record is in {record.path}"
     )
     return 0
+
+
+def _told(logdir: str) -> Callable[[Sequence[Mapping[str, float]], object], None]:
+    """What writes the numbers of all epochs so far, so that a resumed run is whole."""
+    from senet_lib.tensorboard import add_epoch, event_file
+
+    def tell(history: Sequence[Mapping[str, float]], _: object) -> None:
+        with event_file(logdir) as writer:
+            for row in history:
+                add_epoch(writer, row)
+
+    return tell
 
 
 def _train_seeds(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:

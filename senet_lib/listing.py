@@ -187,3 +187,23 @@ def _open(arguments: argparse.Namespace) -> None:
         raise unknown("report", study, made)
     print(made[study].resolve())
     webbrowser.open(made[study].resolve().as_uri())
+
+
+@command(
+    "Write runs as TensorBoard's event files; then: tensorboard --logdir DIR",
+    option("study", nargs="?", default="*", help="default: all of them"),
+    ROOT,
+    option("--logdir", default="outputs/tensorboard", metavar="DIR",
+            help="default: outputs/tensorboard"),
+    option("--gates", action=argparse.BooleanOptionalAction, default=True,
+            help="histograms of the gates of finished runs, for which their data is read"),
+)  # fmt: skip
+def _tensorboard(arguments: argparse.Namespace) -> None:
+    from senet_lib.runs.records import HISTORY
+    from senet_lib.tensorboard import write_run
+
+    runs = sorted(Path(arguments.root).glob(f"{arguments.study}/*/seed*/{HISTORY}"))
+    if not runs:
+        raise SenetError(f"there is no run with an epoch below {arguments.root}")
+    for history in runs:
+        print(write_run(history.parent, arguments.logdir, gates=arguments.gates))

@@ -1,0 +1,116 @@
+"""Runs as TensorBoard's event files: curves, gates by layer, settings beside the final error.
+
+Everything comes from what lies on disk, so old runs can be shown as well as new ones, and a run
+that is still being trained as far as its history goes.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from senet_lib.errors import MissingDependencyError, SenetError
+from senet_lib.runs.records import HISTORY, RunRecord, load_run
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+SCALARS = {  # column of the history, and the chart it goes to
+    "train_loss": "loss/train",
+    "test_loss": "loss/test",
+    "train_error": "error/train",
+    "test_error": "error/test",
+    "lr": "rate",
+    "images_per_second": "speed/images per second",
+}
+SETTINGS = ("epochs", "batch_size", "lr", "lr_policy", "weight_decay", "nesterov")
+GATED_IMAGES = 256
+
+
+@contextmanager
+def event_file(folder: str | Path) -> Iterator["SummaryWriter"]:
+    """A writer of TensorBoard's events into a folder; what an earlier one left there goes.
+
+    Raises:
+        MissingDependencyError: TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise MissingDependencyError(
+            "TensorBoard is missing; install it with: pip install 'senet-lib[tensorboard]'"
+        ) from None
+    folder = Path(folder)
+    for old in folder.rglob("events.out.tfevents.*"):
+        old.unlink()
+    with SummaryWriter(str(folder)) as writer:
+        yield writer
+
+
+def add_epoch(writer: "SummaryWriter", row: Mapping[str, float]) -> None:
+    """One epoch's numbers; those that were not measured are left out.
+
+    Args:
+        writer: where to.
+        row: of the history; errors in [0, 1].
+    """
+    for column, chart in SCALARS.items():
+        if column in row and not math.isnan(row[column]):
+            writer.add_scalar(chart, row[column], int(row["epoch"]))
+
+
+def write_run(path: str | Path, logdir: str | Path, *, gates: bool = True) -> Path:
+    """Write one run's events.
+
+    Args:
+        path: the run's folder, finished or not.
+        logdir: TensorBoard's folder; the run goes to <study>/<model>/seed<k> in it.
+        gates: whether the gates of a finished run's layers, over the first 256 images that it was
+            evaluated on, are written as histograms; a network without gates has none.
+    Returns:
+        The folder of the events.
+    Raises:
+        MissingDependencyError: TensorBoard is not installed.
+        SenetError: the folder holds no run.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    if not (path / HISTORY).is_file():
+        raise SenetError(f"{path} holds no run: there is no {HISTORY}")
+    folder = Path(logdir).joinpath(*path.parts[-3:])
+    finished = (path / "record.json").is_file()
+    record = load_run(path) if finished else None
+    history = record.history if record else pd.read_csv(path / HISTORY)
+    with event_file(folder) as writer:
+        for row in history.to_dict("records"):
+            add_epoch(writer, row)
+        if record:
+            _add_settings(writer, record)
+            if gates:
+                _add_gates(writer, record)
+    return folder
+
+
+def _add_settings(writer: "SummaryWriter", record: RunRecord) -> None:
+    settings: dict[str, Any] = {key: record.recipe[key] for key in SETTINGS}
+    settings |= {"model": record.model, "seed": record.seed, "study": record.study}
+    writer.add_hparams(settings, {"error/final": record.test_error}, run_name=".")
+
+
+def _add_gates(writer: "SummaryWriter", record: RunRecord) -> None:
+    import torch
+
+    from senet_lib.analysis.gates import NoAttentionError, record_gates
+    from senet_lib.data.augment import normalise
+    from senet_lib.runs.evaluate import images_of
+
+    model = record.load_model()
+    images = torch.from_numpy(images_of(record).x_test[:GATED_IMAGES])
+    try:
+        gates = record_gates(model, normalise(images, record.mean, record.std))
+    except NoAttentionError:
+        return
+    for layer, values in gates.values.items():
+        writer.add_histogram(f"gates/{layer}", values, int(record.recipe["epochs"]))

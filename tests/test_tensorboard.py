@@ -1,0 +1,70 @@
+"""What TensorBoard's own reader finds in the events of a run."""
+
+import json
+
+import pytest
+
+from senet_lib.cli import main
+
+pytest.importorskip("tensorboard")
+TINY = ("--data", "shapes", "--train-images", "64", "--schedule", "--progress", "none")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("clone") / "runs"
+    for model in ("se_resnet20", "resnet20"):
+        words = ["train", "--model", model, "--epochs", "2", *TINY, "--threads", "1"]
+        assert main([*words, "--out", str(root / "few" / model / "seed0")]) == 0
+    return root
+
+
+def read(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return events
+
+
+def test_curves_gates_and_settings(runs, tmp_path):
+    assert main(["tensorboard", "--root", str(runs), "--logdir", str(tmp_path)]) == 0
+    events = read(tmp_path / "few" / "se_resnet20" / "seed0")
+    record = json.loads((runs / "few/se_resnet20/seed0/record.json").read_text())
+    points = events.Scalars("error/test")
+    assert [point.step for point in points] == [1, 2]
+    assert points[-1].value == pytest.approx(record["test_error"])
+    layers = [tag for tag in events.Tags()["histograms"] if tag.startswith("gates/")]
+    assert len(layers) == 9
+    for layer in layers:
+        (kept,) = events.Histograms(layer)
+        histogram = kept.histogram_value
+        assert 0 <= histogram.min <= histogram.max <= 1
+        assert histogram.num == 256 * {"1": 16, "2": 32, "3": 64}[layer[len("gates/stage")]]
+    assert events.Scalars("error/final")[0].value == pytest.approx(record["test_error"])
+    plain = read(tmp_path / "few" / "resnet20" / "seed0")
+    assert not plain.Tags()["histograms"]
+    assert plain.Scalars("loss/train")
+
+
+def test_again_replaces_and_a_run_under_way_is_shown(runs, tmp_path):
+    import shutil
+
+    shutil.copytree(runs / "few", tmp_path / "runs" / "few")
+    (tmp_path / "runs/few/resnet20/seed0/record.json").unlink()
+    for _ in range(2):
+        words = ["tensorboard", "--root", str(tmp_path / "runs"), "--logdir", str(tmp_path / "log")]
+        assert main([*words, "--no-gates"]) == 0
+    for model in ("resnet20", "se_resnet20"):
+        assert len(read(tmp_path / "log" / "few" / model / "seed0").Scalars("rate")) == 2
+
+
+def test_nothing_to_show_is_one_line(tmp_path, capsys):
+    assert main(["tensorboard", "--root", str(tmp_path), "--logdir", str(tmp_path / "log")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_training_writes_its_epochs_as_they_come(tmp_path):
+    words = ["train", "--model", "resnet20", "--epochs", "2", *TINY, "--out", str(tmp_path / "run")]
+    assert main([*words, "--tensorboard", str(tmp_path / "log")]) == 0
+    assert [point.step for point in read(tmp_path / "log").Scalars("loss/train")] == [1, 2]
