@@ -14,6 +14,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from senet_lib.analysis.cam import METHODS
+from senet_lib.analysis.confusion import confusion_matrix
 from senet_lib.analysis.families import label
 from senet_lib.errors import SenetError, counted, one_line, unknown
 from senet_lib.evaluation import probabilities
@@ -29,7 +30,6 @@ from senet_lib.explore.answers import (
     usual_pair,
     usual_study,
 )
-from senet_lib.report.diagnosis import confusion_matrix
 from senet_lib.report.gallery import METHOD_NAMES, probability_text
 from senet_lib.runs.records import DEFAULT_ROOT
 

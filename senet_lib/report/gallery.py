@@ -102,10 +102,10 @@ def panels(image: np.ndarray, scaled: np.ndarray) -> np.ndarray:
     Returns:
         (H', W', 3), uint8, every pixel of the image shown as a square.
     """
-    heat = (255 * _heat(scaled)).round().astype(np.uint8)
+    coloured = (255 * heat(scaled)).round().astype(np.uint8)
     factor = max(PANEL_PIXELS // max(image.shape[:2]), 1)
     square = np.ones((factor, factor, 1), np.uint8)
-    enlarged = [np.kron(part, square) for part in (image, heat, overlay(image, scaled))]
+    enlarged = [np.kron(part, square) for part in (image, coloured, overlay(image, scaled))]
     gap = np.full((enlarged[0].shape[0], GAP_PIXELS, 3), 255, np.uint8)
     return np.concatenate([enlarged[0], gap, enlarged[1], gap, enlarged[2]], axis=1)
 
@@ -121,12 +121,12 @@ def overlay(image: np.ndarray, scaled: np.ndarray) -> np.ndarray:
     """
     grey = (image / 255 @ np.array(GREY))[..., None]
     opacity = OPACITY * scaled[..., None]
-    mixed = (1 - opacity) * grey + opacity * _heat(scaled)
+    mixed = (1 - opacity) * grey + opacity * heat(scaled)
     return (255 * mixed).round().astype(np.uint8)
 
 
-def _heat(scaled: np.ndarray) -> np.ndarray:
-    """The map's colours, (H, W, 3) in [0, 1]."""
+def heat(scaled: np.ndarray) -> np.ndarray:
+    """The colours of maps, (..., 3) in [0, 1], of values (...) in [0, 1]."""
     from matplotlib import colormaps
 
     return colormaps[COLOURS](scaled)[..., :3]

@@ -7,14 +7,17 @@ reader, tables that sort and filter) and is not needed to read it.
 
 import base64
 import hashlib
+import json
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from html import escape, unescape
 from pathlib import Path
 
 from senet_lib.errors import MissingDependencyError, SenetError
 from senet_lib.files import write_whole
+from senet_lib.runs.provenance import git_state
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 # Best first. Widgets and scripts are left out: their fallbacks are shown instead.
@@ -25,6 +28,7 @@ CAPTION = re.compile(r"<caption>(.*?)[:;,.(<]", re.DOTALL)
 EQUATION = re.compile(r"<code\b.*?</code>|\$\$(.+?)\$\$|\$(\S(?:[^$\n]*\S)?)\$", re.DOTALL)
 SHORTEST_CONTENTS = 3  # sections
 MAIN = "content"  # a name that no section may take
+LOOK = 'class="look"'  # what the script for looking without a kernel brings to life
 
 
 def write_page(notebook: Path, page: Path) -> None:
@@ -84,6 +88,7 @@ def render(notebook: Path, back: str = "") -> str:
     if not show_code:
         content.cells = _with_what_they_made(content.cells)
     resources = {"metadata": {"path": str(notebook.parent)}, "show_code": show_code}
+    resources["made"] = _made(content, notebook)
     body, _ = exporter.from_notebook_node(content, resources)
     body, contents = _with_names(TABLE.sub(_in_a_box, body))
     return frame(
@@ -92,8 +97,21 @@ def render(notebook: Path, back: str = "") -> str:
         contents=contents,
         back=back,
         style=_code_style(),
-        script=_asset("page.js"),
+        script=_asset("page.js") + (_asset("look.js") if LOOK in body else ""),
     )
+
+
+def _made(content: dict, notebook: Path) -> str:
+    """What every output of an executed notebook was made by and from, HTML."""
+    ran = content.metadata.get("papermill", {})
+    name, (commit, changed) = Path(ran.get("input_path") or notebook).name, git_state()
+    said = escape(name) + (f" at commit {commit[:12]}{'+' * bool(changed)}" if commit else "")
+    words = ["senet", "notebook", Path(name).stem, "--out", f"my-{name}"]
+    for key, value in ran.get("parameters", {}).items():
+        words += ["-p", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    if any("## Every run" in cell.source for cell in content.cells):
+        said += ', from <a href="#every-run">these runs</a>'
+    return f"{said}, by <code>{escape(shlex.join(words))}</code>"
 
 
 def frame(

@@ -1,5 +1,6 @@
 """What notebooks show: figures with a description, tables of frames, computed prose, and links."""
 
+import base64
 import html
 import io
 import os
@@ -22,22 +23,25 @@ LINK = re.compile(r'<a href="(.*?)">(.*?)</a>')
 
 
 def show(figure: "Figure") -> None:
-    """Display a figure as SVG; its label (`Figure.get_label`) is the description for readers of
-    the text alone."""
+    """Display a figure as SVG, with the same as PDF to take away; its label (`Figure.get_label`) is
+    the description for readers of the text alone."""
     import matplotlib
     from IPython.display import display
 
-    buffer = io.StringIO()
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close(figure)  # or a notebook would draw it once more
     alt = figure.get_label()
     if not alt:
         raise ValueError("a figure needs a description: figure.set_label(...)")
-    options = {"bbox_inches": "tight", "transparent": True, "metadata": {"Date": None}}
+    files, options = {}, {"bbox_inches": "tight", "transparent": True}
     with matplotlib.rc_context({"svg.hashsalt": "senet_lib", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", **options)
+        for kind, date in (("svg", "Date"), ("pdf", "CreationDate")):
+            files[kind] = io.BytesIO()
+            figure.savefig(files[kind], format=kind, metadata={date: None}, **options)
+    pdf = base64.b64encode(files["pdf"].getvalue()).decode("ascii")
+    svg = files["svg"].getvalue().decode("utf-8")
     display(
-        {"image/svg+xml": buffer.getvalue(), "text/plain": alt},
+        {"image/svg+xml": svg, "application/pdf": pdf, "text/plain": alt},
         metadata={"image/svg+xml": {"alt": alt}},
         raw=True,
     )

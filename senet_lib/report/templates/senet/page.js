@@ -1,5 +1,5 @@
-/* What a page does beyond being read: its contents follow the reader, tables sort and filter, and
-   only what scrolls takes the keyboard's focus. Without this script everything is there all the same. */
+/* What a page does beyond being read: its contents follow the reader, tables sort, filter and can be
+   taken away, and only what scrolls takes the keyboard's focus. Without this script everything is there. */
 (() => {
   "use strict";
 
@@ -130,6 +130,78 @@
     apply();
   }
 
+  // Taking away: what a table shows, in the order shown, as CSV and LaTeX; a figure as SVG
+
+  function wordsOf(cell) {
+    const copy = cell.cloneNode(true);
+    for (const head of copy.querySelectorAll(".command > summary")) head.remove();
+    return textOf(copy).replace(/\s+/g, " ");
+  }
+
+  function gridOf(table) { // every cell of every row, a cell that spans several repeated in each
+    const rows = [...table.rows].filter((row) => !row.hidden), grid = rows.map(() => []);
+    rows.forEach((row, y) => {
+      for (const cell of row.cells) {
+        let x = 0;
+        while (grid[y][x] !== undefined) x++;
+        for (let down = 0; down < Math.min(cell.rowSpan, rows.length - y); down++) {
+          for (let along = 0; along < cell.colSpan; along++) grid[y + down][x + along] = wordsOf(cell);
+        }
+      }
+    });
+    return grid;
+  }
+
+  const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const asCsv = (grid) => grid.map((row) => `${row.map(quoted).join(",")}\r\n`).join("");
+
+  const TEX = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "–": "--", "−": "$-$", "±": "$\\pm$", "≤": "$\\le$", "≥": "$\\ge$", "<": "$<$", ">": "$>$" };
+  const inTex = (text) => text.replace(/[\\~^–−±≤≥<>&%$#_{}]/g, (sign) => TEX[sign] ?? `\\${sign}`);
+
+  function asLatex(grid, heads, sides, caption) {
+    const lines = grid.map((row) => `${row.map(inTex).join(" & ")} \\\\`);
+    return ["\\begin{table}", `\\caption{${inTex(caption)}}`, `\\begin{tabular}{${sides}}`, "\\hline",
+      ...lines.slice(0, heads), "\\hline", ...lines.slice(heads), "\\hline", "\\end{tabular}", "\\end{table}", ""].join("\n");
+  }
+
+  function save(name, kind, text) {
+    const link = make("a", { download: name, href: URL.createObjectURL(new Blob([text], { type: kind })) });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+
+  const fileName = (text, ending) =>
+    `${text.toLowerCase().replace(/[^a-z0-9]+/g, "-").slice(0, 40).replace(/^-+|-+$/g, "") || "table"}.${ending}`;
+
+  function offerTable(table) {
+    const caption = table.caption ? textOf(table.caption) : "";
+    const name = table.parentElement.getAttribute("aria-label") || caption;
+    const button = (text, of, action) => {
+      const made = make("button", { type: "button", textContent: text, ariaLabel: `${text} of: ${of}` });
+      made.addEventListener("click", action);
+      return made;
+    };
+    table.parentElement.after(make("p", { className: "get" },
+      button("CSV", name, () => save(fileName(name, "csv"), "text/csv", asCsv(gridOf(table)))),
+      button("LaTeX", name, () => {
+        const grid = gridOf(table), heads = table.tHead?.rows.length ?? 0, cells = table.tBodies[0].rows[0].cells;
+        const sides = [...cells].map((cell) => (getComputedStyle(cell).textAlign === "right" ? "r" : "l"));
+        const all = sides.join("").padStart(grid[0].length, "l");
+        save(fileName(name, "tex"), "text/x-tex", asLatex(grid, heads, all, caption));
+      })));
+  }
+
+  function offerFigure(figure) {
+    const image = figure.querySelector("img[src^='data:image/svg']"), title = figure.closest(".output");
+    const place = figure.querySelector(".get");
+    if (!image || !place) return;
+    const headings = [...document.querySelectorAll("h1, h2, h3")]
+      .filter((h) => h.compareDocumentPosition(title) & Node.DOCUMENT_POSITION_FOLLOWING);
+    const name = headings.length ? textOf(headings.at(-1)) : "figure";
+    place.querySelector("a").download = fileName(name, "pdf");
+    place.prepend(make("a", { href: image.src, download: fileName(name, "svg"), textContent: "SVG" }), " ");
+  }
+
   function fit(box) {
     const table = box.querySelector(":scope > table");
     if (table) box.classList.toggle("fits", table.offsetWidth <= box.clientWidth);
@@ -153,6 +225,8 @@
       }
       makeSortable(table, rows, heads);
     }
+    document.querySelectorAll(".table > table").forEach(offerTable);
+    document.querySelectorAll("figure:has(.get)").forEach(offerFigure);
     const watcher = new ResizeObserver((entries) => {
       for (const box of new Set(entries.map((entry) => entry.target.closest(BOXES)))) fit(box);
     });

@@ -1,0 +1,105 @@
+"""A section of a page in which one looks at images, networks, maps and gates without a kernel.
+
+All that can be chosen lies in the page as bytes; the page's script, `look.js`, draws it.
+"""
+
+# Legend: N images, H height, W width, C channels, K classes.
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from senet_lib.analysis.cam import CamMaps, scale_for_display
+from senet_lib.analysis.gates import Gates
+from senet_lib.evaluation import probabilities
+from senet_lib.report.gallery import heat
+from senet_lib.report.page import LOOK
+
+KINDS = ("all networks are right", "the networks disagree", "all networks are wrong")
+
+
+def choose_images(logits: Sequence[np.ndarray], labels: np.ndarray, per_class: int) -> np.ndarray:
+    """Of every class images that all networks get right, that some do, and that none does.
+
+    Args:
+        logits: (N, K) of each network, at least one.
+        labels: (N,), integer.
+        per_class: images of a class, in turn of each of the three kinds while there are any.
+    Returns:
+        Their indices, by class and then in the order of the images.
+    """
+    rights = np.mean([one.argmax(1) == labels for one in logits], axis=0)
+    kind = np.select([rights == 1, rights > 0], [0, 1], 2)
+    chosen = []
+    for label in np.unique(labels):
+        groups = [np.flatnonzero((labels == label) & (kind == k)) for k in range(len(KINDS))]
+        order = sorted((place, k, i) for k, group in enumerate(groups) for place, i in
+                       enumerate(group.tolist()))  # fmt: skip
+        chosen += sorted(i for _, _, i in order[:per_class])
+    return np.array(chosen, int)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Looking:
+    """What can be looked at; a notebook displays it, and the page made of it brings it to life.
+
+    Attributes:
+        images: (N, H, W, 3), uint8.
+        labels: (N,), integer.
+        indices: (N,), their places among the evaluated images.
+        classes: K names.
+        maps: of each network, N maps with their logits, for the class that it names.
+        gates: of those networks that have any, the gates of the N images.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    indices: np.ndarray
+    classes: Sequence[str]
+    maps: Mapping[str, CamMaps]
+    gates: Mapping[str, Gates]
+
+    def _repr_html_(self) -> str:
+        content = {
+            "size": self.images.shape[1],
+            "images": _packed(self.images),
+            "labels": self.labels.tolist(),
+            "indices": self.indices.tolist(),
+            "classes": list(self.classes),
+            "colours": _packed(255 * heat(np.linspace(0, 1, 256))),
+            "networks": [self._network(name) for name in self.maps],
+        }
+        text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+        return (
+            f"<div {LOOK}><p>Here one chooses a class, an image and networks, once a page is made "
+            "of this notebook and its script may run.</p>"
+            f'<script type="application/json">{text}</script></div>'
+        )
+
+    def _network(self, name: str) -> dict[str, object]:
+        found = self.maps[name]
+        gates = self.gates.get(name)
+        return {
+            "name": name,
+            "maps": _packed(255 * scale_for_display(found.maps)),
+            "blank": [not one.any() for one in found.maps],
+            "shares": probabilities(found.logits).round(4).tolist(),
+            "gates": [_layer(path, gates.values[path]) for path in gates.ends] if gates else [],
+        }
+
+
+def _layer(path: str, values: np.ndarray) -> dict[str, object]:
+    """Gates (N, C) of one layer in 256 steps, the channels sorted by their mean."""
+    low, high = float(values.min()), float(values.max())
+    ordered = values[:, np.argsort(values.mean(0), kind="stable")]
+    steps = 255 * (ordered - low) / ((high - low) or 1)
+    name, channels = path.removesuffix(".attention"), values.shape[1]
+    return {"name": name, "channels": channels, "low": low, "high": high, "values": _packed(steps)}
+
+
+def _packed(values: np.ndarray) -> str:
+    """Numbers from 0 to 255 as a byte each, in base64."""
+    return base64.b64encode(values.round().astype(np.uint8).tobytes()).decode("ascii")
