@@ -25,7 +25,6 @@ from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import CIFAR_COUNTS, data_dir
 from senet_lib.data.pictures import SIZE
 from senet_lib.errors import DataError, RecordError
-from senet_lib.evaluation import probabilities
 from senet_lib.models.attention import attention_paths
 from senet_lib.models.blocks import Network
 from senet_lib.runs.published import PUBLISHED
@@ -46,14 +45,8 @@ PART = 10  # images whose gates are read at a time; a question in between waits 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Picture:
-    """One image to look at.
-
-    Attributes:
-        pixels: (32, 32, 3) uint8.
-        label: its class, or None where nobody knows it.
-        index: its place among the evaluated images, or None for one's own picture.
-        note: where it comes from, in words.
-    """
+    """One image to look at, (32, 32, 3) uint8, with a note on where it comes from; its class and
+    its place among the evaluated images are None for one's own picture."""
 
     pixels: np.ndarray
     label: int | None
@@ -179,11 +172,15 @@ class Trained:
         Args:
             picture: any picture.
             count: how many, at most.
-            layer: as in `gate_distances`.
+            layer: whose gates; empty: of all layers together.
         Returns:
-            Index and distance of each, the nearest first.
+            Index and distance of each (the root mean square difference of the gates), the nearest
+            first.
         """
-        away = gate_distances(self.survey, self.gates(picture), layer)
+        one = self.gates(picture).values
+        layers = {k: v for k, v in self.survey.values.items() if layer in ("", k)}
+        away = np.concatenate([v.astype(np.float64) - one[k] for k, v in layers.items()], axis=1)
+        away = np.sqrt((away**2).mean(1))
         order = [int(i) for i in np.argsort(away, kind="stable") if i != picture.index]
         return [(i, float(away[i])) for i in order[:count]]
 
@@ -270,13 +267,9 @@ def usual_study(offers: Mapping[str, Sequence[Trained]]) -> str:
 
 
 def own_picture(name: str, content: bytes) -> Picture:
-    """A picture from a file's bytes, brought to size as training brings a folder's images.
+    """A picture from a file's name and bytes, brought to size as training brings a folder's images;
+    its note says what was done to it.
 
-    Args:
-        name: the file's name, for what is said about it.
-        content: the file.
-    Returns:
-        The picture; its note says what was done to it.
     Raises:
         DataError: the bytes are no readable image, or one with more than 8 bits a channel.
     """
@@ -285,52 +278,3 @@ def own_picture(name: str, content: bytes) -> Picture:
     done += "" if min(width, height) == SIZE else f" resized to {SIZE}x{SIZE}"
     note = f"your picture {name}: {width}x{height} pixels{done}"
     return Picture(pixels=pixels, label=None, index=None, note=note)
-
-
-# Arithmetic
-
-
-def choose_images(
-    logits: np.ndarray,
-    labels: np.ndarray,
-    true: int | str = "",
-    said: int | str = "",
-) -> np.ndarray:
-    """Indices of the images that fit, those the network is surest of first; ties by index.
-
-    Args:
-        logits: (N, K).
-        labels: (N,), integer.
-        true: the true class; "" for any.
-        said: the predicted class, "right" or "wrong"; "" for any.
-    """
-    predicted = logits.argmax(1)
-    fits = np.ones(len(labels), bool) if true == "" else labels == true
-    if said in ("right", "wrong"):
-        fits &= (predicted == labels) == (said == "right")
-    elif said != "":
-        fits &= predicted == said
-    found = np.flatnonzero(fits)
-    return found[np.argsort(-probabilities(logits[found]).max(1), kind="stable")]
-
-
-def commonest(matrix: np.ndarray) -> list[tuple[int, int]]:
-    """True and predicted class of the cells of a confusion matrix (K, K) that hold images: the
-    commonest confusion first, right predictions last."""
-    rank = np.where(np.eye(len(matrix)), 0.5, matrix)
-    cells = np.argwhere(matrix)
-    order = np.argsort(-rank[tuple(cells.T)], kind="stable")
-    return [(int(true), int(said)) for true, said in cells[order]]
-
-
-def gate_distances(many: Gates, one: Gates, layer: str = "") -> np.ndarray:
-    """Root mean square difference of the gates of each image and of one, (N,) float64.
-
-    Args:
-        many: gates of N images.
-        one: gates of one image, of the same network.
-        layer: whose gates; empty: of all layers together.
-    """
-    layers = [layer] if layer else many.layers
-    away = [many.values[name].astype(np.float64) - one.values[name] for name in layers]
-    return np.sqrt((np.concatenate(away, axis=1) ** 2).mean(1))

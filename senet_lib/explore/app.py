@@ -13,8 +13,8 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
-from senet_lib.analysis.cam import METHODS
-from senet_lib.analysis.confusion import confusion_matrix
+from senet_lib.analysis.cam import METHOD_NAMES, METHODS
+from senet_lib.analysis.confusion import choose_images, commonest, confusion_matrix
 from senet_lib.analysis.families import label
 from senet_lib.errors import SenetError, counted, one_line, unknown
 from senet_lib.evaluation import probabilities
@@ -23,14 +23,12 @@ from senet_lib.explore.answers import (
     PUBLISHED_ROOT,
     Picture,
     Trained,
-    choose_images,
-    commonest,
     offered_runs,
     own_picture,
     usual_pair,
     usual_study,
 )
-from senet_lib.report.gallery import METHOD_NAMES, probability_text
+from senet_lib.report.gallery import probability_text
 from senet_lib.runs.records import DEFAULT_ROOT
 
 MOST_NETWORKS, PAGE_SIZE, MOST_CELLS = 4, 10, 60
@@ -368,8 +366,7 @@ class Explorer:
         _offer(self.cell, [("choose a cell", ""), *((text, key) for key, text in cells.items())])
         chosen = (self.label.value, self.said.value)
         self.cell.value = chosen if chosen in cells else ""
-        shown = matrix, classes, lead.name
-        self.matrix.value = self._once((lead,), pictures.confusion_html, *shown)
+        self.matrix.value = self._once((lead,), pictures.confusion_html, matrix, classes)
 
     def _once(self, key: tuple, draw: Callable[..., str], *shown: Any) -> str:
         if key not in self._drawn:

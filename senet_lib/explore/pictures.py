@@ -1,14 +1,10 @@
-"""The explorer's pictures as HTML: images, maps, gates and confusions, each with a description.
-
-The figures are transparent and their text is a grey that is legible on white and on dark.
-"""
+"""The explorer's pictures as HTML: images, maps, gates and confusions, each with a description."""
 
 # Legend: H height, W width, K classes.
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -16,20 +12,18 @@ import numpy as np
 
 from senet_lib.analysis.cam import CamMaps, scale_for_display
 from senet_lib.analysis.gates import Gates
+from senet_lib.analysis.overlay import GAP_PIXELS, PANEL_PIXELS, heat, panels
 from senet_lib.evaluation import probabilities
 from senet_lib.explore.answers import Picture
+from senet_lib.figures.errors import confusion
 from senet_lib.figures.style import BLUE, STYLE, VERMILION
-from senet_lib.report.gallery import COLOURS, GAP_PIXELS, PANEL_PIXELS, panels, probability_text
+from senet_lib.report.gallery import probability_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-GREY = "#767676"  # 4.5 to 1 against white, 4.1 to 1 against JupyterLab's dark ground
-COLOURED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color",
-            "xtick.labelcolor", "ytick.labelcolor", "grid.color")  # fmt: skip
 DPI = 80
 SQUARES = "display: block; image-rendering: pixelated"
-LARGEST_GRID = 20  # classes; the cells of a larger matrix are not labelled
 
 
 def img(pixels: np.ndarray, alt: str, width: str = "100%", style: str = SQUARES) -> str:
@@ -86,9 +80,7 @@ def map_html(maps: CamMaps, picture: Picture, classes: Sequence[str], network: s
 
 def scale() -> str:
     """The colours of the maps."""
-    from matplotlib import colormaps
-
-    ramp = (255 * colormaps[COLOURS](np.linspace(0, 1, 96))[None, :, :3]).astype(np.uint8)
+    ramp = (255 * heat(np.linspace(0, 1, 96)[None])).astype(np.uint8)
     bar = img(ramp, "Colours from dark to bright", "96px", "height: 12px")
     return f"lowest {bar} highest of each map"
 
@@ -108,8 +100,11 @@ def gates_html(
         layers: those to draw; the channels of each are sorted by the mean, or else by the gates.
         names: of the network and of what the mean is over, in words.
     """
-    ticks = []
-    with _canvas(9.4, 2.5) as figure:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((9.4, 2.5))
         axes = figure.add_axes((0.06, 0.12, 0.93, 0.73))  # a layout of its own takes twice as long
         for place, layer in enumerate(layers):
             values = one.values[layer][0]
@@ -118,64 +113,32 @@ def gates_html(
             axes.plot(x, values[order], color=VERMILION, lw=1.5)
             if layer in mean:
                 axes.plot(x, mean[layer][order], "--", color=BLUE, lw=1.5)
-            ticks.append(f"{short(layer)}, {len(values)} channels")
+        ticks = [f"{short(layer)}, {one.values[layer].shape[1]} channels" for layer in layers]
         axes.set_xticks(np.arange(len(layers)) + 0.5, ticks)
-        axes.grid(axis="x", visible=False)
         axes.set(title="gates, the channels of a layer sorted", xlim=(0, len(layers)))
         axes.legend(["this image", *names[1:]][: 1 + bool(mean)], ncols=2, loc="lower right",
                     bbox_to_anchor=(1, 1), borderaxespad=0)  # fmt: skip
-        alt = f"Gates of {names[0]} for this image; their mean by layer"
-        said = (f"{short(k)} {v.mean():.2f}" for k, v in one.values.items())
+        alt, numbers = "their mean", {k: v.mean() for k, v in one.values.items()}
         if mean:
-            alt = f"Gates of {names[0]} for this image and {names[1]}; their distance by layer"
-            away = {k: np.sqrt(((v[0] - mean[k]) ** 2).mean()) for k, v in one.values.items()}
-            said = (f"{short(k)} {v:.3f}" for k, v in away.items())
-        return _shown(figure, f"{alt}: {', '.join(said)}")
+            alt = f"their distance from the {names[1]}"
+            numbers = {k: np.sqrt(((v[0] - mean[k]) ** 2).mean()) for k, v in one.values.items()}
+        said = ", ".join(f"{short(k)} {v:.3f}" for k, v in numbers.items())
+        figure.set_label(f"Gates of {names[0]} for this image; {alt} by layer: {said}")
+        return _shown(figure)
 
 
-def confusion_html(matrix: np.ndarray, classes: Sequence[str], network: str) -> str:
-    """The confusion matrix as a heat map.
-
-    Args:
-        matrix: (K, K), counts; row: true class, column: predicted class.
-        classes: K names.
-        network: name of the network.
-    """
-    import seaborn as sns
-
-    share = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    few = len(classes) <= LARGEST_GRID
-    with _canvas(5.2, 4.4) as figure:
-        axes = figure.add_axes((0.17, 0.24, 0.8, 0.7))
-        sns.heatmap(
-            share, ax=axes, cmap="Blues", vmin=0, vmax=100, square=True, cbar=not few,
-            annot=np.where(matrix > 0, matrix.astype(str), "") if few else None, fmt="",
-            annot_kws={"size": 8}, xticklabels=classes if few else False,
-            yticklabels=classes if few else False,
-        )  # fmt: skip
-        axes.set(xlabel="taken for", ylabel="true class", title="images of each class, by answer")
-        right = ", ".join(f"{c} {v:.0f}" for c, v in zip(classes, np.diag(share), strict=True))
-        return _shown(
-            figure, f"Confusion matrix of {network}. Percent right of each class: {right}"
-        )
+def confusion_html(matrix: np.ndarray, classes: Sequence[str]) -> str:
+    """The confusion matrix (K, K), row: true class, column: predicted class, as a heat map."""
+    return _shown(confusion(matrix, classes))
 
 
-@contextmanager
-def _canvas(width: float, height: float) -> Iterator["Figure"]:
-    """A figure of so many inches, to be drawn and shown within."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context({**STYLE, **dict.fromkeys(COLOURED, GREY), "grid.alpha": 0.3}):
-        yield Figure((width, height))
-
-
-def _shown(figure: "Figure", alt: str) -> str:
+def _shown(figure: "Figure") -> str:
+    """A figure on a light ground, with its label as its description."""
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
-    return _tag(
-        file.getvalue(), alt, f"max-width: {figure.get_figwidth() * DPI:.0f}px; width: 100%"
-    )
+    options = {"format": "png", "dpi": DPI, "pil_kwargs": {"compress_level": 1}}
+    figure.savefig(file, facecolor="white", **options)
+    width = f"max-width: {figure.get_figwidth() * DPI:.0f}px; width: 100%"
+    return _tag(file.getvalue(), figure.get_label(), width)
 
 
 def _tag(png: bytes, alt: str, style: str) -> str:

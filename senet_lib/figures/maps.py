@@ -7,8 +7,8 @@ import numpy as np
 
 from senet_lib.analysis.cam import scale_for_display
 from senet_lib.analysis.cam_study import Examples
+from senet_lib.analysis.overlay import COLOURS, overlay
 from senet_lib.figures.style import WIDTH, styled
-from senet_lib.report.gallery import COLOURS, overlay
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from senet_lib.analysis.cam import METHOD_NAMES, compute_maps, scale_for_display
+from senet_lib.analysis.overlay import heat, panels
 from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import Dataset
 from senet_lib.errors import SenetError
@@ -26,35 +27,17 @@ from senet_lib.report.page import frame, slug
 PAGE, PICTURES = "index.html", "maps"
 PICTURE = re.compile(r"\d+-(.+-)?(right|wrong)-\d+\.png")
 MADE_BY = '<meta name="generator" content="senet gradcam">'
-COLOURS = "inferno"
-PANEL_PIXELS, GAP_PIXELS = 128, 4
-OPACITY = 0.7  # of the overlay where the map is at its maximum
-GREY = (0.299, 0.587, 0.114)  # luminance of red, green and blue, ITU-R BT.601
-STYLE = """
-.cases { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); gap: 1rem; }
-.cases figure { margin: 0; padding: 0.5rem; }
-.cases figure, .scale { color: inherit; background: var(--panel); }
-.cases img, .scale img { width: 100%; min-width: 0; max-width: 100%; }
-.scale img { height: 1rem; }
-.scale { max-width: 24rem; }
-.scale figcaption { display: flex; justify-content: space-between; }
-h2 { scroll-margin-top: 3rem; }
-.strip + h2 { margin-top: 1rem; border-top: 0; }
-"""  # noqa: E501
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One image and what a network says about it."""
+    """One image, by its place in the split from 0, its class, the class with the largest logit, and
+    the softmax probability of that, in (0, 1]."""
 
     index: int
-    """Its place in the split, from 0."""
     label: int
-    """The class it is of."""
     predicted: int
-    """The class with the largest logit."""
     probability: float
-    """Softmax probability of that class, in (0, 1]."""
 
     @property
     def right(self) -> bool:
@@ -81,55 +64,10 @@ def choose_cases(logits: np.ndarray, labels: np.ndarray, per_class: int) -> list
             found = np.flatnonzero((labels == label) & ((predicted == label) == right))
             found = found[np.argsort(-sure[found], kind="stable")]
             places = np.linspace(0, len(found) - 1, min(per_class, len(found))).round().astype(int)
-            cases += [
-                Case(
-                    index=int(i),
-                    label=label,
-                    predicted=int(predicted[i]),
-                    probability=float(sure[i]),
-                )
-                for i in found[places]
-            ]
+            for i in found[places].tolist():
+                said, share = int(predicted[i]), float(sure[i])
+                cases.append(Case(index=i, label=label, predicted=said, probability=share))
     return cases
-
-
-def panels(image: np.ndarray, scaled: np.ndarray) -> np.ndarray:
-    """Image, map, and the map laid over the grey image, side by side and enlarged.
-
-    Args:
-        image: (H, W, 3), uint8.
-        scaled: (H, W), in [0, 1], as `scale_for_display` gives it.
-    Returns:
-        (H', W', 3), uint8, every pixel of the image shown as a square.
-    """
-    coloured = (255 * heat(scaled)).round().astype(np.uint8)
-    factor = max(PANEL_PIXELS // max(image.shape[:2]), 1)
-    square = np.ones((factor, factor, 1), np.uint8)
-    enlarged = [np.kron(part, square) for part in (image, coloured, overlay(image, scaled))]
-    gap = np.full((enlarged[0].shape[0], GAP_PIXELS, 3), 255, np.uint8)
-    return np.concatenate([enlarged[0], gap, enlarged[1], gap, enlarged[2]], axis=1)
-
-
-def overlay(image: np.ndarray, scaled: np.ndarray) -> np.ndarray:
-    """The map laid over the grey image, the more opaque the higher it is.
-
-    Args:
-        image: (H, W, 3), uint8.
-        scaled: (H, W), in [0, 1], as `scale_for_display` gives it.
-    Returns:
-        (H, W, 3), uint8.
-    """
-    grey = (image / 255 @ np.array(GREY))[..., None]
-    opacity = OPACITY * scaled[..., None]
-    mixed = (1 - opacity) * grey + opacity * heat(scaled)
-    return (255 * mixed).round().astype(np.uint8)
-
-
-def heat(scaled: np.ndarray) -> np.ndarray:
-    """The colours of maps, (..., 3) in [0, 1], of values (...) in [0, 1]."""
-    from matplotlib import colormaps
-
-    return colormaps[COLOURS](scaled)[..., :3]
 
 
 def write_gallery(
@@ -260,9 +198,7 @@ def _page(
     blank: Sequence[bool],
 ) -> str:
     """The whole page."""
-    from matplotlib import colormaps
-
-    ramp = (255 * colormaps[COLOURS](np.linspace(0, 1, 256))[None, :, :3]).round().astype(np.uint8)
+    ramp = (255 * heat(np.linspace(0, 1, 256)[None])).round().astype(np.uint8)
     bar = _img(_png(ramp), "Colours of the maps, from black over red to pale yellow")
     links = "".join(f'<li><a href="#class-{k}">{escape(c)}</a></li>' for k, c in enumerate(classes))
     parts = [
@@ -280,7 +216,7 @@ def _page(
             figures = "\n".join(_figure(*one, classes) for one in group)
             parts.append(f"<h3>{heading}</h3>")
             parts.append(f'<div class="cases">\n{figures}\n</div>' if group else "<p>None.</p>")
-    return frame(title, "\n".join(parts), style=STYLE, head=MADE_BY)
+    return frame(title, "\n".join(parts), head=MADE_BY)
 
 
 def _figure(case: Case, png: bytes, blank: bool, classes: Sequence[str]) -> str:

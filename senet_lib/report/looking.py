@@ -14,8 +14,8 @@ import numpy as np
 
 from senet_lib.analysis.cam import CamMaps, scale_for_display
 from senet_lib.analysis.gates import Gates
+from senet_lib.analysis.overlay import heat
 from senet_lib.evaluation import probabilities
-from senet_lib.report.gallery import heat
 from senet_lib.report.page import LOOK
 
 KINDS = ("all networks are right", "the networks disagree", "all networks are wrong")

@@ -26,6 +26,7 @@ HEADING = re.compile(r"<h([23])>(.*?)</h\1>", re.DOTALL)
 TABLE = re.compile(r'(<div\b[^>]*class="table\b[^>]*>)?(<table\b.*?</table>)', re.DOTALL)
 CAPTION = re.compile(r"<caption>(.*?)[:;,.(<]", re.DOTALL)
 EQUATION = re.compile(r"<code\b.*?</code>|\$\$(.+?)\$\$|\$(\S(?:[^$\n]*\S)?)\$", re.DOTALL)
+LIGHT = {"#1d2329": "#e4e8ec", "#000000": "#e4e8ec", "#56616c": "#a3adb7", "#dfe3e7": "#39424b"}
 SHORTEST_CONTENTS = 3  # sections
 MAIN = "content"  # a name that no section may take
 LOOK = 'class="look"'  # what the script for looking without a kernel brings to life
@@ -82,7 +83,7 @@ def render(notebook: Path, back: str = "") -> str:
         extra_template_basedirs=[str(TEMPLATES)],
         embed_images=True,
         exclude_anchor_links=True,
-        filters={"equations": lambda prose: EQUATION.sub(_mathml, prose)},
+        filters={"equations": lambda prose: EQUATION.sub(_mathml, prose), "dark": _dark},
     )
     show_code = content.metadata.get("senet", {}).get("show_code", True)
     if not show_code:
@@ -185,6 +186,13 @@ def _with_what_they_made(cells: list) -> list:
             cell.source, waiting = "\n\n".join(waiting), []
         kept.append(cell)
     return kept
+
+
+def _dark(svg: str) -> str:
+    """A drawing with its ink turned light, for dark screens; all other colours stay."""
+    for ink, light in LIGHT.items():
+        svg = svg.replace(f": {ink}", f": {light}")
+    return svg
 
 
 def _mathml(match: re.Match[str]) -> str:

@@ -93,8 +93,8 @@
       const where = network.blank[i] ? "zero everywhere" : `strongest at the ${brightest(map, size)}`;
       const order = share.map((_, k) => k).sort((a, b) => share[b] - share[a]).slice(0, 3);
       const list = make("ol", { className: "shares" }, ...order.map((k) => make("li", {},
-        make("span", {}, classes[k]), make("meter", { value: share[k], ariaLabel: `${classes[k]}, probability` }),
-        make("span", {}, percent(share[k])))));
+        make("span", {}, classes[k]), make("span", {}, percent(share[k])),
+        make("meter", { value: share[k], ariaLabel: `${classes[k]}, probability` }))));
       return make("figure", {},
         picture(size, `Map of ${network.name} for ${classes[said(network, i)]}: ${where}`, colour),
         make("figcaption", {}, make("strong", {}, network.name), `: ${verdict(network, i)}. The map is ${where}.`,

@@ -199,7 +199,7 @@
       .filter((h) => h.compareDocumentPosition(title) & Node.DOCUMENT_POSITION_FOLLOWING);
     const name = headings.length ? textOf(headings.at(-1)) : "figure";
     place.querySelector("a").download = fileName(name, "pdf");
-    place.prepend(make("a", { href: image.src, download: fileName(name, "svg"), textContent: "SVG" }), " ");
+    place.prepend(make("a", { href: image.src, download: fileName(name, "svg"), textContent: "SVG" }));
   }
 
   function fit(box) {
