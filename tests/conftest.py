@@ -56,3 +56,37 @@ def tiny_recipe():
     from senet_lib.recipe import Recipe
 
     return Recipe(epochs=1, batch_size=16, lr=0.05, schedule=())
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """The root of a tiny study's runs, which no test changes."""
+    from browser import tiny_study
+
+    return tiny_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="session")
+def report(tiny, tmp_path_factory):
+    """The report of that study, of which one run failed and two are missing."""
+    import json
+    import shutil
+
+    from senet_lib.report.batch import execute
+    from senet_lib.runs.records import load_run
+
+    folder = tmp_path_factory.mktemp("report")
+    root = shutil.copytree(tiny, folder / "runs")
+    run = load_run(root / "tiny/resnet20/seed0")
+    (run.path / "train.html").write_text("<p>page</p>")
+    failed = root / "tiny/resnet20/seed1"
+    failed.mkdir(parents=True)
+    (failed / "failed.json").write_text(json.dumps({"error": "OSError", "message": "no space"}))
+    asked = {"study": "tiny", "protocol": run.protocol, "data": run.data, "recipe": run.recipe}
+    asked |= {"models": ["resnet20", "se_resnet20"], "seeds": [0, 1, 2]}
+    (folder / "tiny.yaml").write_text(json.dumps(asked))
+    page = folder / "reports/tiny/index.html"
+    values = {"study": "tiny", "config": str(folder / "tiny.yaml"), "runs_root": root}
+    values |= {"page_folder": page.parent, "num_worse": 20, "look_per_class": 3}
+    execute("report", page.with_name("report.ipynb"), values, html=page)
+    return page

@@ -8,9 +8,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run_cells(name: str, **parameters: Any) -> dict[str, Any]:
-    """Run every code cell of one of the repository's notebooks, with other parameters.
+def run_cells(name: str, until: str = "", **parameters: Any) -> dict[str, Any]:
+    """Run the code cells of one of the repository's notebooks, with other parameters.
 
+    Args:
+        name: of the notebook.
+        until: id of the first cell that is left out with all that follow; empty: none is.
+        parameters: by name.
     Returns:
         The variables; under "outputs" the value of each cell that ends in one, and what was given
         to `display`.
@@ -19,6 +23,8 @@ def run_cells(name: str, **parameters: Any) -> dict[str, Any]:
     outputs: list[Any] = []
     names: dict[str, Any] = {"display": outputs.append}
     for cell in (cell for cell in content["cells"] if cell["cell_type"] == "code"):
+        if cell["id"] == until:
+            break
         tree = ast.parse("".join(cell["source"]))
         last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
         exec(compile(tree, name, "exec"), names)

@@ -1,11 +1,10 @@
 """Pages as people meet them: on a phone, by night, by keyboard, on paper, and without a script."""
 
 import base64
+import csv
 import hashlib
 import http.server
-import json
 import re
-import shutil
 import threading
 from dataclasses import replace
 from itertools import pairwise
@@ -14,15 +13,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
-from fake_runs import make_run, settings
+from browser import chromium  # noqa: F401 (a fixture)
 
+from senet_lib.analysis.cam import CamMaps
 from senet_lib.models import create_model
-from senet_lib.report.batch import execute
 from senet_lib.report.gallery import write_gallery
+from senet_lib.report.looking import Looking, choose_images
 from senet_lib.report.page import frame, render, write_page
 from senet_lib.report.table import folded, table
 
@@ -89,24 +89,6 @@ def tables(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    """The report of a study with a finished pair, a failed and a missing run."""
-    folder = tmp_path_factory.mktemp("report")
-    root = folder / "runs"
-    for model, error in (("resnet20", 0.5), ("se_resnet20", 0.45)):
-        make_run(root, model, 0, error)
-    failed = root / "demo/se_resnet20/seed1"
-    failed.mkdir(parents=True)
-    (failed / "failed.json").write_text(json.dumps({"error": "OSError", "message": "no space"}))
-    config = folder / "demo.yaml"
-    config.write_text(yaml.safe_dump(settings()), encoding="utf-8")
-    page = folder / "reports/index.html"
-    values = {"study": "demo", "config": str(config), "runs_root": root, "page_folder": page.parent}
-    execute("report", page.with_name("report.ipynb"), values, html=page)
-    return page
-
-
-@pytest.fixture(scope="module")
 def run_page(tmp_path_factory):
     """The page of one published run: code, what was printed, and pictures of both kinds."""
     trained = min(PUBLISHED_RUNS.glob("*/*/seed0/train.ipynb"), default=None)
@@ -126,25 +108,13 @@ def gallery(shapes, tmp_path_factory):
     return write_gallery(model, few, tmp_path_factory.mktemp("gallery"), per_class=1)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if not chromium:
-        pytest.skip("Chromium is not installed")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
 @pytest.fixture
-def visit(browser):
+def visit(chromium):  # noqa: F811
     """Open a page; what it complained of and asked for is kept in `page.said` and `page.asked`."""
     contexts = []
 
     def visit(path, viewport=DESKTOP, **options):
-        context = browser.new_context(viewport=viewport, **options)
+        context = chromium.new_context(viewport=viewport, **options)
         contexts.append(context)
         page = context.new_page()
         page.said, page.asked = [], []
@@ -245,16 +215,6 @@ def test_axe_finds_nothing_serious(name, request, visit):
             found = axe.run(page).response["violations"]
             bad = [v for v in found if v["impact"] in ("serious", "critical")]
             assert [(v["id"], v["nodes"][0]["html"]) for v in bad] == []
-
-
-@pytest.mark.browser
-def test_axe_would_find_a_faint_text_and_an_image_without_words(tmp_path, visit):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    pixel = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
-    body = f'<p style="color: #ccc">faint</p><img src="data:image/gif;base64,{pixel}">'
-    (tmp_path / "bad.html").write_text(frame("Bad", f"<h1>Bad</h1>{body}"))
-    found = axe.run(visit(tmp_path / "bad.html")).response["violations"]
-    assert {"color-contrast", "image-alt"} <= {violation["id"] for violation in found}
 
 
 @pytest.mark.browser
@@ -433,14 +393,6 @@ def test_a_long_table_is_filtered_by_words_and_by_a_choice(tables, visit):
     choice.select_option("any")
     filters.get_by_label("Filter").fill("the end net12")  # in the folded part, and in a command
     assert column(page, 0, "Thirty claims") == ["claim-12"]
-    filters.get_by_label("Filter").fill("no such words")
-    assert said.text_content() == "0 of 30 rows"
-    filters.get_by_label("Filter").fill("")
-    table = page.get_by_role("table", name="Thirty claims")
-    table.get_by_role("button", name="claim").click()
-    table.get_by_role("button", name="claim").click()
-    choice.select_option("right")
-    assert column(page, 0, "Thirty claims") == [f"claim-{i}" for i in range(9, -1, -1)]
 
 
 @pytest.mark.browser
@@ -469,17 +421,6 @@ def test_only_boxes_that_scroll_take_the_focus(tables, visit):
     box.focus()
     page.keyboard.press("ArrowRight")
     eventually(page, "document.querySelector('.long').scrollLeft > 0", True)
-
-
-@pytest.mark.browser
-def test_a_remark_opens_where_it_stands(tables, visit):
-    page = visit(tables)
-    cell = page.get_by_role("row", name="claim-3 ").locator("td:has(.more)")
-    before = cell.bounding_box()["height"]
-    cell.locator("summary").focus()
-    page.keyboard.press("Enter")
-    assert cell.locator("details").get_attribute("open") is not None
-    assert cell.bounding_box()["height"] > before
 
 
 # On paper
@@ -515,16 +456,105 @@ def test_on_paper_there_is_no_navigation_and_nothing_is_cut(name, request, visit
     assert page.pdf()[:4] == b"%PDF"
 
 
+# Taking away
+
+
+def taken(page, link) -> str:
+    with page.expect_download() as download:
+        link.click()
+    return Path(download.value.path()).read_bytes().decode("utf-8")
+
+
 @pytest.mark.browser
-def test_addresses_are_printed_after_links_to_other_sites(tmp_path, visit):
-    text = "# T\n\nSee [the paper](https://arxiv.org/abs/1709.01507) and [below](#limits)."
-    write_page(notebook_of(tmp_path, text), tmp_path / "x.html")
-    page = visit(tmp_path / "x.html")
-    after = (
-        "[...document.querySelectorAll('main a')].map(a => getComputedStyle(a, '::after').content)"
+def test_tables_are_taken_away_as_they_are_shown(tables, visit):
+    page = visit(tables)
+    page.get_by_role("group", name="Filter of: Thirty claims").get_by_label("Filter").fill(
+        "claim-3"
     )
-    assert page.evaluate(after) == ["none", "none"]
-    page.emulate_media(media="print")
-    outside, inside = page.evaluate(after)
-    assert "https://arxiv.org/abs/1709.01507" in outside
-    assert inside == "none"
+    rows = list(csv.reader(taken(page, page.get_by_label("CSV of: Thirty")).splitlines()))
+    assert rows[0] == ["claim", "n", "verdict", "remark", "to make it"]
+    assert rows[1] == ["claim-3", "3", "right", REMARK, "senet train --model net3 --seed 0"]
+    page.get_by_role("table", name="To be sorted").get_by_role("button", name="value").click()
+    lines = taken(page, page.get_by_label("LaTeX of: To be sorted")).splitlines()
+    assert lines[2] == "\\begin{tabular}{lll}"
+    assert lines[4] == "name & value & group \\\\"
+    special = {"−3": "$-$3", "< 0.001": "$<$ 0.001", "12 %": "12 \\%", "–": "--"}
+    expected = [special.get(value, value) for value in ASCENDING]
+    assert [line.split(" & ")[1] for line in lines[6:16]] == expected
+
+
+@pytest.mark.browser
+def test_figures_are_taken_away_and_have_light_ink_by_night(report, visit):
+    page = visit(report)
+    figure = page.locator("figure:has(picture)").first
+    drawing = taken(page, figure.get_by_role("link", name="SVG"))
+    assert drawing.startswith("<?xml")
+    assert "#1d2329" in drawing
+    assert figure.get_by_role("link", name="PDF").get_attribute("download").endswith(".pdf")
+    source = "document.querySelector('figure picture img').currentSrc.split(',')[1]"
+    assert base64.b64decode(page.evaluate(source)).decode() == drawing
+    page.emulate_media(color_scheme="dark")
+    eventually(page, f"atob({source}).includes('#1d2329')", False)
+
+
+# Looking without a kernel
+
+
+def test_images_to_look_at_are_right_doubtful_and_wrong_in_turn():
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    one, other = (np.eye(2)[said] for said in ([0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1]))
+    # of class 0 both are right on 0 and 1, one on 2, none on 3; of class 1 both on all
+    assert choose_images([one, other], labels, 3).tolist() == [0, 2, 3, 4, 5]
+    assert choose_images([one, other], labels, 1).tolist() == [0, 4]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_class_image_and_networks_are_chosen_by_keyboard_without_a_request(report, visit, viewport):
+    page = visit(report, viewport)
+    box, status = page.locator(".look"), page.locator(".look [role=status]")
+    canvas = "k => document.querySelectorAll('.look .cases canvas')[k].toDataURL()"
+    assert box.locator(".cases figure").count() == 3  # the image and two networks
+    before, said = [page.evaluate(canvas, k) for k in range(3)], status.text_content()
+    box.get_by_role("radio").first.focus()
+    page.keyboard.press("ArrowRight")
+    after = [page.evaluate(canvas, k) for k in range(3)]
+    assert all(a != b for a, b in zip(before, after, strict=True))
+    assert status.text_content() != said
+    box.get_by_label("Class").focus()
+    page.keyboard.press("ArrowDown")
+    name = box.get_by_label("Class").locator("option:checked").text_content()
+    assert status.text_content().startswith(f"{name}, image ")
+    box.get_by_label("se_resnet20").press("Space")
+    assert box.locator(".cases figure").count() == 2
+    assert "se_resnet20" not in status.text_content()
+    box.get_by_label("se_resnet20").press("Space")
+    assert box.locator(".curve").count() == 3  # the last layer of each stage
+    assert [url for url in page.asked if not url.startswith("data:")] == [report.as_uri()]
+
+
+@pytest.mark.browser
+def test_what_is_drawn_is_what_the_arrays_hold(tmp_path, visit):
+    maps = np.zeros((2, 32, 32), np.float32)
+    maps[0, 28, 1] = 2.0
+    logits = np.log(np.array([[0.25, 0.75], [0.9, 0.1]]))
+    found = CamMaps(maps=maps, logits=logits, targets=logits.argmax(1))
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+    looking = Looking(images=images, labels=np.array([0, 0]), indices=np.array([7, 9]),
+                      classes=["<cat>", "dog"], maps={"net": found}, gates={})  # fmt: skip
+    write_page(notebook_of(tmp_path, "# T", looking), tmp_path / "x.html")
+    page = visit(tmp_path / "x.html")
+    pixel = """([k, x, y]) => [...document.querySelectorAll('.look .cases canvas')[k]
+        .getContext('2d').getImageData(x, y, 1, 1).data]"""
+    assert page.evaluate(pixel, [0, 5, 3]) == [*images[0, 3, 5].tolist(), 255]
+    assert page.locator(".look [role=status]").text_content() == (
+        "<cat>, image 7. net: dog, 75.0 %, wrong."
+    )
+    page.get_by_label("Shown").select_option("map alone")
+    assert page.evaluate(pixel, [1, 1, 28]) == [252, 255, 164, 255]  # the brightest of inferno
+    assert page.locator(".cases canvas").nth(1).get_attribute("aria-label") == (
+        "Map of net for dog: strongest at the lower left"
+    )
+    page.get_by_role("radio").nth(1).check()
+    assert "zero everywhere" in page.locator(".cases figure").nth(1).text_content()
+    assert page.said == []

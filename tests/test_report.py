@@ -2,7 +2,6 @@
 
 import base64
 import json
-import math
 import re
 import shlex
 import shutil
@@ -10,62 +9,25 @@ from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
-from fake_runs import RECIPE, make_run, settings
+from fake_runs import make_run, settings
 from notebook_cells import run_cells
 
-from senet_lib.analysis.errors import leaderboard
+from senet_lib.analysis.confusion import confusion_matrix
 from senet_lib.cli import main, make_parser, train_settings
 from senet_lib.errors import RecordError, UnknownNameError
 from senet_lib.recipe import Recipe, load_study
 from senet_lib.report.batch import execute
-from senet_lib.report.diagnosis import confident_mistakes, confusion_matrix, run_answer, run_facts
-from senet_lib.report.page import render, slug, way_back
+from senet_lib.report.page import render, way_back
 from senet_lib.report.table import Markup, Text, escape, folded, link, table
 from senet_lib.runs.records import LOGITS, RECORD
 from senet_lib.runs.study import collect, train_command
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
-
-# Numbers
-
-
-def test_leaderboard_is_mean_and_standard_deviation_over_seeds(tmp_path):
-    runs = [make_run(tmp_path, "resnet20", s, e) for s, e in enumerate((0.50, 0.54, 0.58))]
-    runs.append(make_run(tmp_path, "se_resnet20", 0, 0.40))
-    board = leaderboard(runs)
-    assert list(board["model"]) == ["se_resnet20", "resnet20"]
-    assert list(board["n"]) == [1, 3]
-    assert board["mean_error"].tolist() == pytest.approx([0.40, 0.54])
-    assert math.isnan(board["sd_error"][0])
-    assert board["sd_error"][1] == pytest.approx(0.04)  # sqrt((0.04**2 + 0 + 0.04**2) / 2)
-    assert board["errors"][1] == {0: 0.50, 1: 0.54, 2: 0.58}
-
-
-def test_confusion_matrix_and_mistakes_by_hand():
-    import numpy as np
-
-    logits = np.array([[2, 0], [0, 1], [3, 0], [0, 9]], np.float32)
-    labels = np.array([0, 0, 1, 1])
-    assert confusion_matrix(logits, labels).tolist() == [[1, 1], [1, 1]]
-    worst = confident_mistakes(logits, labels, 5)
-    assert [(m.index, m.true, m.predicted) for m in worst] == [(2, 1, 0), (1, 0, 1)]
-    assert worst[0].confidence == pytest.approx(1 / (1 + math.exp(-3)))
-    assert len(confident_mistakes(logits, labels, 1)) == 1
-
-
-def test_the_answer_of_a_run_takes_its_numbers_from_the_run(tmp_path):
-    run = make_run(tmp_path, "resnet20", 3, 0.10)  # 20 of 200 wrong, 5 of each class
-    text = run_answer(run).markdown
-    assert "10.00 %" in text
-    assert "200 test images" in text
-    assert "75.00 %" in text  # four equal classes
-    assert "10 % of its images" in text
-    facts = repr(run_facts(run))
-    assert "1,234,567" in facts
-    assert "45,600,000" in facts
-
 
 # Which runs are compared
 
@@ -132,14 +94,6 @@ def test_the_page_names_problems_with_commands_and_links(broken):
     assert f"senet train --config {config} --model resnet20 --seed 2" in html
 
 
-def test_a_study_with_nothing_finished_still_has_a_report(tmp_path):
-    config = write(tmp_path / "demo.yaml", settings())
-    names = run_cells("report", config=config, runs_root=tmp_path / "runs", page_folder=tmp_path)
-    captions = [shown.caption for shown in names["outputs"] if hasattr(shown, "caption")]
-    assert len(captions) == 2  # the claims, and the runs that are missing
-    assert len(names["runs"].problems) == 4
-
-
 def test_of_ten_runs_nine_damaged_ones_are_named_and_the_tenth_is_right(tmp_path, capsys):
     """In nine ways, with and without a fitting checksum."""
     runs = [make_run(tmp_path, "resnet20", seed, 0.10 + seed / 100) for seed in range(10)]
@@ -192,17 +146,11 @@ def test_a_study_that_is_not_there_is_misspelt(tmp_path):
         collect("demo1", runs_root=tmp_path)
 
 
-def test_recipes_are_never_mixed(tmp_path):
+@pytest.mark.parametrize("change", [{"recipe": Recipe(epochs=9)}, {"data_fingerprint": "cd" * 32}])
+def test_recipes_and_data_are_never_mixed(tmp_path, change):
     make_run(tmp_path, "resnet20", 0, 0.5)
-    make_run(tmp_path, "se_resnet20", 0, 0.4, recipe=Recipe(epochs=9))
-    with pytest.raises(RecordError, match=r"mixes 2 recipes or datasets .*9 epochs"):
-        collect("demo", runs_root=tmp_path)
-
-
-def test_data_are_never_mixed(tmp_path):
-    make_run(tmp_path, "resnet20", 0, 0.5)
-    make_run(tmp_path, "se_resnet20", 0, 0.4, data_fingerprint="cd" * 32)
-    with pytest.raises(RecordError, match="mixes 2"):
+    make_run(tmp_path, "se_resnet20", 0, 0.4, **change)
+    with pytest.raises(RecordError, match="mixes 2 recipes or datasets"):
         collect("demo", runs_root=tmp_path)
 
 
@@ -256,8 +204,6 @@ def test_the_command_for_a_missing_run_makes_that_very_run(tmp_path, as_file):
 
 
 def test_tables_escape_what_they_show_and_align_numbers():
-    import pandas as pd
-
     rows = {"a": ["<b>", "x"], "n": [1.5, None], "l": [Markup("<i>kept</i>"), ["y", Markup("<b>")]]}
     frame = pd.DataFrame(rows, index=pd.Index(["<u>", "v"], name="net"))
     html = table(frame, "caption <i>", {"n": "{:.2f}"}).to_html()
@@ -302,97 +248,104 @@ def test_escaped_text_is_shown_as_it_stands():
     assert "<a " not in html
 
 
+def test_confusion_matrix_by_hand():
+    logits = np.array([[2, 0], [0, 1], [3, 0], [0, 9]], np.float32)
+    assert confusion_matrix(logits, np.array([0, 0, 1, 1])).tolist() == [[1, 1], [1, 1]]
+
+
 class Page(HTMLParser):
     """What a browser would load from, link to and show of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.tags, self.loads, self.links, self.images, self.ids = set(), [], [], [], set()
+        self.loads, self.links, self.images, self.ids = [], [], [], set()
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         values = dict(attributes)
-        self.tags.add(tag)
         self.ids |= {values["id"]} if "id" in values else set()
         if tag == "img":
             self.images.append(values)
         if tag == "a":
             self.links.append(values.get("href", ""))
-        elif "href" in values or "src" in values:
-            self.loads.append(values.get("src") or values.get("href"))
+        else:
+            self.loads += [values[key] for key in ("href", "src", "srcset") if key in values]
+        assert tag not in ("link", "iframe", "object")
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """The report of a study with a finished pair, a failed and a missing run."""
-    folder = tmp_path_factory.mktemp("report")
-    root = folder / "runs"
-    for model, seed, error in (
-        ("resnet20", 0, 0.5),
-        ("resnet20", 1, 0.52),
-        ("se_resnet20", 0, 0.45),
-    ):
-        run = make_run(root, model, seed, error)
-        (run.path / "train.html").write_text("<p>page</p>")
-    failed = root / "demo/se_resnet20/seed1"
-    failed.mkdir(parents=True)
-    (failed / "failed.json").write_text(json.dumps({"error": "OSError", "message": "no space"}))
-    config = write(folder / "demo.yaml", settings(seeds=[0, 1, 2]))
-    page = folder / "reports/demo/index.html"
-    values = {"study": "demo", "config": config, "runs_root": root, "page_folder": page.parent}
-    execute("report", page.with_name("report.ipynb"), values, html=page)
-    return page
-
-
-def test_the_page_loads_nothing(built):
-    text = built.read_text(encoding="utf-8")
+def test_the_page_loads_nothing_describes_its_images_and_links_to_what_is_there(report):
+    text = report.read_text(encoding="utf-8")
     page = Page(text)
-    assert page.loads
     assert all(source.startswith("data:image/") for source in page.loads)
-    assert not page.tags & {"link", "iframe", "object"}  # its script stands in the page itself
-    assert "@import" not in text
-    assert not re.search(r"url\(\s*['\"]?http", text)
-
-
-def test_every_image_of_the_page_is_described(built):
-    images = Page(built.read_text(encoding="utf-8")).images
-    assert len(images) >= 3
-    assert all(len(image["alt"]) > 40 for image in images)
-
-
-def test_links_of_the_page_lead_somewhere(built):
-    page = Page(built.read_text(encoding="utf-8"))
-    assert "#missing-and-failed-runs" in page.links
+    assert not re.search(r"@import|url\(\s*['\"]?http", text)
+    assert len(page.images) >= 8
+    assert all(len(image["alt"]) > 40 for image in page.images)
+    assert {"#missing-and-failed-runs", "#every-run", "#look-for-yourself"} <= set(page.links)
     for target in page.links:
         if target.startswith("#"):
             assert target[1:] in page.ids
-        else:
-            assert not Path(target).is_absolute()
-            assert (built.parent / target).is_file()
+        elif not target.startswith("data:application/pdf;base64,JVBERi0"):  # %PDF-
+            assert (report.parent / target).is_file()
     assert any(target.endswith("resnet20/seed0/train.html") for target in page.links)
+    assert report.stat().st_size < 15e6
 
 
-def test_the_page_shows_results_and_problems_with_the_code_folded_beside(built):
-    text = built.read_text(encoding="utf-8")
+def test_the_page_shows_what_the_records_say_and_how_it_was_made(report):
+    text = report.read_text(encoding="utf-8")
     words = unescape(re.sub(r"<[^>]+>", "", text))
+    runs = {
+        (r.model, r.seed): r for r in collect("tiny", runs_root=report.parents[2] / "runs").runs
+    }
+    pair = [100 * runs["se_resnet20", seed].test_error for seed in (0, 1)]
     cells = re.findall(r"<td class=.data.*?>(.*?)</td>", text)
-    assert cells[cells.index("51.00") + 4 :][:2] == ["50.00", "52.00"]  # mean, then each seed
-    assert "undecided" in words
+    for number in (*pair, np.mean(pair), 100 * runs["resnet20", 0].test_error):
+        assert f"{number:.2f}" in cells
     assert "OSError: no space" in words
-    commands = re.findall(r"senet train --config (?!configs/)", words)  # those of the claims apart
-    assert len(commands) == 3 + 3  # missing and finished
+    assert (
+        len(re.findall(r"senet train --config (?!configs/)", words)) == 3 + 3
+    )  # problems, finished
     folds = re.findall(r'<details class="input"( open)?>', text)
-    assert len(folds) > 12
+    made = re.findall(r'<p class="made">Cell <code>(.*?)</code> of report.ipynb at (.*?)</p>', text)
+    assert len(made) == len(folds) > 20
     assert not any(folds)
+    assert all("-p study=tiny" in by and 'href="#every-run"' in by for _, by in made)
     assert "Traceback (most" not in words
+    assert "15 contradictions rest on 6 facts" in words
 
 
-def test_the_top_answers_before_anything_else(built):
-    text = built.read_text(encoding="utf-8").partition("<main")[2].partition("<h2")[0]
-    words = unescape(re.sub(r"<[^>]+>", "", re.sub(r"<details.*?</details>", "", text, flags=re.S)))
-    assert words.index("This study decides nothing") < words.index("se_resnet20 (-6.00")
-    assert text.count("<figure") == 1  # the errors; there are no weights to draw maps of
-    assert "60 numbers" in words
+SMOKE, LAPTOP = {"data": "shapes"}, {"study": "laptop", "data": "cifar10", "protocol": "laptop"}
+
+
+@pytest.mark.parametrize(
+    ("change", "errors", "decides", "said"),
+    [
+        (SMOKE, {"resnet20": (50, 52), "se_resnet20": (45, 46)}, "nothing", ["-5.50 points"]),
+        (LAPTOP, {"resnet20": (10, 11), "se_resnet20": (9, 10)}, "little", ["-1.00", "undecided"]),
+        (LAPTOP, {"resnet20": (20, 21, 20), "se_resnet20": (9, 9, 10)}, "", ["lowers", "-11.00"]),
+        (LAPTOP, {"resnet20": (10, 11, 10)}, "", ["nothing can be compared"]),
+        (LAPTOP, {}, "", ["nothing can be compared"]),
+    ],
+)
+def test_the_top_says_whether_by_how_much_how_sure_and_at_what_cost(
+    tmp_path, change, errors, decides, said
+):
+    for model, by_seed in errors.items():
+        for seed, error in enumerate(by_seed):
+            cost = {"num_params": 1100, "macs": 1001} if model[:3] == "se_" else {}
+            cost = {"num_params": 1000, "macs": 1000} | cost
+            make_run(tmp_path, model, seed, error / 100, **{**cost, **change})
+    config = json.dumps(settings(seeds=[0, 1, 2], **change))
+    names = run_cells("report", "points", config=config, runs_root=tmp_path, page_folder=tmp_path)
+    top = next(shown for shown in names["outputs"] if isinstance(shown, Text)).markdown
+    assert ("decides nothing" in top, "decides little" in top) == (
+        decides == "nothing",
+        decides == "little",
+    )
+    words = top + " ".join(names["pairs"]["decision"]) if len(errors) else top
+    assert all(part in words for part in said)
+    if len(errors) == 2:
+        assert "10.00 % more parameters and 0.10 % more multiply-accumulates" in top
+    assert len(names["runs"].problems) == 6 - sum(map(len, errors.values()))
 
 
 def test_column_colour_and_sentence_are_changed_in_the_notebook_alone(tmp_path):
@@ -436,8 +389,6 @@ def test_every_page_of_a_study_leads_back_to_its_report(tmp_path, page, back):
 
 
 def test_a_notebook_with_code_is_shown_with_it(tmp_path):
-    import nbformat
-
     notebook = nbformat.v4.new_notebook()
     output = nbformat.v4.new_output("stream", text="Epoch 1\n")
     cell = nbformat.v4.new_code_cell("value = 1", outputs=[output])
@@ -449,15 +400,3 @@ def test_a_notebook_with_code_is_shown_with_it(tmp_path):
     assert '<details class="input" open' in text
     assert "<nav" not in text
     assert '<a href="up.html">' in text
-
-
-def test_slugs_are_plain():
-    assert slug("Where the numbers &amp; bounds come from") == "where-the-numbers-bounds-come-from"
-
-
-def test_fake_runs_are_what_the_code_reads(tmp_path):
-    run = make_run(tmp_path, "resnet20", 0, 0.25)
-    logits, labels = run.test_logits()
-    assert (logits.argmax(1) != labels).mean() == 0.25
-    assert run.history["test_error"].iloc[-1] == 0.25
-    assert run.recipe_id == RECIPE.id

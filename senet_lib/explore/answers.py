@@ -60,9 +60,6 @@ class Trained:
     Args:
         run: its record; the folder has weights and logits.
         num_images: how many of the evaluated images `survey` reads the gates of, at least 1.
-
-    Attributes:
-        name: of the network, with its settings and the seed.
     """
 
     def __init__(self, run: RunRecord, num_images: int = 300) -> None:

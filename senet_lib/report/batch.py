@@ -23,28 +23,11 @@ from typing import Any
 
 from senet_lib.errors import MissingDependencyError, SenetError
 from senet_lib.files import write_whole
-from senet_lib.report.parameters import (
-    cell_source,
-    check_parameters,
-    describe_parameters,
-    find_notebook,
-    list_notebooks,
-    parse_parameters,
-    read_cells,
-    read_notebook,
-)
+from senet_lib.report.parameters import cell_source, find_notebook, read_cells, read_notebook
+from senet_lib.report.parameters import check_parameters as check_parameters
+from senet_lib.report.parameters import describe_parameters as describe_parameters
+from senet_lib.report.parameters import parse_parameters as parse_parameters
 from senet_lib.runs.lock import locked, stopping
-
-__all__ = [
-    "NotebookFailedError",
-    "check_parameters",
-    "code_hash",
-    "describe_parameters",
-    "execute",
-    "find_notebook",
-    "list_notebooks",
-    "parse_parameters",
-]
 
 FAILURE = "failed.json"
 KERNEL_START_SECONDS = 120
@@ -144,13 +127,14 @@ def execute(
         failure.unlink(missing_ok=True)
         try:
             _run(source, partial, checked)
-            _finish(partial, source, out)
+            _tidy(partial, input_path=source.name, output_path=out.name)
             if html is not None:
                 from senet_lib.report.page import write_page
 
                 write_page(partial, Path(html))
         except NotebookFailedError as error:
-            _join_streams(partial)
+            with suppress(OSError, ValueError, KeyError, TypeError):  # it may not be there at all
+                _tidy(partial)
             if error.error != "RunStopped":  # a run that reached its time limit goes on next time
                 _write_failure(failure, error)
             raise
@@ -239,14 +223,9 @@ def _first_line(source: str) -> str:
 
 def _running_cell(partial: Path) -> int | None:
     """Index of the cell that was being executed when the kernel went away: the last one begun."""
-    with suppress(SenetError):
-        begun = [
-            index
-            for index, cell in enumerate(read_cells(partial))
-            if cell["cell_type"] == "code"
-            and cell.get("metadata", {}).get("papermill", {}).get("start_time")
-        ]
-        return begun[-1] if begun else None
+    with suppress(SenetError, IndexError):
+        about = [cell.get("metadata", {}).get("papermill", {}) for cell in read_cells(partial)]
+        return [place for place, ran in enumerate(about) if ran.get("start_time")][-1]
     return None
 
 
@@ -317,21 +296,12 @@ def _stop_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _finish(partial: Path, source: Path, out: Path) -> None:
-    """Name the paths in the notebook's metadata as they are, not as they were while it ran."""
+def _tidy(partial: Path, **paths: str) -> None:
+    """Join streams, and name the paths in the metadata as they are, not as they were on the way."""
     content = json.loads(partial.read_text(encoding="utf-8"))
-    content["metadata"]["papermill"].update(input_path=source.name, output_path=out.name)
+    content["metadata"]["papermill"].update(paths)
     _join_streams_of(content)
     write_whole(partial, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def _join_streams(partial: Path) -> None:
-    """Join a partly executed notebook's streams, if it got as far as being written."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        content = json.loads(partial.read_text(encoding="utf-8"))
-        _join_streams_of(content)
-        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        write_whole(partial, text)
 
 
 def _join_streams_of(content: dict[str, Any]) -> None:
@@ -366,5 +336,4 @@ def _write_failure(path: Path, error: NotebookFailedError) -> None:
         "notebook": error.partial.name,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    text = json.dumps(content, indent=2) + "\n"
-    write_whole(path, text)
+    write_whole(path, json.dumps(content, indent=2) + "\n")
