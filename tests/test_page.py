@@ -525,10 +525,10 @@ def test_class_image_and_networks_are_chosen_by_keyboard_without_a_request(repor
     page.keyboard.press("ArrowDown")
     name = box.get_by_label("Class").locator("option:checked").text_content()
     assert status.text_content().startswith(f"{name}, image ")
-    box.get_by_label("se_resnet20").press("Space")
+    box.get_by_role("checkbox", name="se_resnet20").press("Space")
     assert box.locator(".cases figure").count() == 2
     assert "se_resnet20" not in status.text_content()
-    box.get_by_label("se_resnet20").press("Space")
+    box.get_by_role("checkbox", name="se_resnet20").press("Space")
     assert box.locator(".curve").count() == 3  # the last layer of each stage
     assert [url for url in page.asked if not url.startswith("data:")] == [report.as_uri()]
 

@@ -127,7 +127,7 @@ def execute(
         failure.unlink(missing_ok=True)
         try:
             _run(source, partial, checked)
-            _tidy(partial, input_path=source.name, output_path=out.name)
+            _tidy(partial, input_path=source.name, output_path=out.name, commit=_commit())
             if html is not None:
                 from senet_lib.report.page import write_page
 
@@ -296,10 +296,18 @@ def _stop_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _tidy(partial: Path, **paths: str) -> None:
-    """Join streams, and name the paths in the metadata as they are, not as they were on the way."""
+def _commit() -> str:
+    """Twelve digits of the source's commit, with a + where files differ; empty outside a clone."""
+    from senet_lib.runs.provenance import git_state  # which imports torch
+
+    commit, changed = git_state()
+    return commit[:12] + "+" * bool(changed) if commit else ""
+
+
+def _tidy(partial: Path, **facts: str) -> None:
+    """Join streams, and state in the metadata how it was made, in place of what it ran under."""
     content = json.loads(partial.read_text(encoding="utf-8"))
-    content["metadata"]["papermill"].update(paths)
+    content["metadata"]["papermill"].update(facts)
     _join_streams_of(content)
     write_whole(partial, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 

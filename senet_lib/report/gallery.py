@@ -22,7 +22,7 @@ from senet_lib.data.datasets import Dataset
 from senet_lib.errors import SenetError
 from senet_lib.evaluation import predict, probabilities
 from senet_lib.files import write_whole
-from senet_lib.report.page import frame, slug
+from senet_lib.report.page import frame, slug, way_back
 
 PAGE, PICTURES = "index.html", "maps"
 PICTURE = re.compile(r"\d+-(.+-)?(right|wrong)-\d+\.png")
@@ -128,7 +128,9 @@ def write_gallery(
     }
     blank = [not one.any() for one in maps]
     summary = _summary(dataset, logits, method, layer, sum(blank))
-    text = _page(f"Where {name} looks", summary, dataset.classes, cases, pictures, blank)
+    shown = _body(f"Where {name} looks", summary, dataset.classes, cases, pictures, blank)
+    back = way_back(out_dir / PAGE)
+    text = frame(f"Where {name} looks", shown, head=MADE_BY, back=back)
     return _write(out_dir, pictures, text)
 
 
@@ -189,7 +191,7 @@ def _summary(
     return texts
 
 
-def _page(
+def _body(
     title: str,
     summary: Sequence[str],
     classes: Sequence[str],
@@ -197,7 +199,7 @@ def _page(
     pictures: dict[str, bytes],
     blank: Sequence[bool],
 ) -> str:
-    """The whole page."""
+    """The page's main part."""
     ramp = (255 * heat(np.linspace(0, 1, 256)[None])).round().astype(np.uint8)
     bar = _img(_png(ramp), "Colours of the maps, from black over red to pale yellow")
     links = "".join(f'<li><a href="#class-{k}">{escape(c)}</a></li>' for k, c in enumerate(classes))
@@ -216,7 +218,7 @@ def _page(
             figures = "\n".join(_figure(*one, classes) for one in group)
             parts.append(f"<h3>{heading}</h3>")
             parts.append(f'<div class="cases">\n{figures}\n</div>' if group else "<p>None.</p>")
-    return frame(title, "\n".join(parts), head=MADE_BY)
+    return "\n".join(parts)
 
 
 def _figure(case: Case, png: bytes, blank: bool, classes: Sequence[str]) -> str:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from senet_lib.errors import MissingDependencyError, SenetError
 from senet_lib.files import write_whole
-from senet_lib.runs.provenance import git_state
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 # Best first. Widgets and scripts are left out: their fallbacks are shown instead.
@@ -105,8 +104,8 @@ def render(notebook: Path, back: str = "") -> str:
 def _made(content: dict, notebook: Path) -> str:
     """What every output of an executed notebook was made by and from, HTML."""
     ran = content.metadata.get("papermill", {})
-    name, (commit, changed) = Path(ran.get("input_path") or notebook).name, git_state()
-    said = escape(name) + (f" at commit {commit[:12]}{'+' * bool(changed)}" if commit else "")
+    name, commit = Path(ran.get("input_path") or notebook).name, ran.get("commit")
+    said = escape(name) + (f" at commit {escape(commit)}" if commit else "")
     words = ["senet", "notebook", Path(name).stem, "--out", f"my-{name}"]
     for key, value in ran.get("parameters", {}).items():
         words += ["-p", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
