@@ -9,7 +9,6 @@ from browser import (
     copy_notebook,
     jupyter_server,
     run_all,
-    tiny_study,
     voila_server,
 )
 
@@ -17,13 +16,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, chromium):  # noqa: F811 (asked for first: without it, nothing is made)
-    """A folder with the notebook and the runs of a tiny study."""
+def folder(tmp_path_factory, tiny):
+    """A folder with the notebook, over the runs of a tiny study."""
     folder = tmp_path_factory.mktemp("lab")
-    runs = tiny_study(folder)
-    copy_notebook(
-        "explore", folder, runs_root=str(runs), published_root=str(folder / "none"), num_images=40
-    )
+    roots = {"runs_root": str(tiny), "published_root": str(folder / "none")}
+    copy_notebook("explore", folder, **roots, num_images=40)
     return folder
 
 

@@ -335,7 +335,8 @@ def test_the_top_says_whether_by_how_much_how_sure_and_at_what_cost(
             cost = {"num_params": 1000, "macs": 1000} | cost
             make_run(tmp_path, model, seed, error / 100, **{**cost, **change})
     config = json.dumps(settings(seeds=[0, 1, 2], **change))
-    names = run_cells("report", "points", config=config, runs_root=tmp_path, page_folder=tmp_path)
+    values = {"study": "", "config": config, "runs_root": tmp_path, "page_folder": tmp_path}
+    names = run_cells("report", "points", **values)
     top = next(shown for shown in names["outputs"] if isinstance(shown, Text)).markdown
     assert ("decides nothing" in top, "decides little" in top) == (
         decides == "nothing",
