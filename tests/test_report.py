@@ -279,6 +279,7 @@ def test_the_page_loads_nothing_describes_its_images_and_links_to_what_is_there(
     assert all(source.startswith("data:image/") for source in page.loads)
     assert not re.search(r"@import|url\(\s*['\"]?http", text)
     assert len(page.images) >= 4
+    assert "Figure size" not in text  # what a cell leaves open is drawn once more
     assert all(len(image["alt"]) > 40 for image in page.images)
     assert {"#missing-and-failed-runs", "#every-run", "#look-for-yourself"} <= set(page.links)
     for target in page.links:
