@@ -103,6 +103,9 @@ def counted(number: int, noun: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The error's text without line breaks, or its type if it has none."""
+    """The error's text without line breaks, cut to 300 characters, or its type if it has none.
+
+    Some that damaged files provoke quote what they have read, all of it.
+    """
     text = " ".join(str(error).split())
-    return text or type(error).__name__
+    return (text if len(text) <= 300 else f"{text[:297]}...") or type(error).__name__

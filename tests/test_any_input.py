@@ -4,6 +4,7 @@ SENET_EXAMPLES says how many examples each test takes; 2,000 is a thorough run.
 """
 
 import dataclasses
+import json
 import math
 import os
 import time
@@ -12,13 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from fake_runs import make_run
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from senet_lib.cli import main
 from senet_lib.data import load_data
 from senet_lib.errors import SenetError
 from senet_lib.recipe import Recipe, Study, learning_rate, load_study
+from senet_lib.runs.records import RunRecord, _digest, list_runs, load_run
+from senet_lib.runs.study import collect
 
 pytestmark = pytest.mark.slow
 EXAMPLES = int(os.environ.get("SENET_EXAMPLES", "200"))
@@ -57,14 +61,15 @@ def names_of(kind: type) -> st.SearchStrategy[str]:
     return st.sampled_from([spec.name for spec in dataclasses.fields(kind)])
 
 
-def tried(make, *arguments):
-    """What comes of it; None where it is refused, which takes one line."""
+def tried(make, *arguments, words=""):
+    """What comes of it; None where it is refused, which takes one line, with the words in it."""
     try:
         return make(*arguments)
     except SenetError as error:
         line = str(error)
     assert "\n" not in line
     assert len(line) < 1000
+    assert words in line
     return None
 
 
@@ -117,6 +122,45 @@ def _plain(value):
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return "a" if isinstance(value, int) and abs(value) > 10**3000 else value
+
+
+# Records
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a finished run, beside that of another one."""
+    root = tmp_path_factory.mktemp("runs")
+    make_run(root, "resnet20", 1, 0.25)
+    return make_run(root, "resnet20", 0, 0.25).path
+
+
+@FEW
+@given(st.dictionaries(names_of(RunRecord), VALUES, min_size=1, max_size=3), st.booleans())
+def test_a_record_or_one_line_and_never_the_other_runs_cost(run, changes, sealed):
+    """With a checksum that fits, as if a tool of one's own had written it, or none."""
+    path = run / "record.json"
+    whole = path.read_text(encoding="utf-8")
+    fields = {**json.loads(whole), **_plain(changes)}
+    fields = {k: v for k, v in fields.items() if k not in ("sha256", "files")}
+    try:
+        if sealed:
+            fields["files"] = {}
+            fields["sha256"] = _digest(json.loads(json.dumps(fields)))
+        path.write_text(json.dumps(fields), encoding="utf-8")
+    except (TypeError, ValueError):  # JSON cannot say it
+        return
+    root = run.parents[2]
+    try:
+        if record := tried(load_run, run, words=str(run)):
+            assert 0 <= record.test_error <= 1
+            tried(record.verify, words=str(run))
+        states = list(list_runs(root).status)
+        study = tried(collect, "demo", "", root, words="mixes")  # two recipes: which is asked for?
+    finally:
+        path.write_text(whole, encoding="utf-8")
+    assert "finished" in states
+    assert study is None or 1 <= len(study.runs) <= 2
 
 
 # The command line
@@ -212,6 +256,7 @@ def test_a_command_line_ends_in_order(place, capfd, words):
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=3),
     st.integers(0, 3),
 )
+@example(changes=[(0, 0), (27, 3)], cut=0)  # a length, so that the reader quotes half of the file
 def test_a_damaged_npz_is_the_same_or_one_line(place, changes, cut):
     content = bytearray((place / "few.npz").read_bytes())
     for where, value in changes:
