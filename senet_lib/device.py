@@ -23,23 +23,15 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """Where and how the arithmetic is done; every choice made.
+    """Where and how the arithmetic is done; every choice made."""
 
-    Attributes:
-        device: "cpu" or "cuda".
-        precision: "fp32", or "bf16" for bf16 autocast with fp32 weights.
-        compile: whether the forward and backward pass go through torch.compile.
-        threads: CPU threads.
-        fused: whether the kernels of `senet_lib.kernels` do convolutions, normalisations and gates.
-        kernels_missing: why they do not, where they were wanted; one line.
-    """
-
-    device: str
-    precision: str
-    compile: bool
-    threads: int
+    device: str  # "cpu" or "cuda"
+    precision: str  # "fp32", or "bf16" for bf16 autocast with fp32 weights
+    compile: bool  # whether the forward and backward pass go through torch.compile
+    threads: int  # CPU threads
+    # whether the kernels of `senet_lib.kernels` do convolutions, normalisations and gates
     fused: bool = False
-    kernels_missing: str = ""
+    kernels_missing: str = ""  # why they do not, where they were wanted; one line
 
     @classmethod
     def choose(cls, *, device: str, precision: str, compile: str, threads: int) -> "Setup":

@@ -2,14 +2,17 @@
 
 import math
 import os
+import re
 import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.manager import start_new_kernel
 
-from senet_lib.training import fit as train
+from senet_lib.training import plan
 from senet_lib.training import progress as live
+from senet_lib.training.fit import fit
 from senet_lib.training.progress import choose_mode
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "train.ipynb"
@@ -21,16 +24,8 @@ precision, compile, out = "fp32", "off", {out!r}
 
 def history(*losses: float, test: float = 0.5) -> list[dict[str, float]]:
     """One row an epoch; every error is the test error, every loss the training loss."""
-    return [
-        {
-            "epoch": epoch,
-            "train_loss": loss,
-            "test_loss": loss,
-            "train_error": test,
-            "test_error": test,
-        }
-        for epoch, loss in enumerate(losses, 1)
-    ]
+    names = ("epoch", "train_loss", "test_loss", "train_error", "test_error")
+    return [dict(zip(names, (e, x, x, test, test), strict=True)) for e, x in enumerate(losses, 1)]
 
 
 def curves(rows: list[dict[str, float]], epochs: int) -> list[list[list[float]]]:
@@ -78,9 +73,9 @@ def test_an_interrupt_while_the_data_are_read_is_one_line(monkeypatch, tmp_path)
     def interrupted(name):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "load_data", interrupted)
+    monkeypatch.setattr(plan, "load_data", interrupted)
     with pytest.raises(KeyboardInterrupt) as caught:
-        train.fit(model="resnet20", data="shapes", out=tmp_path / "run")
+        fit(model="resnet20", data="shapes", out=tmp_path / "run")
     (line,) = caught.value._render_traceback_()
     assert "\n" not in line
     assert "Run this cell again" in line
@@ -90,48 +85,32 @@ def test_an_interrupt_while_the_data_are_read_is_one_line(monkeypatch, tmp_path)
 # In a kernel
 
 
-class Kernel:
-    """A kernel in which cells are executed, with what they put out."""
+@pytest.fixture
+def execute(tmp_path):
+    """Executes a cell in a kernel of this test; gives (kind of message, its text) of what it puts
+    out. The kernel is interrupted when a message has a certain text for the first time."""
+    environment = {k: v for k, v in os.environ.items() if k != "SENET_PROGRESS"}
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(tmp_path), env=environment)
 
-    def __init__(self, folder: Path) -> None:
-        from jupyter_client.manager import start_new_kernel
+    def call(code: str, interrupt_at: str = "") -> list[tuple[str, str]]:
+        found, due = [], [interrupt_at] * bool(interrupt_at)
 
-        environment = {k: v for k, v in os.environ.items() if k != "SENET_PROGRESS"}
-        self.manager, self.client = start_new_kernel(
-            kernel_name="python3", cwd=str(folder), env=environment
-        )
-
-    def execute(self, code: str, interrupt_at: str = "") -> list[tuple[str, str]]:
-        """Execute a cell; returns (kind of message, its text). The kernel is interrupted when a
-        message has a certain text for the first time."""
-        asked, found = self.client.execute(code), []
-        while True:
-            message = self.client.get_iopub_msg(timeout=120)
+        def note(message):
             kind, content = message["msg_type"], message["content"]
-            if message["parent_header"].get("msg_id") != asked:
-                continue
-            if kind == "status" and content["execution_state"] == "idle":
-                return found
             if kind in ("display_data", "update_display_data"):
                 found.append((kind, content["data"]["text/plain"]))
-            elif kind == "stream":
-                found.append((kind, content["text"]))
-            elif kind == "error":
-                found.append((kind, "\n".join(content["traceback"])))
-            if interrupt_at and found and interrupt_at in found[-1][1]:
-                self.manager.interrupt_kernel()
-                interrupt_at = ""
+            elif kind in ("stream", "error"):
+                found.append((kind, content.get("text") or "\n".join(content["traceback"])))
+            if found and due and due[0] in found[-1][1]:
+                due.clear()
+                manager.interrupt_kernel()
 
-    def close(self) -> None:
-        self.client.stop_channels()
-        self.manager.shutdown_kernel(now=True)
+        client.execute_interactive(code, output_hook=note)
+        return found
 
-
-@pytest.fixture
-def kernel(tmp_path):
-    kernel = Kernel(tmp_path)
-    yield kernel
-    kernel.close()
+    yield call
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
 
 
 def texts(messages: list[tuple[str, str]], kind: str) -> str:
@@ -139,36 +118,37 @@ def texts(messages: list[tuple[str, str]], kind: str) -> str:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
-def test_an_interrupted_notebook_goes_on_where_it_stopped(kernel, tmp_path):
+def test_an_interrupted_notebook_goes_on_where_it_stopped(execute, tmp_path):
     cells = {cell.id: cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells}
     settings = SETTINGS.format(out=str(tmp_path / "run"))
-    assert not kernel.execute(cells["parameters"] + settings)
+    assert not execute(cells["parameters"] + settings)
 
-    first = kernel.execute(cells["recipe"], interrupt_at="epoch 2 of 3, step 0")
+    first = execute(cells["recipe"], interrupt_at="epoch 2 of 3, step 0")
     assert "epoch 1 of 3" in texts(first, "display_data")
     assert "after epoch 1 of 3" in texts(first, "update_display_data")
-    assert first[-2][1].startswith("stopped in epoch 2 of 3")
-    assert first[-1][0] == "error"
-    assert "\n" not in first[-1][1]
-    assert first[-1][1].startswith("Interrupted in epoch 2 of 3 after step ")
+    kind, line = first[-1]
+    assert kind == "error"
+    assert "\n" not in line
+    # In the next epoch too, if the interrupt came that late.
+    epoch = int(re.match(r"Interrupted in epoch ([23]) of 3 after step ", line)[1])
+    assert first[-2][1].startswith(f"stopped in epoch {epoch} of 3")
     assert (tmp_path / "run" / "checkpoint.pt").is_file()
 
-    again = kernel.execute(cells["recipe"])
-    assert "going on in epoch 2, step " in texts(again, "stream")
-    assert "after epoch 1 of 3" in texts(again, "display_data")  # the curves so far
+    again = execute(cells["recipe"])
+    assert f"going on in epoch {epoch}, step " in texts(again, "stream")
+    assert f"after epoch {epoch - 1} of 3" in texts(again, "display_data")  # the curves so far
     shown = texts(again, "update_display_data")
     assert "epoch 1 of 3, step" not in shown
     assert "after epoch 3 of 3" in shown
     assert again[-1][1].startswith("3 epochs in ")
     assert not texts(again, "error")
-    done = kernel.execute("print(run.history.epoch.tolist())")
+    done = execute("print(run.history.epoch.tolist())")
     assert texts(done, "stream") == "[1, 2, 3]\n"
 
     shutil.rmtree(tmp_path / "run")
     quiet = "import os; os.environ['SENET_PROGRESS'] = 'log'\n"
-    lines = kernel.execute(quiet + cells["recipe"])
+    lines = execute(quiet + cells["recipe"])
     assert {kind for kind, _ in lines} == {"stream"}
     printed = texts(lines, "stream").split("\n")
-    assert [line[:8] for line in printed if line.startswith("Epoch")] == [
-        f"Epoch {e} " for e in (1, 2, 3)
-    ]
+    starts = [line[:8] for line in printed if line.startswith("Epoch")]
+    assert starts == [f"Epoch {epoch} " for epoch in (1, 2, 3)]

@@ -13,7 +13,6 @@ from senet_lib.runs.records import (
     RunRecord,
     _digest,
     anchored,
-    find_runs,
     list_runs,
     load_run,
     save_history,
@@ -42,61 +41,52 @@ def write(root, seed=0, **changes):
 
 def test_a_record_survives_the_disk(tmp_path):
     record = write(tmp_path)
-    assert load_run(record.path) == record
-    assert load_run(record.path / "record.json") == record
+    assert load_run(record.path) == load_run(record.path / "record.json") == record
     assert load_run(str(record.path)).path == record.path
-
-
-def test_what_is_no_record_is_refused(tmp_path):
-    with pytest.raises(RecordError, match="holds no run"):
-        load_run(tmp_path)
-    (tmp_path / "checkpoint.pt").touch()
-    with pytest.raises(RecordError, match="unfinished"):
-        load_run(tmp_path)
-    (tmp_path / "record.json").write_text("{", encoding="utf-8")
-    with pytest.raises(RecordError, match="not readable JSON"):
-        load_run(tmp_path)
-    part = {k: v for k, v in FIELDS.items() if k != "test_error"}
-    (tmp_path / "record.json").write_text(json.dumps(part), encoding="utf-8")
-    with pytest.raises(RecordError, match="lacks test_error"):
-        load_run(tmp_path)
-
-
-def test_missing_companions_are_named(tmp_path):
-    record = write(tmp_path)
     with pytest.raises(RecordError, match=r"no test_logits\.npz"):
         record.test_logits()
     with pytest.raises(RecordError, match=r"no weights\.safetensors"):
         record.load_model()
-
-
-def test_history_is_a_table(tmp_path):
-    record = write(tmp_path)
     save_history(record.path, [{"epoch": 1, "lr": 0.1}, {"epoch": 2, "lr": 0.01}])
     assert record.history.to_dict("list") == {"epoch": [1, 2], "lr": [0.1, 0.01]}
 
 
+def test_what_is_no_record_is_refused(tmp_path):
+    part = {k: v for k, v in FIELDS.items() if k != "test_error"}
+    for name, text, message in (
+        ("history.csv", "", "holds no run"),
+        ("checkpoint.pt", "", "unfinished"),
+        ("record.json", "{", "not readable JSON"),
+        ("record.json", json.dumps(part), "lacks test_error"),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        with pytest.raises(RecordError, match=message):
+            load_run(tmp_path)
+
+
 def test_the_table_shows_every_state(tmp_path):
+    assert list_runs(tmp_path / "none").empty
+    folder = tmp_path / "s/resnet20"
     for seed in (0, 2, 10):
         make_run(tmp_path, "resnet20", seed, 0.4, study="s")
-    for seed, mark in ((11, "checkpoint.pt"), (12, "failed.json"), (14, "checkpoint.previous.pt")):
-        (tmp_path / "s" / "resnet20" / f"seed{seed}").mkdir()
-        (tmp_path / "s" / "resnet20" / f"seed{seed}" / mark).touch()
-    (tmp_path / "s" / "resnet20" / "seed13").mkdir()
-    (tmp_path / "s" / "resnet20" / "seed13" / "record.json").write_text("{}", encoding="utf-8")
-    shutil.copytree(tmp_path / "s/resnet20/seed2", tmp_path / "s/resnet20/.seed2.host.1.partial")
-    shutil.copytree(tmp_path / "s/resnet20/seed2", tmp_path / "s/resnet20/seed2_old")
+    for seed, mark in ((11, "checkpoint.pt"), (12, "failed.json"), (13, "record.json"),
+                       (14, "checkpoint.previous.pt")):  # fmt: skip
+        (folder / f"seed{seed}").mkdir()
+        (folder / f"seed{seed}" / mark).write_text("{}", encoding="utf-8")
+    shutil.copytree(folder / "seed2", folder / ".seed2.host.1.partial")
+    shutil.copytree(folder / "seed2", folder / "seed2_old")
+    (folder / "1²2").mkdir()  # a digit, but no number
+    (folder / "1²2" / "failed.json").touch()
     runs = list_runs(tmp_path)
-    assert list(runs.seed) == [0, 2, 2, 10, 11, 12, 13, 14]
+    assert list(runs.seed)[1:] == [0, 2, 2, 10, 11, 12, 13, 14]
     states = ["unfinished", "failed", "damaged", "unfinished"]
-    assert list(runs.status) == ["finished"] * 4 + states
+    assert list(runs.status) == ["failed"] + ["finished"] * 4 + states
     problems = runs.set_index("path").problem
-    assert str(tmp_path / "s/resnet20/seed2") in problems[str(tmp_path / "s/resnet20/seed2_old")]
-    assert "lacks" in problems[str(tmp_path / "s/resnet20/seed13")]
+    assert str(folder / "seed2") in problems[str(folder / "seed2_old")]
+    assert "lacks" in problems[str(folder / "seed13")]
     assert (problems != "").sum() == 2
-    assert list(list_runs(tmp_path, status="finished", seed=0).path) == [
-        str(find_runs(tmp_path)[0])
-    ]
+    whole = list_runs(tmp_path, status="finished", seed=0)
+    assert list(whole.path) == [str(folder / "seed0")]
     with pytest.raises(UnknownNameError, match="did you mean model"):
         list_runs(tmp_path, modl="resnet20")
 
@@ -154,10 +144,6 @@ def test_files_of_records_without_checksums_are_looked_at_too(tmp_path):
         with pytest.raises(RecordError, match=name):
             load_run(path).verify()
         shutil.rmtree(run.path)
-
-
-def test_an_empty_root_is_an_empty_table(tmp_path):
-    assert list_runs(tmp_path / "none").empty
 
 
 def test_the_default_folders_are_those_of_the_clone(tmp_path, monkeypatch):

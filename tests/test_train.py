@@ -7,9 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -38,19 +35,21 @@ from senet_lib.training.engine import Engine
 from senet_lib.training.fit import RunStopped, fit
 
 RECIPE = Recipe(epochs=2, batch_size=32, lr=0.05, lr_policy="one_cycle")
+LEFT = {"record.json", "history.csv", "test_logits.npz", "weights.safetensors"}
+PROMISED = {
+    "status", "study", "protocol", "model", "seed", "recipe", "device", "precision", "test_error",
+    "num_params", "macs", "images_per_second", "wall_seconds", "peak_memory_mib",
+    "data_fingerprint", "git_commit", "versions",
+}  # fmt: skip
+PLAIN = Setup(device="cpu", precision="fp32", compile=False, threads=1)
 
 
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory, shapes):
     """A file with the first 192 training and 64 test images of shapes."""
     path = tmp_path_factory.mktemp("data") / "small.npz"
-    np.savez(
-        path,
-        x_train=shapes.x_train[:192],
-        y_train=shapes.y_train[:192].astype(np.uint8),
-        x_test=shapes.x_test[:64],
-        y_test=shapes.y_test[:64].astype(np.uint8),
-    )
+    sizes = {"x_train": 192, "y_train": 192, "x_test": 64, "y_test": 64}
+    np.savez(path, **{name: getattr(shapes, name)[:size] for name, size in sizes.items()})
     return str(path)
 
 
@@ -58,20 +57,19 @@ def small_data(tmp_path_factory, shapes):
 def train(small_data, tmp_path):
     """Calls fit on the small data in fp32, in a folder of this test."""
 
-    def call(folder="run", **changes):
-        settings = {
-            "model": "resnet20",
-            "recipe": RECIPE,
-            "data": small_data,
-            "out": tmp_path / folder,
-            "device": "cpu",
-            "precision": "fp32",
-            "compile": "off",
-            "progress": "none",
-        }
-        return fit(**(settings | changes))
+    settings = {
+        "model": "resnet20", "recipe": RECIPE, "data": small_data, "device": "cpu",
+        "precision": "fp32", "compile": "off", "progress": "none",
+    }  # fmt: skip
+    return lambda folder="run", **changes: fit(**{**settings, "out": tmp_path / folder, **changes})
 
-    return call
+
+@pytest.fixture
+def threads_kept():
+    """A run that sets the threads sets them for the process."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 def weights(folder):
@@ -88,8 +86,8 @@ def assert_same_weights(a, b):
 def test_a_run_leaves_a_whole_record(train, small_data):
     record = train()
     assert record == load_run(record.path)
-    names = {path.name for path in record.path.iterdir()}
-    assert names == {"record.json", "history.csv", "test_logits.npz", "weights.safetensors"}
+    assert {path.name for path in record.path.iterdir()} == LEFT
+    assert set(json.loads((record.path / RECORD).read_text(encoding="utf-8"))) >= PROMISED
     assert record.status == "finished"
     assert (record.num_params, record.macs) == (272_474, 40_813_184)
     assert record.protocol == "custom"
@@ -106,14 +104,10 @@ def test_a_run_leaves_a_whole_record(train, small_data):
 
 
 def test_the_same_seed_gives_the_identical_loss_trace(train):
-    traces = {"a": [], "b": [], "c": []}
+    losses = []
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        train(
-            name,
-            seed=seed,
-            on_epoch=lambda history, result, name=name: traces[name].append(result.step_losses),
-        )
-    a, b, c = (torch.cat(traces[name]) for name in "abc")
+        train(name, seed=seed, on_epoch=lambda history, result: losses.append(result.step_losses))
+    a, b, c = (torch.cat(losses[epoch : epoch + 2]) for epoch in (0, 2, 4))
     assert a.shape == (2 * 6,)
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
@@ -157,14 +151,13 @@ def test_the_average_of_the_weights_is_what_is_evaluated_and_kept(train, small_d
     data = load_data(small_data)
     torch.manual_seed(5)
     model = create_model("resnet20").to(memory_format=torch.channels_last)
-    setup = Setup(device="cpu", precision="fp32", compile=False, threads=1)
-    engine = Engine(model, data, dataclasses.replace(recipe, ema=0.0), 5, setup)
+    engine = Engine(model, data, dataclasses.replace(recipe, ema=0.0), 5, PLAIN)
     average = {k: v.clone() for k, v in model.state_dict().items()}
     count = 0
     for epoch in range(2):
         model.train()
         for step, images, labels in engine.batches(epoch):
-            plain = next(iter(Engine(model, data, RECIPE, 5, setup).batches(epoch, step)))[1]
+            plain = next(iter(Engine(model, data, RECIPE, 5, PLAIN).batches(epoch, step)))[1]
             changed = (images != plain).any(-1)  # (B, H, W)
             assert changed.any((1, 2)).all()
             assert changed.sum((1, 2)).max() <= 64
@@ -186,7 +179,7 @@ def test_an_average_survives_a_stop(train, tmp_path):
     recipe = dataclasses.replace(RECIPE, ema=0.9, cutout=8)
     whole = train("whole", recipe=recipe)
     with pytest.raises(RunStopped):
-        train("parts", recipe=recipe, on_epoch=StopAfter(1))
+        train("parts", recipe=recipe, on_epoch=stop_after_the_first)
     with pytest.raises(RunStopped, match="time limit"):
         train("parts", recipe=recipe, max_minutes=1e-6)
     stopped = load_network(tmp_path / "parts")[0].state_dict()
@@ -203,8 +196,6 @@ def test_the_test_images_are_looked_at_every_so_many_epochs_and_at_the_end(train
     assert list(some.history.test_error[seen]) == list(every.history.test_error[seen])
     assert some.test_error == every.test_error
     assert_same_weights(every.path, some.path)
-    with pytest.raises(RecipeError, match="test_every is 0"):
-        train("none", test_every=0)
 
 
 def test_a_finished_run_is_not_trained_again(train):
@@ -212,41 +203,29 @@ def test_a_finished_run_is_not_trained_again(train):
     before = (first.path / WEIGHTS).stat().st_mtime_ns
     assert train() == first
     assert train(precision="auto") == first
-    assert (first.path / WEIGHTS).stat().st_mtime_ns == before
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
+    for change, message in (  # and another one is refused
         ({"recipe": dataclasses.replace(RECIPE, epochs=3)}, "epochs: 2 there, 3 asked"),
         ({"seed": 1}, "seed: 0 there, 1 asked"),
         ({"model": "se_resnet20"}, "model: resnet20 there, se_resnet20 asked"),
         ({"precision": "bf16"}, "precision: fp32 there, bf16 asked"),
         ({"num_val": 10}, "num_val: 0 there, 10 asked"),
-    ],
-)
-def test_a_folder_with_another_run_is_refused(train, change, message):
-    first = train()
-    with pytest.raises(RunExistsError, match=message):
-        train(**change)
+    ):
+        with pytest.raises(RunExistsError, match=message):
+            train(**change)
     assert load_run(first.path) == first
+    assert (first.path / WEIGHTS).stat().st_mtime_ns == before
 
 
-class StopAfter:
-    """Raises KeyboardInterrupt-like stop requests by sending SIGINT at one epoch's end."""
-
-    def __init__(self, epochs):
-        self.epochs = epochs
-
-    def __call__(self, history, result):
-        if len(history) == self.epochs:
-            os.kill(os.getpid(), signal.SIGINT)
+def stop_after_the_first(history, result):
+    """Ctrl-C at the first epoch's end."""
+    if len(history) == 1:
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_an_interrupt_stops_at_a_checkpoint_and_the_rest_is_bit_identical(train, tmp_path):
     whole = train("whole")
     with pytest.raises(RunStopped, match=r"SIGINT.*epoch 2 of 2 after step 0"):
-        train("parts", on_epoch=StopAfter(1))
+        train("parts", on_epoch=stop_after_the_first)
     assert (tmp_path / "parts" / CHECKPOINT).is_file()
     assert not (tmp_path / "parts" / RECORD).exists()
     for path in (tmp_path / "parts", tmp_path / "parts" / CHECKPOINT):
@@ -265,8 +244,8 @@ def test_a_sigint_that_follows_a_sigterm_does_not_cost_the_checkpoint(train, tmp
     """A job that is cancelled gets the one, and its notebook then sends its kernel the other."""
 
     def stop(history, result):
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(RunStopped, match=r"SIGTERM.*epoch 2 of 2 after step 0"):
         train(on_epoch=stop)
@@ -279,28 +258,6 @@ def test_a_time_limit_stops_in_mid_epoch_and_the_rest_is_bit_identical(train, tm
         with pytest.raises(RunStopped, match="time limit"):
             train("parts", max_minutes=1e-6)
     assert_same_weights(whole.path, train("parts", max_minutes=1e-6).path)
-
-
-def test_sigkill_in_mid_epoch_loses_nothing(train, small_data, tmp_path):
-    whole = train("whole")
-    code = f"""
-from senet_lib.recipe import Recipe
-from senet_lib.training.fit import fit
-import torch; torch.set_num_threads({torch.get_num_threads()})
-fit(model="resnet20", recipe=Recipe.from_dict({RECIPE.to_dict()!r}), data={small_data!r},
-    out={str(tmp_path / "killed")!r}, device="cpu", precision="fp32", compile="off",
-    progress="none", checkpoint_minutes=0)
-"""
-    process = subprocess.Popen([sys.executable, "-c", code])
-    checkpoint = tmp_path / "killed" / CHECKPOINT
-    deadline = time.monotonic() + 60
-    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    step = torch.load(checkpoint)["position"]["step"]
-    assert 0 < step < 6
-    assert_same_weights(whole.path, train("killed").path)
 
 
 def test_two_processes_cannot_train_in_one_folder(train, tmp_path):
@@ -335,25 +292,12 @@ def test_a_file_system_without_locks_is_no_obstacle_and_a_second_host_is_noticed
         pass
 
 
-def test_what_a_killed_process_was_writing_is_removed(train, tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / ".checkpoint.pt.host.123.partial.pt").touch()
-    names = {path.name for path in train().path.iterdir()}
-    assert names == {"record.json", "history.csv", "test_logits.npz", "weights.safetensors"}
-
-
 def test_what_a_process_killed_after_its_record_left_is_removed(train):
     first = train()
-    for name in (
-        "checkpoint.pt",
-        "checkpoint.previous.pt",
-        ".lock",
-        ".record.json.h.1.partial.json",
-    ):
+    for name in ("checkpoint.pt", "checkpoint.previous.pt", ".lock", ".record.json.h.1.partial"):
         (first.path / name).touch()
     assert train() == first
-    names = {path.name for path in first.path.iterdir()}
-    assert names == {"record.json", "history.csv", "test_logits.npz", "weights.safetensors"}
+    assert {path.name for path in first.path.iterdir()} == LEFT
 
 
 def test_a_finished_run_whose_files_were_changed_is_not_taken_for_one(train):
@@ -366,7 +310,7 @@ def test_a_finished_run_whose_files_were_changed_is_not_taken_for_one(train):
 
 def test_a_closed_terminal_is_a_stop_unless_it_is_to_be_ignored(train, tmp_path):
     def hang_up(history, result):
-        os.kill(os.getpid(), signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
 
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
@@ -380,7 +324,7 @@ def test_a_closed_terminal_is_a_stop_unless_it_is_to_be_ignored(train, tmp_path)
 
 def test_a_signal_during_planning_stops_before_anything_is_written(train, monkeypatch, tmp_path):
     def interrupted(data):
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         return load_data(data)
 
     monkeypatch.setattr(plan_module, "load_data", interrupted)
@@ -407,14 +351,10 @@ def test_too_little_memory_is_one_line_that_names_the_run(train, tmp_path, monke
     assert "\n" not in str(caught.value)
 
 
-def test_other_threads_after_a_stop_are_told(train, capsys):
+def test_other_threads_after_a_stop_are_told(train, threads_kept, capsys):
     with pytest.raises(RunStopped):
         train(max_minutes=1e-6, threads=1)
-    before = torch.get_num_threads()
-    try:
-        train(threads=2)
-    finally:
-        torch.set_num_threads(before)
+    train(threads=2)
     assert "number of threads differ" in capsys.readouterr().err
 
 
@@ -433,22 +373,19 @@ def test_validation_images_come_out_of_the_training_set(train, small_data):
 
 
 def test_mistakes_are_refused_before_anything_is_written(train, tmp_path):
-    with pytest.raises(UnknownNameError, match=r"did you mean.*resnet20"):
-        train(model="resnet2")
-    with pytest.raises(UnknownNameError, match="unknown dataset"):
-        train(data="cifar11")
-    with pytest.raises(RecipeError, match="seed is -1"):
-        train(seed=-1)
-    with pytest.raises(RecipeError, match="max_minutes"):
-        train(max_minutes=0)
-    with pytest.raises(RecipeError, match="checkpoint_minutes"):
-        train(checkpoint_minutes=-1)
-    with pytest.raises(RecipeError, match="seed is"):
-        train(seed=2**63)
-    assert not (tmp_path / "run").exists()
-    with pytest.raises(RecipeError, match="threads"):
-        train(threads=-1)
-    assert not (tmp_path / "run").exists()
+    for wrong, kind, message in (
+        ({"model": "resnet2"}, UnknownNameError, r"did you mean.*resnet20"),
+        ({"data": "cifar11"}, UnknownNameError, "unknown dataset"),
+        ({"seed": -1}, RecipeError, "seed is -1"),
+        ({"seed": 2**63}, RecipeError, "seed is"),
+        ({"max_minutes": 0}, RecipeError, "max_minutes"),
+        ({"checkpoint_minutes": -1}, RecipeError, "checkpoint_minutes"),
+        ({"test_every": 0}, RecipeError, "test_every is 0"),
+        ({"threads": -1}, RecipeError, "threads"),
+    ):
+        with pytest.raises(kind, match=message):
+            train(**wrong)
+        assert not (tmp_path / "run").exists()
 
 
 def test_the_epoch_line_has_the_first_sources_form(train, capsys):
@@ -468,8 +405,7 @@ def test_bf16_trains_and_is_recorded(train):
 
 def test_an_epoch_uses_every_full_batch_once(small_data):
     data = load_data(small_data)
-    setup = Setup(device="cpu", precision="fp32", compile=False, threads=1)
-    engine = Engine(create_model("resnet20"), data, Recipe(batch_size=50, padding=0), 0, setup)
+    engine = Engine(create_model("resnet20"), data, Recipe(batch_size=50, padding=0), 0, PLAIN)
     seen = []
     engine.train_step = lambda images, labels, lr, step: seen.append((images, labels))
     engine.run_epoch(0, 0, lambda step: None)
@@ -481,38 +417,8 @@ def test_an_epoch_uses_every_full_batch_once(small_data):
     shown = [bytes(i.numpy().tobytes()) for i in images]
     assert len(set(shown)) == 150
     assert set(shown) <= known
-
-
-def test_a_batch_larger_than_the_data_is_the_whole_data(small_data):
-    setup = Setup(device="cpu", precision="fp32", compile=False, threads=1)
-    recipe = Recipe(batch_size=1000)
-    engine = Engine(create_model("resnet20"), load_data(small_data), recipe, 0, setup)
-    assert (engine.batch_size, engine.steps_per_epoch) == (192, 1)
-
-
-def test_the_record_is_plain_json(train):
-    record = train()
-    fields = json.loads((record.path / RECORD).read_text(encoding="utf-8"))
-    for name in [
-        "status",
-        "study",
-        "protocol",
-        "model",
-        "seed",
-        "recipe",
-        "device",
-        "precision",
-        "test_error",
-        "num_params",
-        "macs",
-        "images_per_second",
-        "wall_seconds",
-        "peak_memory_mib",
-        "data_fingerprint",
-        "git_commit",
-        "versions",
-    ]:
-        assert name in fields
+    engine = Engine(create_model("resnet20"), data, Recipe(batch_size=1000), 0, PLAIN)
+    assert (engine.batch_size, engine.steps_per_epoch) == (192, 1)  # more than there are
 
 
 def test_the_history_is_on_disk_from_the_first_epoch_on(train, tmp_path):
@@ -541,23 +447,18 @@ def test_training_leaves_the_process_as_it_was(train):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("stop", ["mid-epoch", "epoch's end"])
-def test_a_stop_with_kernels_changes_no_weight(train, tmp_path, stop, precision):
+def test_a_stop_with_kernels_changes_no_weight(train, threads_kept, stop, precision):
     if why := kernels.missing(DTYPES[precision]):
         pytest.skip(why)
-    before = torch.get_num_threads()
     settings = {"compile": "auto", "threads": 1, "model": "se_resnet20", "precision": precision}
-    try:
-        whole = train("whole", **settings)
-        if stop == "mid-epoch":
-            for _ in range(3):
-                with pytest.raises(RunStopped, match=r"epoch 1 of 2 after step [123]"):
-                    train("parts", max_minutes=1e-6, **settings)
-        else:
-            with pytest.raises(RunStopped, match="epoch 2 of 2 after step 0"):
-                train("parts", on_epoch=StopAfter(1), **settings)
-        parts = train("parts", **settings)
-    finally:
-        torch.set_num_threads(before)
+    whole = train("whole", **settings)
+    for _ in range(3 if stop == "mid-epoch" else 0):
+        with pytest.raises(RunStopped, match=r"epoch 1 of 2 after step [123]"):
+            train("parts", max_minutes=1e-6, **settings)
+    if stop == "epoch's end":
+        with pytest.raises(RunStopped, match="epoch 2 of 2 after step 0"):
+            train("parts", on_epoch=stop_after_the_first, **settings)
+    parts = train("parts", **settings)
     assert whole.fused
     assert parts.fused
     assert_same_weights(whole.path, parts.path)

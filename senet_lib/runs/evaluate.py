@@ -55,24 +55,16 @@ def network_and_images(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """How a saved network does.
+    """How a saved network does."""
 
-    Attributes:
-        spec: what it is.
-        dataset: the images it was shown.
-        error: share of wrong predictions, in [0, 1].
-        loss: mean cross-entropy in nats.
-        recorded: the error its record states for these very images, if it does; of published
-            weights that of the very weights, which were rounded to half precision.
-        measured_so: whether `recorded` was measured with these very weights.
-    """
-
-    spec: NetSpec
-    dataset: Dataset
-    error: float
-    loss: float
+    spec: NetSpec  # what it is
+    dataset: Dataset  # the images it was shown
+    error: float  # share of wrong predictions, in [0, 1]
+    loss: float  # mean cross-entropy in nats
+    # the error its record states for these very images, if it does; of published weights that of
+    # the very weights, which were rounded to half precision
     recorded: float | None
-    measured_so: bool = True
+    measured_so: bool = True  # whether `recorded` was measured with these very weights
 
     @property
     def agrees(self) -> bool:
@@ -106,16 +98,14 @@ def evaluate(
     logits = predict(model, dataset.x_test, spec.mean, spec.std, batch_size=batch_size).cpu()
     error, loss = error_and_loss(logits, torch.from_numpy(dataset.y_test))
     same = record is not None and record.data_fingerprint == dataset.fingerprint
-    recorded, measured_so = record.test_error if same else None, not spec.half_precision
-    if same and spec.half_precision and record.weights_error is not None:
-        recorded, measured_so = record.weights_error, True
+    own = record.weights_error if same and spec.half_precision else None
     return Evaluation(
         spec=spec,
         dataset=dataset,
         error=error,
         loss=loss,
-        recorded=recorded,
-        measured_so=measured_so,
+        recorded=own if own is not None else record.test_error if same else None,
+        measured_so=own is not None or not spec.half_precision,
     )
 
 
@@ -133,7 +123,7 @@ def runs_on_other_images(root: Path, data: str) -> Sequence[RunRecord]:
         return []
     runs = []
     for folder in find_runs(root):
-        with suppress(RecordError):
+        with suppress(RecordError):  # a damaged one is named by the report
             runs.append(load_run(folder))
     path = find_path(data)
     changed = max(p.stat().st_ctime for p in (path, *path.rglob("*")) if p.exists())

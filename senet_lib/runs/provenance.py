@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,13 @@ import torch
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a run's numbers."""
-    found = {"python": platform.python_version(), "torch": torch.__version__}
-    for name in ("torchvision", "numpy", "senet-lib"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            if name == "senet-lib":
-                from senet_lib import __version__
+    from senet_lib import __version__
 
-                found[name] = __version__
-    return found
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    for name in ("torchvision", "numpy"):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return {**found, "senet-lib": __version__}
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
@@ -64,22 +62,16 @@ def peak_memory_mib(device: torch.device) -> float | None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    return subprocess.run(
-        ["git", "-C", str(folder), *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=10,
-    ).stdout.strip()
+    words = ["git", "-C", str(folder), *arguments]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
 
 
 def _cpu_name() -> str:
-    try:
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine()
 
 

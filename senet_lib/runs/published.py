@@ -92,23 +92,18 @@ def find_pretrained(
     if study is not None and study not in set(table["study"]):
         raise unknown(f"published study of {name}", study, set(table["study"]))
     table = table if study is None else table[table["study"] == study]
-    seeds, with_weights = (
-        sorted(set(some["seed"])) for some in (table, table[table["num_bytes"].notna()])
-    )
-    table = table[table["seed"] == seed]
-    if table.empty:
-        raise UnknownNameError(
-            f"{name} is not published with seed {seed}; known: {', '.join(map(str, seeds))}"
-        )
-    kept = table[table["num_bytes"].notna()]
-    if kept.empty:
-        path = table["path"].iloc[0]
-        others = f"; those of seed {', '.join(map(str, with_weights))} are" if with_weights else ""
+    asked, kept = table["seed"] == seed, table["num_bytes"].notna()
+    if not asked.any():
+        known = ", ".join(map(str, sorted(set(table["seed"]))))
+        raise UnknownNameError(f"{name} is not published with seed {seed}; known: {known}")
+    if not (asked & kept).any():
+        with_weights = ", ".join(map(str, sorted(set(table["seed"][kept]))))
+        others = f"; those of seed {with_weights} are" if with_weights else ""
         raise CheckpointError(
             f"the weights of {name}, seed {seed}, are not published ({NOT_KEPT}){others}; the "
-            f"record in {path} says how to train it"
+            f"record in {table['path'][asked].iloc[0]} says how to train it"
         )
-    return load_run(kept["path"].iloc[0])
+    return load_run(table["path"][asked & kept].iloc[0])
 
 
 def load_pretrained(name: str, seed: int = 0, study: str | None = None) -> "nn.Module":
@@ -138,17 +133,21 @@ def training_in_words(run: Mapping[str, Any]) -> str:
     Args:
         run: fields of a record: recipe, data and num_val.
     """
-    recipe = run["recipe"]
-    images = recipe.get("train_images") or _TOTALS.get(run["data"], 0) - int(run["num_val"])
+    recipe, images = run["recipe"], _images_used(run)
     falls = [epoch for epoch in recipe["schedule"] if epoch < recipe["epochs"]]
     rate = "constant rate"
     if recipe["lr_policy"] == "one_cycle":
         rate = "one-cycle rate"
     elif falls:
         rate = f"rate falling at {' and '.join(map(str, falls))}"
-    over = f"{images:,} images" if images > 0 else "all images"
+    over = f"{images:,} images" if images else "all images"
     epochs = "1 epoch" if recipe["epochs"] == 1 else f"{recipe['epochs']} epochs"
     return f"{epochs} over {over} of {run['data']}, {rate}"
+
+
+def _images_used(run: Mapping[str, Any]) -> int | None:
+    total = _TOTALS.get(run["data"])
+    return run["recipe"].get("train_images") or (total and total - int(run["num_val"]))
 
 
 def _name(run: Mapping[str, Any]) -> str:
@@ -157,15 +156,13 @@ def _name(run: Mapping[str, Any]) -> str:
 
 
 def _row(run: Mapping[str, Any]) -> dict[str, Any]:
-    recipe, weights = run["recipe"], Path(run["path"]) / WEIGHTS
-    total = _TOTALS.get(run["data"])
-    used = recipe.get("train_images") or (total and total - int(run["num_val"]))
+    weights = Path(run["path"]) / WEIGHTS
     return {
         **{key: run[key] for key in COLUMNS if key in run},
         "model": _name(run),
         "protocol": training_in_words(run),
-        "num_images": used,
-        "epochs": recipe["epochs"],
+        "num_images": _images_used(run),
+        "epochs": run["recipe"]["epochs"],
         "num_bytes": weights.stat().st_size if weights.is_file() else None,
         "licence": LICENCE,
     }

@@ -46,90 +46,48 @@ def from_top(path: str | Path, default: Path) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """One finished run. Errors are fractions in [0, 1]; losses are in nats.
+    """One finished run. Errors are fractions in [0, 1]; losses are in nats."""
 
-    Attributes:
-        path: the run's folder.
-        status: "finished"; there is no record of anything else.
-        study: the study it belongs to.
-        protocol: name of the protocol its recipe stands for, or "custom".
-        model: registry name.
-        overrides: arguments given to the builder beside the name.
-        seed: seed of the initialisation, the order and the augmentation.
-        recipe: every field of the recipe.
-        device: "cpu" or "cuda".
-        precision: "fp32" or "bf16", of the training; the final evaluation is always fp32.
-        compile: whether the step went through torch.compile.
-        threads: CPU threads.
-        evaluated_on: "test", or "val" when images were held out of the training set.
-        num_val: images held out.
-        test_error: share of wrong predictions after the last epoch.
-        test_loss: mean cross-entropy after the last epoch.
-        train_loss: mean loss over the last epoch's batches.
-        num_params: parameters.
-        macs: multiply-accumulates of convolutions and linear layers for one image.
-        images_per_second: training speed in steady state: warm-up, evaluation and files apart;
-            None for a run too short to tell.
-        wall_seconds: from start to record, summed over the sessions of a resumed run.
-        peak_memory_mib: allocator's peak on a GPU, the process's peak on a CPU; None if the system
-            does not tell.
-        data: name or path of the dataset.
-        classes: names of the classes.
-        mean: channel means the images were normalised with.
-        std: channel standard deviations, likewise.
-        data_fingerprint: SHA-256 over the dataset.
-        git_commit: commit of the source, if it was a checkout.
-        git_dirty: whether tracked files differed from that commit.
-        versions: of Python and the packages that decide the numbers.
-        hardware: processor, cores, system, and GPU.
-        started: time of the first start, ISO 8601, UTC.
-        finished: time of the record, likewise.
-        fused: whether the kernels of `senet_lib.kernels` did what they can; records older than the
-            kernels lack it.
-        kernels_missing: why they did not, where they were wanted and could not be built.
-        weights_error: of a published run, the error measured with its weights as they were rounded
-            for publishing; None where they are those of the training, or not kept.
-        plugins: text of each file of the user's own that the network needs, by the file's name.
-        files: SHA-256 of the files beside the record; empty in records older than this field.
-    """
-
-    path: Path = field(compare=False)
-    status: str
-    study: str
-    protocol: str
-    model: str
-    overrides: Mapping[str, Any]
-    seed: int
-    recipe: Mapping[str, Any]
-    device: str
-    precision: str
-    compile: bool
-    threads: int
-    evaluated_on: str
-    num_val: int
-    test_error: float
-    test_loss: float
-    train_loss: float
-    num_params: int
-    macs: int
-    images_per_second: float | None
-    wall_seconds: float
-    peak_memory_mib: float | None
-    data: str
-    classes: Sequence[str]
-    mean: Sequence[float]
-    std: Sequence[float]
-    data_fingerprint: str
-    git_commit: str | None
-    git_dirty: bool | None
-    versions: Mapping[str, str]
-    hardware: Mapping[str, Any]
-    started: str
-    finished: str
-    fused: bool = False
-    kernels_missing: str = ""
+    path: Path = field(compare=False)  # the run's folder
+    status: str  # "finished"; there is no record of anything else
+    study: str  # the study it belongs to
+    protocol: str  # name of the protocol its recipe stands for, or "custom"
+    model: str  # registry name
+    overrides: Mapping[str, Any]  # given to the builder beside the name
+    seed: int  # seed of the initialisation, the order and the augmentation
+    recipe: Mapping[str, Any]  # every field of the recipe
+    device: str  # "cpu" or "cuda"
+    precision: str  # "fp32" or "bf16" in training; the last evaluation is in fp32
+    compile: bool  # whether the step went through torch.compile
+    threads: int  # CPU threads
+    evaluated_on: str  # "test", or "val" if images were held out of the training set
+    num_val: int  # images held out
+    test_error: float  # share of wrong predictions after the last epoch
+    test_loss: float  # mean cross-entropy after the last epoch
+    train_loss: float  # mean loss over the last epoch's batches
+    num_params: int  # parameters
+    macs: int  # of convolutions and linear layers, for one image
+    images_per_second: float | None  # steady state, training alone; None: too short to tell
+    wall_seconds: float  # from start to record, over all sessions of a resumed run
+    peak_memory_mib: float | None  # allocator's on a GPU, else the process's; None: unknown
+    data: str  # name or path of the dataset
+    classes: Sequence[str]  # names of the classes
+    mean: Sequence[float]  # channel means the images were normalised with
+    std: Sequence[float]  # channel standard deviations, likewise
+    data_fingerprint: str  # SHA-256 over the dataset
+    git_commit: str | None  # commit of the source, if it was a checkout
+    git_dirty: bool | None  # whether tracked files differed from that commit
+    versions: Mapping[str, str]  # of Python and the packages that decide the numbers
+    hardware: Mapping[str, Any]  # processor, cores, system, and GPU
+    started: str  # time of the first start, ISO 8601, UTC
+    finished: str  # time of the record, likewise
+    fused: bool = False  # whether senet_lib.kernels did what they can
+    kernels_missing: str = ""  # why not, where they were wanted
+    # of weights rounded for publishing
     weights_error: float | None = field(default=None, compare=False)
+    # text of each file of the user's own that the network needs, by the file's name
     plugins: Mapping[str, str] = field(default_factory=dict)
+    # SHA-256 of the files beside it
     files: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -348,7 +306,7 @@ def find_runs(root: str | Path = DEFAULT_ROOT) -> list[Path]:
         if not any(part.startswith(".") for part in mark.relative_to(root).parts)
     }
     return sorted(
-        folders, key=lambda f: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", f"{f}")]
+        folders, key=lambda f: [int(t) if t.isdecimal() else t for t in re.split(r"(\d+)", f"{f}")]
     )
 
 
@@ -374,7 +332,13 @@ def list_runs(root: str | Path = DEFAULT_ROOT, **where: Any) -> "pd.DataFrame":
             raise unknown("column", name, columns)
     runs, rows = [], {}
     for folder in find_runs(root):
-        run, rows[folder] = _row(folder)
+        run, status, reason = look(folder)
+        model, seed = names(folder)
+        known = len(folder.parts) >= 3 and seed is not None
+        named = {"study": folder.parts[-3], "model": model, "seed": seed} if known else {}
+        row = run.to_dict() if run else {"study": "", "model": "", **named}
+        problem = reason if status == "damaged" else ""
+        rows[folder] = {**row, "path": str(folder), "status": status, "problem": problem}
         runs += [run] if run else []
     for copy, original in copies(runs).items():
         rows[copy]["problem"] = f"the same network and seed as {original}"
@@ -405,25 +369,31 @@ def copies(runs: Sequence[RunRecord]) -> dict[Path, Path]:
     return copied
 
 
-def _row(folder: Path) -> tuple[RunRecord | None, dict[str, Any]]:
-    """A run that is whole, if there is one, and its row of the table."""
-    problem = ""
+def look(folder: Path) -> tuple[RunRecord | None, str, str]:
+    """What became of a run that `find_runs` found.
+
+    Returns:
+        The run if all of it is whole, its state as in `list_runs`, and the reason for that state.
+    """
     if (folder / RECORD).is_file():
         try:
             run = load_run(folder)
             run.verify()
-            return run, {**run.to_dict(), "path": str(folder), "problem": ""}
+            return run, "finished", ""
         except (RecordError, OSError) as error:
-            status, problem = "damaged", str(error)
-    else:
-        status = "failed" if (folder / FAILED).is_file() else "unfinished"
-    ours = re.fullmatch(r"seed\d{1,18}", folder.name) and len(folder.parts) >= 3
-    study, model, seed = folder.parts[-3:] if ours else ("", "", "")
-    return None, {
-        "path": str(folder),
-        "status": status,
-        "study": study,
-        "model": model,
-        "seed": int(seed.removeprefix("seed")) if seed else None,
-        "problem": problem,
-    }
+            return None, "damaged", str(error)
+    begun = any((folder / name).is_file() for name in (CHECKPOINT, PREVIOUS))
+    if not (folder / FAILED).is_file():
+        return None, "unfinished", "stopped before its last epoch; it goes on from its checkpoint"
+    resumable = " (it goes on from its checkpoint)" if begun else ""
+    try:
+        content = read_json(folder / FAILED, ("error", "message"))
+        return None, "failed", f"{content['error']}: {content['message']}{resumable}"
+    except RecordError:
+        return None, "failed", f"{FAILED} is not readable{resumable}"
+
+
+def names(folder: Path) -> tuple[str, int | None]:
+    """Model and seed that a run's folder is called by; None for a name that says no seed."""
+    ours = re.fullmatch(r"seed(\d{1,18})", folder.name)
+    return folder.parent.name, int(ours[1]) if ours else None

@@ -4,30 +4,20 @@ Runs are compared only when recipe, data and evaluated images are the same. Ever
 every run the settings ask for and that is not there, is a `Problem` with the command that mends it.
 """
 
-import json
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from senet_lib.data.datasets import load_data
 from senet_lib.errors import RecordError, SenetError, unknown
+from senet_lib.files import anchored
 from senet_lib.recipe import Recipe, Study, load_study
-from senet_lib.runs.records import (
-    DEFAULT_ROOT,
-    FAILED,
-    RECORD,
-    RunRecord,
-    anchored,
-    copies,
-    find_runs,
-    from_top,
-    load_run,
-)
-from senet_lib.runs.weights import CHECKPOINT
+from senet_lib.runs import records
+from senet_lib.runs.records import DEFAULT_ROOT, RunRecord, from_top
 
 BUILT_IN_DATA = ("shapes", "cifar10", "cifar100")
 LOGS = Path("outputs/logs")
@@ -35,42 +25,26 @@ LOGS = Path("outputs/logs")
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A run that is not in the comparison.
+    """A run that is not in the comparison."""
 
-    Attributes:
-        model: registry name.
-        seed: its seed, None where the folder does not say.
-        state: missing, unfinished, failed, damaged or set aside.
-        reason: what is known about it.
-        command: what to type to get the run; empty where nothing needs to be done.
-        files: what there is to look at.
-    """
-
-    model: str
-    seed: int | None
-    state: str
-    reason: str = ""
-    command: str = ""
-    files: tuple[Path, ...] = ()
+    model: str  # registry name
+    seed: int | None  # its seed, None where the folder does not say
+    state: str  # missing, unfinished, failed, damaged or set aside
+    reason: str = ""  # what is known about it
+    command: str = ""  # what to type to get the run; empty where nothing needs to be done
+    files: tuple[Path, ...] = ()  # what there is to look at
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRuns:
-    """What a study has given so far.
+    """What a study has given so far."""
 
-    Attributes:
-        study: its name.
-        runs: finished runs of one recipe, data and split, networks together, seeds ascending.
-        problems: the other runs.
-        settings: what the study asks for, if that is known.
-        page_folder: folder of the page, which links start from.
-    """
-
-    study: str
+    study: str  # its name
+    # finished runs of one recipe, data and split, networks together, seeds ascending
     runs: Sequence[RunRecord]
-    problems: Sequence[Problem]
-    settings: Study | None
-    page_folder: Path
+    problems: Sequence[Problem]  # the other runs
+    settings: Study | None  # what the study asks for, if that is known
+    page_folder: Path  # folder of the page, which links start from
 
     @property
     def num_wanted(self) -> int:
@@ -108,24 +82,22 @@ def collect(
     if not settings and not (root / study).is_dir():
         raise unknown("study", study, [path.name for path in root.glob("*") if path.is_dir()])
     found, problems = [], []
-    for path in find_runs(root / study):
-        if not (path / RECORD).is_file():
-            problems.append(_not_finished(path, logs))
-            continue
-        try:
-            run = load_run(path)
-            run.verify()
+    for path in records.find_runs(root / study):
+        run, state, reason = records.look(path)
+        if run:
             found.append(run)
-        except (RecordError, OSError) as error:
-            problems.append(_damaged(path, str(error)))
-    reasons = {path: f"the same network and seed as {own}" for path, own in copies(found).items()}
+        else:
+            problems.append(_problem(path, *records.names(path), state, reason, logs))
+    reasons = {
+        path: f"the same network and seed as {own}" for path, own in records.copies(found).items()
+    }
     if settings:
         reasons = {run.path: _set_aside(run, settings) for run in found} | reasons
     runs = [run for run in found if not reasons.get(run.path)]
     reasons |= _on_other_images(runs, settings.data if settings else "")
     for run in found:
-        if reason := reasons.get(run.path):
-            problems.append(_aside(run, reason))
+        if why := reasons.get(run.path):
+            problems.append(_problem(run.path, run.model, run.seed, "set aside", why, logs))
     runs = [run for run in runs if not reasons.get(run.path)]
     _check_one_kind(study, runs)
     if settings:
@@ -149,49 +121,18 @@ def _read_settings(config: str) -> Study:
     return load_study(yaml.safe_load(config) if not Path(config).is_file() else config)
 
 
-def _names(folder: Path) -> tuple[str, int | None]:
-    """Model and seed that a run's folder stands for."""
-    digits = folder.name.removeprefix("seed")
-    return folder.parent.name, int(digits) if digits.isdigit() else None
-
-
 def _log(logs: Path, model: str, seed: int | None) -> tuple[Path, ...]:
     path = logs / f"{model}-seed{seed}.log"
     return (path,) if path.is_file() else ()
 
 
-def _damaged(folder: Path, reason: str) -> Problem:
-    model, seed = _names(folder)
-    files = (folder / RECORD,)
-    return Problem(model=model, seed=seed, state="damaged", reason=reason, files=files)
-
-
-def _aside(run: RunRecord, reason: str) -> Problem:
-    files = (run.path / RECORD,)
-    return Problem(model=run.model, seed=run.seed, state="set aside", reason=reason, files=files)
-
-
-def _not_finished(folder: Path, logs: Path) -> Problem:
-    """A run with a checkpoint or a failure, and no record."""
-    model, seed = _names(folder)
-    files = (*sorted(folder.glob("*.partial.ipynb")), *_log(logs, model, seed))
-    failure = read_failure(folder)
-    if failure is None:
-        reason = "stopped before its last epoch; it goes on from its checkpoint"
-        return Problem(model=model, seed=seed, state="unfinished", reason=reason, files=files)
-    resumable = " (it goes on from its checkpoint)" if (folder / CHECKPOINT).is_file() else ""
-    return Problem(model=model, seed=seed, state="failed", reason=failure + resumable, files=files)
-
-
-def read_failure(folder: Path) -> str | None:
-    """What the last try to make this run failed of, if it did."""
-    try:
-        content = json.loads((folder / FAILED).read_text(encoding="utf-8"))
-        return f"{content['error']}: {content['message']}"
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"{FAILED} is not readable"
+def _problem(
+    folder: Path, model: str, seed: int | None, state: str, reason: str, logs: Path
+) -> Problem:
+    files = (folder / records.RECORD,)
+    if state in ("unfinished", "failed"):
+        files = (*sorted(folder.glob("*.partial.ipynb")), *_log(logs, model, seed))
+    return Problem(model=model, seed=seed, state=state, reason=reason, files=files)
 
 
 def _set_aside(run: RunRecord, settings: Study) -> str:
@@ -213,8 +154,7 @@ def _differing(there: Mapping[str, Any], asked: Recipe) -> str:
     """The fields in which a recorded recipe differs; a field it does not know has its default."""
     default = Recipe().to_dict()
     pairs = {k: (there.get(k, default.get(k)), v) for k, v in asked.to_dict().items()}
-    unknown = [f"{k} {v}, which is unknown here" for k, v in there.items() if k not in pairs]
-    return "; ".join([f"{k} {a}, not {b}" for k, (a, b) in pairs.items() if a != b] + unknown)
+    return "; ".join(f"{k} {a}, not {b}" for k, (a, b) in pairs.items() if a != b)
 
 
 def _on_other_images(runs: Sequence[RunRecord], data: str) -> dict[Path, str]:
@@ -222,19 +162,16 @@ def _on_other_images(runs: Sequence[RunRecord], data: str) -> dict[Path, str]:
     stands for now or, where these are not at hand, not those of most runs; nothing if it is open.
     """
     counts = Counter(run.data_fingerprint for run in runs).most_common()
-    names = {run.data for run in runs}
-    if len(counts) < 2 or (not data and len(names) > 1):
+    called = {run.data for run in runs}
+    if len(counts) < 2 or (not data and len(called) > 1):
         return {}
     right = counts[0][0] if counts[0][1] > counts[1][1] else ""
     with suppress(SenetError, OSError):
-        now = load_data(data or names.pop()).fingerprint
+        now = load_data(data or called.pop()).fingerprint
         right = now if now in dict(counts) else right
-    return {
-        run.path: f"trained on other images: fingerprint {run.data_fingerprint[:12]}, not "
-        f"{right[:12]} as the others"
-        for run in runs
-        if right and run.data_fingerprint != right
-    }
+    others = [run for run in runs if right and run.data_fingerprint != right]
+    why = f"trained on other images: fingerprint %.12s, not {right[:12]} as the others"
+    return {run.path: why % run.data_fingerprint for run in others}
 
 
 def _check_one_kind(study: str, runs: Sequence[RunRecord]) -> None:
@@ -261,30 +198,23 @@ def _complete(
         for seed in settings.seeds:
             if (model, seed) in finished:
                 continue
-            known = next((p for p in others if (p.model, p.seed) == (model, seed)), None)
-            if known:
-                others.remove(known)
-            problem = known or Problem(
+            missing = Problem(
                 model=model, seed=seed, state="missing", files=_log(logs, model, seed)
             )
-            command = train_command(settings, config, model, seed)
-            if problem.state in ("set aside", "damaged"):
-                command = f"move the folder away, then {command}"
-            completed.append(Problem(**{**_fields(problem), "command": command}))
+            problem = next((p for p in others if (p.model, p.seed) == (model, seed)), missing)
+            others = [other for other in others if other is not problem]
+            first = "move the folder away, then " * (problem.state in ("set aside", "damaged"))
+            command = first + train_command(settings, config, model, seed)
+            completed.append(replace(problem, command=command))
     return completed + [p for p in others if p.state in ("set aside", "damaged")]
-
-
-def _fields(problem: Problem) -> dict[str, Any]:
-    return {name: getattr(problem, name) for name in Problem.__dataclass_fields__}
 
 
 def train_command(settings: Study, config: str, model: str, seed: int) -> str:
     """What to type to make one run of a study."""
+    run = ["--model", model, "--seed", seed]
     if config and Path(config).is_file():
-        words = ["senet", "train", "--config", config, "--model", model, "--seed", seed]
-        return shlex.join(map(str, words))
-    words = ["senet", "train", "--study", settings.study, "--model", model, "--seed", seed]
-    words += ["--data", settings.data]
+        return shlex.join(map(str, ["senet", "train", "--config", config, *run]))
+    words = ["senet", "train", "--study", settings.study, *run, "--data", settings.data]
     default = Recipe().to_dict()
     for name, value in settings.recipe.to_dict().items():
         flag = "--wd" if name == "weight_decay" else "--" + name.replace("_", "-")

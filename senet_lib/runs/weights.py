@@ -6,12 +6,13 @@ Weights carry what is needed to use them alone: the model's name and overrides, 
 normalisation, and a checksum of all that and of the numbers, which is checked when they are read.
 """
 
+import dataclasses
 import hashlib
 import io
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,29 +30,17 @@ FORMAT = "senet_lib/1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetSpec:
-    """What a network is and how its images are normalised.
+    """What a network is and how its images are normalised."""
 
-    Attributes:
-        model: registry name.
-        overrides: arguments given to the builder beside the name.
-        classes: names of the classes, in the order of the logits.
-        mean: mean of each colour channel, in [0, 1].
-        std: standard deviation of each colour channel.
-        half_precision: whether the weights were rounded to float16 when they were saved.
-        data: name or path of what it was trained on; empty if the file does not say.
-        data_fingerprint: of all of that data; empty likewise.
-        num_val: training images that were held out.
-    """
-
-    model: str
-    overrides: Mapping[str, Any]
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    half_precision: bool = False
-    data: str = ""
-    data_fingerprint: str = ""
-    num_val: int = 0
+    model: str  # registry name
+    overrides: Mapping[str, Any]  # arguments given to the builder beside the name
+    classes: tuple[str, ...]  # names of the classes, in the order of the logits
+    mean: tuple[float, ...]  # mean of each colour channel, in [0, 1]
+    std: tuple[float, ...]  # standard deviation of each colour channel
+    half_precision: bool = False  # whether the weights were rounded to float16 when they were saved
+    data: str = ""  # name or path of what it was trained on; empty if the file does not say
+    data_fingerprint: str = ""  # of all of that data; empty likewise
+    num_val: int = 0  # training images that were held out
 
     def build(self) -> nn.Module:
         """A freshly initialised network of this kind."""
@@ -62,31 +51,18 @@ class NetSpec:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field by name, ready for JSON."""
-        return {
-            "model": self.model,
-            "overrides": dict(self.overrides),
-            "classes": list(self.classes),
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "data": self.data,
-            "data_fingerprint": self.data_fingerprint,
-            "num_val": self.num_val,
-        }
+        """Every field of the training by name, ready for JSON."""
+        fields = {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}
+        del fields["half_precision"]
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "NetSpec":
-        """The inverse of `to_dict`; raises KeyError where a field is missing."""
-        return cls(
-            model=fields["model"],
-            overrides=dict(fields["overrides"]),
-            classes=tuple(fields["classes"]),
-            mean=tuple(fields["mean"]),
-            std=tuple(fields["std"]),
-            data=fields.get("data", ""),
-            data_fingerprint=fields.get("data_fingerprint", ""),
-            num_val=fields.get("num_val", 0),
-        )
+        """The inverse of `to_dict`; raises KeyError where a field without a default is missing."""
+        known = {spec.name: spec.default for spec in dataclasses.fields(cls)}
+        needed = [name for name, default in known.items() if default is dataclasses.MISSING]
+        found = {name: fields[name] for name in known if name in needed or name in fields}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
 
 
 def save_weights(path: Path, model: nn.Module, spec: NetSpec) -> None:
@@ -162,7 +138,7 @@ def _read_weights(path: Path) -> tuple[NetSpec, dict[str, torch.Tensor]]:
         ) from None
     if (digest or "format" in fields) and digest != _digest(fields, state):  # older ones have none
         raise CheckpointError(f"{path} was changed after it was written: its checksum differs")
-    return replace(spec, half_precision=half), state
+    return dataclasses.replace(spec, half_precision=half), state
 
 
 def _read_state(path: Path) -> tuple[NetSpec, dict[str, torch.Tensor]]:

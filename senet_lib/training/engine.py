@@ -26,17 +26,11 @@ WARM_UP_STEPS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochResult:
-    """What an epoch's steps gave.
+    """What an epoch's steps gave."""
 
-    Attributes:
-        step_losses: loss of each step, (steps,), float32, on the CPU.
-        train_error: share of wrong predictions on the augmented batches.
-        lr: learning rate of the last step.
-    """
-
-    step_losses: torch.Tensor
-    train_error: float
-    lr: float
+    step_losses: torch.Tensor  # loss of each step, (steps,), float32, on the CPU
+    train_error: float  # share of wrong predictions on the augmented batches
+    lr: float  # learning rate of the last step
 
 
 class _Average:
@@ -152,7 +146,7 @@ class Engine:
             self.num_wrong.zero_()
         steps = self.steps_per_epoch
         self.model.train()
-        self._start_clock()
+        self.start_clock()
         for step, images, labels in self.batches(epoch, first_step):
             lr = learning_rate(self.recipe, epoch * steps + step, steps)
             self.train_step(images, labels, lr, step)
@@ -211,7 +205,8 @@ class Engine:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def _start_clock(self) -> None:
+    def start_clock(self) -> None:
+        """Count the steps from here on, once the first of them have warmed up what there is."""
         if self._steps_here >= WARM_UP_STEPS:
             self.synchronise()
             self._mark = time.perf_counter()
@@ -232,10 +227,6 @@ class Engine:
             self.timed_seconds += time.perf_counter() - self._mark
             self.timed_images += self._counted * self.batch_size
             self._mark = None
-
-    def resume_clock(self) -> None:
-        """Go on counting after a pause, such as writing a checkpoint."""
-        self._start_clock()
 
     def state(self) -> dict[str, object]:
         """All that decides the next step, besides its number."""

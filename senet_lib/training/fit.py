@@ -25,36 +25,16 @@ from senet_lib.errors import (
 )
 from senet_lib.evaluation import error_and_loss, predict
 from senet_lib.recipe import Recipe
-from senet_lib.runs import provenance
+from senet_lib.runs import provenance, records
 from senet_lib.runs.lock import LOCK, locked, stop_signals
-from senet_lib.runs.records import (
-    FAILED,
-    RECORD,
-    RunRecord,
-    load_run,
-    save_history,
-    save_logits,
-    save_record,
-)
-from senet_lib.runs.weights import (
-    CHECKPOINT,
-    WEIGHTS,
-    save_checkpoint,
-    save_weights,
-)
+from senet_lib.runs.records import RECORD, RunRecord
+from senet_lib.runs.weights import CHECKPOINT, WEIGHTS, save_checkpoint, save_weights
+from senet_lib.training import plan
 from senet_lib.training.engine import Engine, EpochResult
-from senet_lib.training.plan import (
-    LEFT_OVER,
-    PARTIALS,
-    Job,
-    Position,
-    checkpoint_of,
-    finished,
-    plan,
-    take_up,
-    tidy,
-)
+from senet_lib.training.plan import LEFT_OVER, PARTIALS, Job, Position, make_job, tidy
 from senet_lib.training.progress import watch
+
+KEPT = ("study", "protocol", "seed", "num_params", "macs", "plugins")  # of a job, in its record
 
 
 class RunStopped(Exception):  # noqa: N818  (a stop is not an error)
@@ -159,41 +139,36 @@ def fit(
     if not checkpoint_minutes >= 0:
         raise RecipeError(f"checkpoint_minutes is {checkpoint_minutes}; it must be 0 or above")
     with stop_signals() as signals:
-        job = plan(
+        job = make_job(
             model, recipe or Recipe(), seed, data, out, study, protocol, overrides or {}, num_val
         )
         if (job.out / RECORD).is_file():
-            return finished(job, precision)
+            return plan.finished(job, precision)
         if signals:
             raise RunStopped(reason=signals[0], path=job.out)
         busy = f"{job.out} is being trained by another process right now"
         with locked(job.out / LOCK, busy), _memory_named(job):
             if (job.out / RECORD).is_file():  # finished while we waited for the folder
-                return finished(job, precision)
-            tidy(job.out, *PARTIALS, FAILED)  # of a process that was killed or has failed
+                return plan.finished(job, precision)
+            tidy(job.out, *PARTIALS, records.FAILED)  # of a process that was killed or has failed
             source = provenance.git_state()  # now: by the end, the checkout may be another
-            state = checkpoint_of(job, precision)
+            state = plan.checkpoint_of(job, precision)
             position = Position(**state["position"]) if state else Position(started=_now())
             if state and precision == "auto":
                 precision = state["setup"]["precision"]
-            setup = Setup.choose(
-                device=device, precision=precision, compile=compile, threads=threads
-            )
+            wanted = {"device": device, "compile": compile, "threads": threads}
+            setup = Setup.choose(precision=precision, **wanted)
             keep_freed_memory()
             if setup.device == "cuda":
                 torch.cuda.reset_peak_memory_stats()
             torch.manual_seed(seed)
             engine = Engine(job.spec.build(), job.dataset, job.recipe, seed, setup)
             if state:
-                take_up(engine, state, job)
+                plan.take_up(engine, state, job)
             keeper = _Keeper(job, engine, position, signals, began, max_minutes, checkpoint_minutes)
-            shown = watch(
-                progress,
-                epochs=job.recipe.epochs,
-                steps=engine.steps_per_epoch,
-                batch_size=engine.batch_size,
-                split=job.dataset.test_name,
-            )
+            size = {"steps": engine.steps_per_epoch, "batch_size": engine.batch_size}
+            split = job.dataset.test_name
+            shown = watch(progress, epochs=job.recipe.epochs, split=split, **size)
 
             def after_step(step: int) -> None:
                 position.step = step
@@ -226,7 +201,7 @@ def fit(
                         }
                         position.history.append(row)
                         position.epoch, position.step = epoch + 1, 0
-                        save_history(job.out, position.history)
+                        records.save_history(job.out, position.history)
                         shown.end_epoch(position.history)
                         if on_epoch:
                             on_epoch(position.history, result)
@@ -260,7 +235,7 @@ def _evaluate(job: Job, engine: Engine, *, keep: bool) -> tuple[float, float]:
     if keep:
         if not (logits.isfinite().all() and math.isfinite(loss)):  # the last step did it
             raise NonFiniteLossError(epoch=job.recipe.epochs, step=engine.steps_per_epoch)
-        save_logits(job.out, logits.cpu().numpy(), dataset.y_test)
+        records.save_logits(job.out, logits.cpu().numpy(), dataset.y_test)
     return error, loss
 
 
@@ -306,7 +281,7 @@ class _Keeper:
             epochs = self.job.recipe.epochs
             where = f"in epoch {position.epoch + 1} of {epochs} after step {position.step}"
             raise RunStopped(reason=reason, path=self.job.out, where=where)
-        self.engine.resume_clock()
+        self.engine.start_clock()
 
 
 def _check_finite(losses: torch.Tensor, epoch: int) -> None:
@@ -326,61 +301,40 @@ def _finish(
     """Write weights and, last, the record; logits and history are there."""
     last = position.history[-1]
     save_weights(job.out / WEIGHTS, engine.result, job.spec)
-    (commit, dirty), setup = source, engine.setup
     record = RunRecord(
         path=job.out,
         status="finished",
-        study=job.study,
-        protocol=job.protocol,
-        model=job.spec.model,
-        overrides=dict(job.spec.overrides),
-        seed=job.seed,
+        **{k: getattr(job, k) for k in KEPT},
+        **job.spec.to_dict(),
+        **dataclasses.asdict(engine.setup),
+        **{k: last[k] for k in ("test_error", "test_loss", "train_loss")},
         recipe=job.recipe.to_dict(),
-        device=setup.device,
-        precision=setup.precision,
-        compile=setup.compile,
-        fused=setup.fused,
-        kernels_missing=setup.kernels_missing,
-        threads=setup.threads,
-        evaluated_on="val" if job.num_val else "test",
-        num_val=job.num_val,
-        test_error=last["test_error"],
-        test_loss=last["test_loss"],
-        train_loss=last["train_loss"],
-        num_params=job.num_params,
-        macs=job.macs,
+        evaluated_on=job.dataset.test_name,
         images_per_second=engine.images_per_second,
         wall_seconds=wall_seconds,
         peak_memory_mib=provenance.peak_memory_mib(engine.device),
-        data=job.data,
-        classes=list(job.spec.classes),
-        mean=list(job.spec.mean),
-        std=list(job.spec.std),
-        data_fingerprint=job.dataset.fingerprint,
-        git_commit=commit,
-        git_dirty=dirty,
+        git_commit=source[0],
+        git_dirty=source[1],
         versions=provenance.versions(),
         hardware=provenance.hardware(engine.device),
         started=position.started,
         finished=_now(),
-        plugins=job.plugins,
     )
-    save_record(record)
+    records.save_record(record)
     tidy(job.out, *LEFT_OVER)
-    return load_run(job.out)
+    return records.load_run(job.out)
 
 
 def _announcement(job: Job, setup: Setup, position: Position) -> str:
     where = f"{computed_on(setup)}, {counted(setup.threads, 'thread')}"
-    at = f"; going on in epoch {position.epoch + 1}, step {position.step}" if position.started and (
-        position.epoch or position.step
-    ) else ""  # fmt: skip
+    begun = position.epoch or position.step
+    at = f"; going on in epoch {position.epoch + 1}, step {position.step}" if begun else ""
     if setup.kernels_missing:
         at += f"; plain PyTorch, for the kernels cannot be built: {setup.kernels_missing}"
     recipe = job.recipe
     if recipe.lr_policy == "step" and recipe.schedule and recipe.schedule[0] >= recipe.epochs:
         at += f"; the rate stays at {recipe.lr}, for its schedule begins after the last epoch"
-    return f"{job.spec.model} seed {job.seed} on {job.data} ({where}) in {job.out}{at}"
+    return f"{job.spec.model} seed {job.seed} on {job.spec.data} ({where}) in {job.out}{at}"
 
 
 def _now() -> str:

@@ -13,31 +13,14 @@ from typing import Any
 
 from senet_lib import plugins
 from senet_lib.data.datasets import Dataset, hold_out, load_data, take
-from senet_lib.errors import (
-    CheckpointError,
-    RecipeError,
-    RunExistsError,
-)
+from senet_lib.errors import CheckpointError, RecipeError, RunExistsError
 from senet_lib.files import partial_name
 from senet_lib.models import input_size
 from senet_lib.profiling import profile_model
 from senet_lib.recipe import Recipe, check_study
 from senet_lib.runs.lock import LOCK
-from senet_lib.runs.records import (
-    CHECKED,
-    DEFAULT_ROOT,
-    RECORD,
-    RunRecord,
-    anchored,
-    load_run,
-)
-from senet_lib.runs.weights import (
-    CHECKPOINT,
-    DAMAGED,
-    PREVIOUS,
-    NetSpec,
-    load_checkpoint,
-)
+from senet_lib.runs.records import CHECKED, DEFAULT_ROOT, RECORD, RunRecord, anchored, load_run
+from senet_lib.runs.weights import CHECKPOINT, DAMAGED, PREVIOUS, NetSpec, load_checkpoint
 from senet_lib.training.engine import Engine
 
 PARTIALS = [f"{partial_name(name)}*" for name in (CHECKPOINT, RECORD, *CHECKED)]
@@ -51,9 +34,7 @@ class Job:
     spec: NetSpec
     recipe: Recipe
     seed: int
-    data: str
     dataset: Dataset
-    num_val: int
     study: str
     protocol: str
     out: Path
@@ -63,15 +44,10 @@ class Job:
 
     def identity(self) -> dict[str, Any]:
         """What makes two runs the same run; device, precision and speed do not."""
-        return {
-            "model": self.spec.model,
-            "overrides": dict(self.spec.overrides),
-            "seed": self.seed,
-            "num_val": self.num_val,
-            "data_fingerprint": self.dataset.fingerprint,
-            "plugins": self.plugins,
-            **self.recipe.to_dict(),
-        }
+        names = ("model", "overrides", "num_val", "data_fingerprint")
+        network = {name: self.spec.to_dict()[name] for name in names}
+        own = {"seed": self.seed, "plugins": self.plugins}
+        return {**network, **own, **self.recipe.to_dict()}
 
 
 @dataclass(kw_only=True)
@@ -85,7 +61,7 @@ class Position:
     started: str = ""
 
 
-def plan(
+def make_job(
     model: str, recipe: Recipe, seed: int, data: str, out: str | Path | None, study: str | None,
     protocol: str | None, overrides: Mapping[str, Any], num_val: int,
 ) -> Job:  # fmt: skip
@@ -93,27 +69,16 @@ def plan(
     if type(seed) is not int or not 0 <= seed < 2**63:
         raise RecipeError(f"seed is {seed!r}; it must be a whole number from 0 to 2**63 - 1")
     channels = input_size(model)[0]
-    probe = NetSpec(
-        model=model,
-        overrides=overrides,
-        classes=("",) * 10,
-        mean=(0.0,) * channels,
-        std=(1.0,) * channels,
-    )
+    kind = {"model": model, "overrides": dict(overrides)}
+    probe = NetSpec(**kind, classes=("",) * 10, mean=(0.0,) * channels, std=(1.0,) * channels)
     probe.build()  # an unknown name or override ends here, before the data is read
     dataset = load_data(data)
     if num_val:
         dataset = hold_out(dataset, num_val)
     dataset = take(dataset, recipe.train_images)
-    spec = dataclasses.replace(
-        probe,
-        classes=dataset.classes,
-        mean=dataset.mean,
-        std=dataset.std,
-        data=data,
-        data_fingerprint=dataset.fingerprint,
-        num_val=num_val,
-    )
+    images = {name: getattr(dataset, name) for name in ("classes", "mean", "std")}
+    of = {"data": data, "data_fingerprint": dataset.fingerprint, "num_val": num_val}
+    spec = NetSpec(**kind, **images, **of)
     profile = profile_model(spec.build(), (channels, *dataset.x_train.shape[1:3]))
     paper = recipe == Recipe() and data == "cifar10" and not num_val and not overrides
     protocol = protocol or ("paper" if paper else "custom")
@@ -125,9 +90,7 @@ def plan(
         spec=spec,
         recipe=recipe,
         seed=seed,
-        data=data,
         dataset=dataset,
-        num_val=num_val,
         study=study,
         protocol=protocol,
         out=Path(out) if out else anchored(DEFAULT_ROOT) / study / model / f"seed{seed}",
