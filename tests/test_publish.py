@@ -9,7 +9,7 @@ from fake_runs import make_run
 from test_records import FIELDS
 
 from senet_lib.data.datasets import load_data
-from senet_lib.errors import RecordError
+from senet_lib.errors import RecordError, SenetError
 from senet_lib.evaluation import predict
 from senet_lib.models import create_model
 from senet_lib.report import publish
@@ -83,10 +83,8 @@ def test_a_published_record_says_what_error_its_rounded_weights_make(study):
 def test_weights_and_notebook_of_chosen_runs_alone_are_kept(study):
     publish_study("mini", study / "runs", study / "published")
     copies = publish_study("mini", study / "runs", study / "published", ["resnet18/*", "*/seed1"])
-    small = copies[1]  # published whole before
-    assert {path.name for path in small.iterdir()} == {
-        "record.json", "history.csv", "test_logits.npz",
-    }  # fmt: skip
+    small = {path.name for path in copies[1].iterdir()}  # published whole before
+    assert small == {"record.json", "history.csv", "test_logits.npz"}
     assert (copies[0] / "train.ipynb").is_file()
 
 
@@ -97,9 +95,16 @@ def test_publishing_again_replaces_what_was_there(study):
     assert load_run(copy).model == "resnet18"
 
 
-def test_a_study_without_finished_runs_is_refused(study):
+def test_what_cannot_be_published_is_refused_before_anything_is_touched(study):
+    before = {path: path.stat().st_mtime_ns for path in study.rglob("*")}
     with pytest.raises(RecordError, match="no finished run"):
         publish_study("none", study / "runs", study / "published")
+    (study / "again").symlink_to(study)
+    for root, target in (("runs", "."), ("again/runs", "."), ("runs", "again")):
+        with pytest.raises(SenetError):  # onto itself
+            publish_study("mini", study / root, study / target)
+    (study / "again").unlink()
+    assert {path: path.stat().st_mtime_ns for path in study.rglob("*")} == before
 
 
 def test_links_of_the_published_report_lead_to_the_published_runs(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -79,18 +80,12 @@ def configure(folder: Path, content: dict) -> None:
     (folder / "tiny.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
-def snakemake(folder: Path, *words: str, config: str | None = "tiny.yaml"):
+def snakemake(folder, *words, config="tiny.yaml", python=sys.executable):
     """Run Snakemake in the copy; everything printed is in `.stdout`."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *words]
+    command = [python, "-m", "snakemake", "--cores", "2", *words]
     command += ["--configfile", config] if config else []
-    return subprocess.run(
-        command,
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.run(command, cwd=folder, text=True, timeout=300, **both)
 
 
 def jobs(done: subprocess.CompletedProcess) -> dict[str, int]:
@@ -113,6 +108,16 @@ def test_a_config_replaces_the_default_one_and_flags_change_it(checkout):
     command = next(line for line in done.stdout.splitlines() if "-p seed=4" in line)
     assert f"-p lr_policy={Recipe().lr_policy} " in command  # not the smoke study's
     assert "-p precision=fp32" in command
+
+
+def test_an_environment_in_a_folder_with_a_space_is_quoted(checkout, tmp_path):
+    (tmp_path / "my env").symlink_to(sys.prefix, target_is_directory=True)
+    python = str(tmp_path / "my env" / "bin" / Path(sys.executable).name)
+    done = snakemake(checkout, "-n", "--printshellcmds", python=python)
+    said = re.findall("Shell command: (.* notebook .*)", done.stdout)
+    commands = [shlex.split(line) for line in said]
+    assert len(commands) == 6, done.stdout
+    assert {words[words.index("-m") - 1] for words in commands} == {python}
 
 
 @pytest.mark.parametrize(
