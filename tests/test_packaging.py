@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
@@ -19,19 +19,16 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-EVERYTHING = [*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"].values())]
+EXTRAS = PROJECT["optional-dependencies"]
+EVERYTHING = [*PROJECT["dependencies"], *chain(*EXTRAS.values())]
 
 # conda's name of a package, where it is another than pip's.
 PIP_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "snakemake-minimal": "snakemake"}
 # The import name, where it is another than the distribution's.
 IMPORT_NAMES = {
-    "grad-cam": "pytorch_grad_cam",
-    "scikit-learn": "sklearn",
-    "pyyaml": "yaml",
-    "ipython": "IPython",
-    "pytest-xdist": "xdist",
-    "pre-commit": "pre_commit",
-}
+    "grad-cam": "pytorch_grad_cam", "scikit-learn": "sklearn", "pyyaml": "yaml",
+    "ipython": "IPython", "pytest-xdist": "xdist",
+}  # fmt: skip
 # All that training, evaluation and run records may import. Pillow comes with torchvision, and
 # filelock with torch.
 BARE = {"torch", "torchvision", "numpy", "yaml", "safetensors", "tqdm", "PIL", "filelock"}
@@ -39,7 +36,7 @@ BARE = {"torch", "torchvision", "numpy", "yaml", "safetensors", "tqdm", "PIL", "
 USED_OTHERWISE = {"seaborn", "ipykernel", "jupyterlab", "ipywidgets", "snakemake"}
 
 
-def bounds(requirements: list[str]) -> dict[str, SpecifierSet]:
+def bounds(requirements: Iterable[str]) -> dict[str, SpecifierSet]:
     """Specifier by canonical name."""
     parsed = [Requirement(line) for line in requirements]
     return {canonicalize_name(r.name): r.specifier for r in parsed}
@@ -49,22 +46,9 @@ def pins() -> dict[str, Version]:
     """Pinned version by canonical name, from constraints.txt."""
     text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     found = {}
-    for line in text.splitlines():
-        if line.strip() and not line.startswith("#"):
-            name, version = line.split("==")
-            found[canonicalize_name(name)] = Version(version)
-    return found
-
-
-def conda() -> dict[str, SpecifierSet]:
-    """Specifier by pip's canonical name, from environment.yml; "python" and "pip" among them."""
-    content = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
-    lines = [line for line in content["dependencies"] if isinstance(line, str)]
-    found = {}
-    for line in lines:
-        requirement = Requirement(line)
-        name = PIP_NAMES.get(requirement.name, requirement.name)
-        found[canonicalize_name(name)] = requirement.specifier
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    for name, version in (line.split("==") for line in lines):
+        found[canonicalize_name(name)] = Version(version)
     return found
 
 
@@ -96,20 +80,18 @@ def import_name(distribution: str) -> str:
 def test_conda_environment_has_the_names_and_bounds_of_pyproject():
     wanted = bounds(PROJECT["dependencies"])
     wanted["python"] = SpecifierSet(PROJECT["requires-python"])
-    found = conda()
-    found.pop("pip")
-    assert found == wanted
-
-
-def test_conda_environment_installs_the_package_itself():
     content = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     assert content["name"] == "senet"
-    assert {"pip": ["-e ."]} in content["dependencies"]
+    *lines, ours = content["dependencies"]
+    assert ours == {"pip": ["-e ."]}  # the package itself
+    requirements = [Requirement(line) for line in lines if line != "pip"]
+    found = {PIP_NAMES.get(r.name, r.name): r.specifier for r in requirements}
+    assert {canonicalize_name(name): bound for name, bound in found.items()} == wanted
 
 
 @pytest.mark.parametrize("group", ["", "dev", "cluster", "export"])
 def test_every_requirement_has_a_lower_bound_and_a_pin_that_satisfies_it(group):
-    lines = PROJECT["optional-dependencies"][group] if group else PROJECT["dependencies"]
+    lines = EXTRAS[group] if group else PROJECT["dependencies"]
     pinned = pins()
     assert lines
     for name, specifier in bounds(lines).items():
@@ -132,7 +114,7 @@ def test_constraints_pin_each_package_once_and_name_no_source():
 
 @pytest.mark.parametrize("group", ["", "dev"])
 def test_the_installed_versions_satisfy_the_bounds(group):
-    lines = PROJECT["optional-dependencies"][group] if group else PROJECT["dependencies"]
+    lines = EXTRAS[group] if group else PROJECT["dependencies"]
     for name, specifier in bounds(lines).items():
         assert metadata.version(name) in specifier, name
     running = Version(".".join(map(str, sys.version_info[:3])))
@@ -143,6 +125,7 @@ def test_version_is_the_same_everywhere():
     import senet_lib
 
     assert PROJECT["dynamic"] == ["version"]
+    assert PROJECT["scripts"] == {"senet": "senet_lib.cli:main"}
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     latest = re.search(r"^## \[(\d[^]]*)\]", changelog, re.MULTILINE)
@@ -160,19 +143,13 @@ def test_citation_names_the_paper_and_both_source_documents():
     assert citation["license"] == PROJECT["license"] == "MIT"
 
 
-def test_what_the_package_imports_is_declared():
-    declared = {import_name(name) for name in bounds(PROJECT["dependencies"])}
-    for group in ("cluster", "export"):
-        extra = PROJECT["optional-dependencies"][group]
-        declared |= {import_name(name) for name in bounds(extra)}
-    undeclared = {n: f for n, f in third_party("senet_lib").items() if n not in declared | BARE}
-    assert not undeclared
-
-
-def test_what_the_tests_import_is_declared():
-    declared = {import_name(name) for name in bounds(EVERYTHING)}
-    undeclared = {n: f for n, f in third_party("tests").items() if n not in declared | BARE}
-    assert not undeclared
+@pytest.mark.parametrize(
+    ("folder", "groups"), [("senet_lib", ("cluster", "export")), ("tests", EXTRAS)]
+)
+def test_what_is_imported_is_declared(folder, groups):
+    lines = chain(PROJECT["dependencies"], *(EXTRAS[group] for group in groups))
+    declared = {import_name(name) for name in bounds(lines)} | BARE
+    assert not {n: file for n, file in third_party(folder).items() if n not in declared}
 
 
 def test_what_is_declared_for_everybody_is_used():
@@ -191,19 +168,10 @@ def test_training_imports_only_the_bare_packages():
         "print(*sorted(senet_lib.list_models('*res2net29')))\n"
     )
     forbidden = {import_name(name) for name in bounds(EVERYTHING)} - BARE
-    done = subprocess.run(
-        [sys.executable, "-c", code, " ".join(sorted(forbidden))],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    words = [sys.executable, "-c", code, " ".join(sorted(forbidden))]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["res2net29", "se_res2net29"]
-
-
-def test_command_is_declared():
-    assert PROJECT["scripts"] == {"senet": "senet_lib.cli:main"}
 
 
 def test_every_data_file_of_the_package_is_covered_by_package_data():

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from fake_runs import make_run
 
-import senet_lib
 from senet_lib.cli import main
 from senet_lib.errors import CheckpointError, RecordError, UnknownNameError
 from senet_lib.evaluation import predict
@@ -57,18 +56,19 @@ def test_the_table_says_what_each_file_is(root):
     assert list(table["num_bytes"].isna()) == [True, False, False, False]
     assert list(table["num_bytes"][1:]) == [7, 7, 7]
     assert set(table["licence"]) == {LICENCE}
+    assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith(f"{LICENCE} License")
     assert (table["test_error"] == 0.25).all()
     assert table["protocol"][1] == "2 epochs over 40,000 images of cifar10, constant rate"
     assert table["protocol"][0].endswith("50,000 images of cifar10, rate falling at 150 and 225")
     assert list_pretrained("se_*", root).empty
+    changes = {"study": "changed", "data": "cifar10", "overrides": {"reduction": 4}}
+    make_run(root / "runs", "se_resnet20", 0, 0.1, **changes)
+    assert list(list_pretrained("se_*", root)["model"]) == ["se_resnet20+reduction=4"]
 
 
-def test_the_one_trained_on_the_most_images_is_taken(root):
+def test_the_one_trained_on_the_most_images_is_taken_and_of_these_for_the_most_epochs(root):
     assert find_pretrained("resnet20", root=root).study == "many"
     assert find_pretrained("resnet20", study="few", root=root).study == "few"
-
-
-def test_of_equally_many_images_the_most_epochs_win(root):
     recipe = Recipe(epochs=9, train_images=40_000)
     run = make_run(root / "runs", "resnet20", 0, 0.2, study="again", recipe=recipe, data="cifar10")
     (run.path / WEIGHTS).write_bytes(b"weights")
@@ -76,19 +76,15 @@ def test_of_equally_many_images_the_most_epochs_win(root):
 
 
 def test_what_is_not_there_is_said_in_one_line(root):
-    with pytest.raises(UnknownNameError, match="did you mean resnet20"):
-        find_pretrained("resnet21", root=root)
-    with pytest.raises(UnknownNameError, match="not published with seed 3; known: 0"):
-        find_pretrained("resnet20", 3, root=root)
-    with pytest.raises(UnknownNameError, match="known: all, drawn, few, many"):
-        find_pretrained("resnet20", study="x", root=root)
-    with pytest.raises(CheckpointError, match=r"no file above 4 MB.*says how to train"):
-        find_pretrained("resnet20", study="all", root=root)
-    with pytest.raises(RecordError, match="part of a clone"):
-        find_pretrained("resnet20", root=root / "elsewhere")
-
-
-def test_where_weights_are_missing_the_seeds_that_have_them_are_named(root):
+    for name, seed, study, where, kind, message in (
+        ("resnet21", 0, None, root, UnknownNameError, "did you mean resnet20"),
+        ("resnet20", 3, None, root, UnknownNameError, "not published with seed 3; known: 0"),
+        ("resnet20", 0, "x", root, UnknownNameError, "known: all, drawn, few, many"),
+        ("resnet20", 0, "all", root, CheckpointError, r"no file above 4 MB.*says how to train"),
+        ("resnet20", 0, None, root / "elsewhere", RecordError, "part of a clone"),
+    ):
+        with pytest.raises(kind, match=message):
+            find_pretrained(name, seed, study, root=where)
     for seed in (1, 2):
         make_run(root / "runs", "resnet20", seed, 0.2, study="few", data="cifar10")
     (root / "runs/few/resnet20/seed2" / WEIGHTS).write_bytes(b"weights")
@@ -97,21 +93,11 @@ def test_where_weights_are_missing_the_seeds_that_have_them_are_named(root):
     assert find_pretrained("resnet20", 2, root=root).seed == 2
 
 
-def test_a_network_with_changed_arguments_is_another_network(root):
-    changes = {"study": "changed", "data": "cifar10", "overrides": {"reduction": 4}}
-    make_run(root / "runs", "se_resnet20", 0, 0.1, **changes)
-    assert list(list_pretrained("se_*", root)["model"]) == ["se_resnet20+reduction=4"]
-
-
 def test_held_out_images_are_no_training_images():
     run = {"recipe": Recipe(epochs=1).to_dict(), "data": "cifar100", "num_val": 5000}
     assert training_in_words(run) == "1 epoch over 45,000 images of cifar100, constant rate"
     run |= {"data": "mine.npz", "recipe": Recipe(epochs=1, lr_policy="one_cycle").to_dict()}
     assert training_in_words(run) == "1 epoch over all images of mine.npz, one-cycle rate"
-
-
-def test_the_licence_is_that_of_the_repository():
-    assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith(f"{LICENCE} License")
 
 
 def test_the_command_lists_them(capsys, monkeypatch, root):
@@ -146,11 +132,3 @@ def test_published_weights_give_the_published_logits(cifar10, name, seed, study)
     assert wrong == pytest.approx((recorded.argmax(1) != labels).mean(), abs=0.015)
     chance = (run.test_error * (1 - run.test_error) / NUM_IMAGES) ** 0.5
     assert abs(wrong - run.test_error) < 4 * chance
-
-
-def test_the_package_offers_them_at_its_top():
-    name, seed, study = KEPT[0]
-    network = senet_lib.load_pretrained(name, seed=seed, study=study)
-    assert sum(p.numel() for p in network.parameters()) == find_pretrained(name, seed).num_params
-    assert next(network.parameters()).dtype.is_floating_point
-    assert next(network.parameters()).dtype.itemsize == 4

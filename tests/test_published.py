@@ -5,7 +5,11 @@ import runpy
 from pathlib import Path
 
 import pytest
+import torch
 
+import senet_lib
+from senet_lib.analysis.scores import read_scores
+from senet_lib.files import read_json
 from senet_lib.runs.published import MAX_WEIGHTS_BYTES
 from senet_lib.runs.records import find_runs, load_run
 from senet_lib.runs.weights import WEIGHTS, load_network
@@ -13,6 +17,7 @@ from senet_lib.runs.weights import WEIGHTS, load_network
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "outputs" / "published"
 FOLDERS = find_runs(PUBLISHED / "runs")
+assert FOLDERS  # else nothing below would be asked
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: "-".join(f.parts[-3:]))
@@ -33,6 +38,27 @@ def test_a_published_run_is_whole_and_its_logits_give_its_error(folder):
         assert spec.half_precision
         assert (record.weights_error is None) == (not record.files)
         assert all(p.isfinite().all() for p in model.parameters())
+        assert sum(p.numel() for p in model.parameters()) == record.num_params
+        kept = senet_lib.load_pretrained(record.model, seed=record.seed, study=record.study)
+        assert all(value.equal(kept.state_dict()[k]) for k, value in model.state_dict().items())
+        assert kept(torch.zeros(1, 3, 32, 32)).isfinite().all()
+
+
+def test_published_scores_of_maps_and_summaries_of_gates_read():
+    folders = sorted({path.parent for path in PUBLISHED.glob("reports/*/localisation-seed*.json")})
+    assert folders
+    for folder in folders:
+        scores = read_scores(folder)
+        assert len(scores.paths) == len(list(folder.glob("localisation-seed*.json")))
+        for model in scores.models:
+            found = scores.per_seed(model, scores.trials[0], "iou_at_area").values()
+            assert 0 <= min(found) <= max(found) <= 1
+    gates = sorted(PUBLISHED.glob("reports/*/gates-*.json"))
+    assert gates
+    for path in gates:
+        found = read_json(path, ("model", "seed", "images", "layers", "error", "fixed_error"))
+        assert found["model"] in path.name
+        assert 0 <= found["error"] <= 1
 
 
 def test_the_readmes_table_is_that_of_the_published_runs():

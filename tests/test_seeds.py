@@ -18,13 +18,8 @@ from senet_lib.training.seeds import train_seeds
 def words(tmp_path, monkeypatch, shapes):
     """The rest of a `senet train` that takes seconds, in a folder of this test."""
     path = tmp_path / "tiny.npz"
-    np.savez(
-        path,
-        x_train=shapes.x_train[:64],
-        y_train=shapes.y_train[:64].astype(np.uint8),
-        x_test=shapes.x_test[:32],
-        y_test=shapes.y_test[:32].astype(np.uint8),
-    )
+    sizes = {"x_train": 64, "y_train": 64, "x_test": 32, "y_test": 32}
+    np.savez(path, **{name: getattr(shapes, name)[:size] for name, size in sizes.items()})
     monkeypatch.chdir(tmp_path)
     short = "--model resnet20 --batch-size 32 --device cpu --precision fp32 --study tiny"
     return [*short.split(), "--data", str(path)]
