@@ -135,7 +135,7 @@ def run(tmp_path_factory):
     return make_run(root, "resnet20", 0, 0.25).path
 
 
-@FEW
+@settings(FEW, max_examples=max(EXAMPLES // 4, 1))  # each reads a folder of runs twice
 @given(st.dictionaries(names_of(RunRecord), VALUES, min_size=1, max_size=3), st.booleans())
 def test_a_record_or_one_line_and_never_the_other_runs_cost(run, changes, sealed):
     """With a checksum that fits, as if a tool of one's own had written it, or none."""
