@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # a second of imports, which each process would else do anew
 
 from senet_lib import files
 from senet_lib.recipe import Recipe
