@@ -16,7 +16,7 @@ from victims import FULL
 from senet_lib.recipe import Recipe
 
 STUDIES = 10 if FULL else 1
-KILLS = 4
+KILLS = 4 if FULL else 2  # of a study
 RECIPE = Recipe(epochs=20, batch_size=16, lr=0.05, schedule=())
 MOST_CALLS = 30
 LEFT = {"record.json", "history.csv", "test_logits.npz", "weights.safetensors", "train.ipynb",
