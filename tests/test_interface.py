@@ -1,6 +1,10 @@
 """The interface that others rely on: every name and every command."""
 
+import ast
+import importlib.util
 import inspect
+import json
+import re
 import shlex
 from pathlib import Path
 
@@ -10,7 +14,8 @@ import torch
 import senet_lib
 from senet_lib.cli import main
 
-PUBLISHED = Path(__file__).resolve().parents[1] / "outputs" / "published"
+ROOT = Path(__file__).resolve().parents[1]
+PUBLISHED = ROOT / "outputs" / "published"
 RUNS = sorted(path.parent for path in PUBLISHED.glob("runs/**/record.json"))
 
 # Every flag of the documents, as it stands there.
@@ -85,3 +90,27 @@ def test_list_runs_filters_by_column():
     assert len(table) == len(RUNS) > 0
     assert set(table["status"]) == {"finished"}
     assert set(senet_lib.list_runs(PUBLISHED / "runs", seed=0)["seed"]) == {0}
+
+
+def test_what_notebooks_scripts_and_pages_import_is_there() -> None:
+    texts = {path: path.read_text(encoding="utf-8") for path in ROOT.glob("[bd]*/*.py")}
+    texts |= {
+        path: "\n".join(re.findall(r"```python\n(.*?)```", path.read_text("utf-8"), re.DOTALL))
+        for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
+    }
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        lines = (line for text in code for line in text.splitlines())
+        texts[path] = "\n".join(line for line in lines if not line.startswith("%"))
+    missing = [
+        f"{path.name}: {node.module}.{alias.name}"
+        for path, text in texts.items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("senet_lib")
+        for alias in node.names
+        if not hasattr(importlib.import_module(node.module), alias.name)
+        and importlib.util.find_spec(f"{node.module}.{alias.name}") is None
+    ]
+    assert len(texts) > 20
+    assert not missing
