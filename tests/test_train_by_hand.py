@@ -74,7 +74,7 @@ def test_the_curves_move_and_an_interrupted_run_goes_on(page, tmp_path):
     run_all(page)
     page.get_by_text("; going on in epoch ").wait_for()
     page.get_by_text("is wrong on").wait_for()  # the answer, in the last cell
-    assert words.inner_text().startswith("3 epochs in ")
+    words.filter(has_text="3 epochs in ").wait_for()  # drawn when the browser has the time
     pictures = page.evaluate("window.pictures")
     assert "after epoch 3 of 3" in pictures[-1]
     assert not any("No epoch" in picture for picture in pictures[1:])

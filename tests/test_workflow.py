@@ -187,7 +187,7 @@ def test_a_study_from_a_failing_run_to_its_repair(checkout):
     done = snakemake(checkout)
     assert done.returncode == 0
     assert "Nothing to be done" in done.stdout
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60  # quiet: 4 s; nothing is trained or drawn
 
     with (checkout / "senet_lib/claims/judge.py").open("a") as file:
         file.write("# an edit\n")
