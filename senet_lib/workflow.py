@@ -105,7 +105,8 @@ def _read(stream: IO[str], lines: SimpleQueue) -> None:
 def _ended(study: Study, rule: str, about: dict[str, str]) -> str:
     """What is said of a job that has ended well."""
     if rule != "train":
-        return " ".join([rule, *about.values(), "made"]) if rule != "all" else ""
+        which = [f"{key} {value}" for key, value in about.items()]
+        return " ".join([rule, *which, "made"]) if rule != "all" else ""
     with suppress(OSError, ValueError, KeyError, TypeError):
         record = read_json(_folder(study, about["model"], about["seed"]) / RECORD)
         return (

@@ -62,7 +62,7 @@ def test_each_end_is_a_line_and_the_rest_is_in_the_log(monkeypatch, tmp_path, ca
     assert code == 1
     assert "2 runs" in first
     assert run.endswith("resnet20 seed 3: 12.50 % error after 1.5 min (1 of 2)")
-    assert page.endswith("gradcam 0 made")
+    assert page.endswith("gradcam seed 0 made")
     assert "train failed" in failed
     assert not err
     log = (tmp_path / "outputs" / "logs" / "tiny" / "workflow.log").read_text()
