@@ -117,14 +117,15 @@ def test_the_command_lists_them(capsys, monkeypatch, root):
 
 
 @pytest.mark.parametrize(("name", "seed", "study"), KEPT)
-def test_published_weights_give_the_published_logits(cifar10, name, seed, study):
+def test_published_weights_give_the_published_logits(request, name, seed, study):
     """Rounding to half precision moves a weight by 2**-11 of its size at most; the logits, by
     about a thousandth. A wrong normalisation or layer would move them by their own size."""
     run = find_pretrained(name, seed, study)
+    images = request.getfixturevalue(run.data)  # the fixture of CIFAR-10 skips where it is missing
     network = load_pretrained(name, seed, study)
     assert not network.training
-    logits = predict(network, cifar10.x_test[:NUM_IMAGES], run.mean, run.std).numpy()
-    labels = cifar10.y_test[:NUM_IMAGES]
+    logits = predict(network, images.x_test[:NUM_IMAGES], run.mean, run.std).numpy()
+    labels = images.y_test[:NUM_IMAGES]
     recorded, recorded_labels = (array[:NUM_IMAGES] for array in run.test_logits())
     assert (labels == recorded_labels).all()
     assert np.linalg.norm(logits - recorded) < 0.01 * np.linalg.norm(recorded)
