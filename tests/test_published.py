@@ -1,6 +1,7 @@
 """What is published says what it is: records, logits, weights and the README's table agree."""
 
 import json
+import re
 import runpy
 from pathlib import Path
 
@@ -74,6 +75,13 @@ def test_the_published_reports_stand_beside_their_runs():
     studies = {folder.parts[-3] for folder in FOLDERS}
     assert studies
     assert all((PUBLISHED / "reports" / name / "index.html").is_file() for name in studies)
+
+
+def test_the_published_pages_name_no_path_of_one_machine():
+    pages = sorted((PUBLISHED / "reports").rglob("*.html"))
+    assert pages
+    absolute = re.compile(r"\b(?:runs_root|page_folder)=/")
+    assert not [page for page in pages if absolute.search(page.read_text(encoding="utf-8"))]
 
 
 def test_the_speeds_that_are_told_are_those_last_measured():
