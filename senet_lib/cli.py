@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,13 @@ def _train(arguments: argparse.Namespace) -> int:
         return _train_seeds(arguments, settings)
     from senet_lib.training.fit import RunStopped, fit
 
+    names = ("model", "seed", "out", "num_val", "max_minutes", "checkpoint_minutes", "progress")
+    settings |= {name: getattr(arguments, name) for name in names}
     try:
-        if arguments.tensorboard:
-            settings["on_epoch"] = _told(arguments.tensorboard)
-        names = ("model", "seed", "out", "num_val", "max_minutes", "checkpoint_minutes", "progress")
-        settings |= {name: getattr(arguments, name) for name in names}
-        record = fit(overrides=pairs(arguments.overrides), **settings)
+        with ExitStack() as stack:
+            if arguments.tensorboard:
+                settings["on_epoch"] = _told(arguments.tensorboard, stack)
+            record = fit(overrides=pairs(arguments.overrides), **settings)
     except RunStopped as stopped:
         print(stopped)
         return SIGNAL_CODES.get(stopped.reason, 0)
@@ -96,14 +98,20 @@ def _train(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _told(logdir: str) -> Callable[[Sequence[Mapping[str, float]], object], None]:
-    """What writes the numbers of all epochs so far, so that a resumed run is whole."""
-    from senet_lib.tensorboard import add_epoch, event_file
+def _told(logdir: str, stack: ExitStack) -> Callable[[Sequence[Mapping[str, float]], object], None]:
+    """What writes each epoch's numbers, of a resumed run those before it too."""
+    from senet_lib.tensorboard import add_epoch, event_file, writer_class
+
+    writer_class()  # that it is missing is said before the first epoch
+    writer, told = None, 0
 
     def tell(history: Sequence[Mapping[str, float]], _: object) -> None:
-        with event_file(logdir) as writer:
-            for row in history:
-                add_epoch(writer, row)
+        nonlocal writer, told
+        writer = writer or stack.enter_context(event_file(logdir))
+        for row in history[told:]:
+            add_epoch(writer, row)
+        told = len(history)
+        writer.flush()
 
     return tell
 
@@ -157,15 +165,15 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             help="put the normalisation inside: the input is then RGB in [0, 1]"),
 )  # fmt: skip
 def _export(arguments: argparse.Namespace) -> None:
-    from senet_lib.export import Normalised, export_model, latency_ms, load_exported
+    from senet_lib.export import SUFFIXES, Normalised, export_model, latency_ms, load_exported
     from senet_lib.models import input_size
     from senet_lib.runs.weights import load_network
 
     source = Path(arguments.checkpoint)
     model, spec = load_network(source)
-    ending = {"onnx": "onnx", "torchscript": "ts", "pt2": "pt2"}[arguments.format]
     folder = source if source.is_dir() else source.parent
-    out = Path(arguments.out) if arguments.out else folder / f"{spec.model}.{ending}"
+    usual = folder / (spec.model + SUFFIXES[arguments.format])
+    out = Path(arguments.out) if arguments.out else usual
     size, about = input_size(spec.model), {"mean": spec.mean, "std": spec.std}
     if arguments.normalised:
         model = Normalised(model, spec.mean, spec.std).eval()
@@ -175,10 +183,10 @@ def _export(arguments: argparse.Namespace) -> None:
     print(out)
     outside = f", minus mean {list(spec.mean)}, over std {list(spec.std)}"
     print(f"input: RGB in [0, 1]{'' if arguments.normalised else outside}")
-    times = [latency_ms(run, size) for run in (model, load_exported(out)[0])]
-    print(
-        f"{out.stat().st_size / 1e6:.2f} MB; one image takes {times[1]:.2f} ms, here {times[0]:.2f}"
-    )
+    written = load_exported(out, arguments.format)[0]
+    times = [latency_ms(run, size) for run in (model, written)]
+    size_mb = out.stat().st_size / 1e6
+    print(f"{size_mb:.2f} MB; one image takes {times[1]:.2f} ms, here {times[0]:.2f}")
 
 
 @command(

@@ -120,11 +120,14 @@ def latency_ms(run: Callable[[Tensor], Tensor], input_size: Sequence[int]) -> fl
         return 1e3 * timer.blocked_autorange(min_run_time=0.5).median
 
 
-def load_exported(path: str | Path) -> tuple[Callable[[Tensor], Tensor], dict[str, object]]:
+def load_exported(
+    path: str | Path, format: str = ""
+) -> tuple[Callable[[Tensor], Tensor], dict[str, object]]:
     """A written network, run by its own runtime: onnxruntime, TorchScript or torch.export.
 
     Args:
-        path: a file of `export_model`, by whose ending the format is known.
+        path: a file of `export_model`.
+        format: as there; empty: the one that the file's ending stands for.
     Returns:
         A function from images (N, C, H, W) to logits (N, K), and what the file says of itself.
     Raises:
@@ -133,17 +136,19 @@ def load_exported(path: str | Path) -> tuple[Callable[[Tensor], Tensor], dict[st
         MissingDependencyError: it is ONNX, and onnx, onnxscript or onnxruntime is missing.
     """
     path = Path(path)
-    by_suffix = {suffix: load for _, load, suffix in _FORMATS.values()}
-    if path.suffix not in by_suffix:
-        raise unknown("ending of an exported network", path.suffix, by_suffix)
+    if not format:
+        by_suffix = {suffix: name for name, suffix in SUFFIXES.items()}
+        if path.suffix not in by_suffix:
+            raise unknown("ending of an exported network", path.suffix, by_suffix)
+        format = by_suffix[path.suffix]
     if not path.is_file():
         raise SenetError(f"there is no file {path}")
-    if path.suffix == ".onnx":
+    if format == "onnx":
         _require_onnx()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the choice of format is the user's
-            run, about = by_suffix[path.suffix](path)
+            run, about = _FORMATS[format][1](path)
         return run, json.loads(about or "{}")
     except Exception as error:  # each runtime has errors of its own
         raise SenetError(f"{path} is no network that can be loaded: {one_line(error)}") from None
@@ -213,3 +218,4 @@ _FORMATS = {
     "torchscript": (_write_torchscript, _load_torchscript, ".ts"),
     "pt2": (_write_pt2, _load_pt2, ".pt2"),
 }
+SUFFIXES = {name: suffix for name, (_, _, suffix) in _FORMATS.items()}

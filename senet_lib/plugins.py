@@ -24,7 +24,6 @@ VARIABLE = "SENET_PLUGINS"
 class Plugin:
     """One executed file, and the names of the networks and attentions it registered."""
 
-    path: Path
     text: str
     names: frozenset[str]
 
@@ -77,7 +76,7 @@ def load(registered: Callable[[], set[str]]) -> None:
             raise PluginError(
                 f"plugin {path}: {type(error).__name__}: {one_line(error)}"
             ) from error
-        _LOADED[path] = Plugin(path=path, text=text, names=frozenset(registered() - before))
+        _LOADED[path] = Plugin(text=text, names=frozenset(registered() - before))
 
 
 def behind(model: str, overrides: Mapping[str, Any]) -> dict[str, str]:
@@ -90,7 +89,7 @@ def behind(model: str, overrides: Mapping[str, Any]) -> dict[str, str]:
     words = {part.rpartition("=")[2] for part in model.split("+")} | set(
         map(str, overrides.values())
     )
-    return {plugin.path.name: plugin.text for plugin in _LOADED.values() if plugin.names & words}
+    return {path.name: found.text for path, found in _LOADED.items() if found.names & words}
 
 
 def _named() -> list[Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from senet_lib.errors import MissingDependencyError, SenetError
-from senet_lib.runs.records import HISTORY, RunRecord, load_run
+from senet_lib.runs.records import HISTORY, RECORD, RunRecord, load_run
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -28,9 +28,8 @@ SETTINGS = ("epochs", "batch_size", "lr", "lr_policy", "weight_decay", "nesterov
 GATED_IMAGES = 256
 
 
-@contextmanager
-def event_file(folder: str | Path) -> Iterator["SummaryWriter"]:
-    """A writer of TensorBoard's events into a folder; what an earlier one left there goes.
+def writer_class() -> type["SummaryWriter"]:
+    """TensorBoard's writer of events.
 
     Raises:
         MissingDependencyError: TensorBoard is not installed.
@@ -41,10 +40,20 @@ def event_file(folder: str | Path) -> Iterator["SummaryWriter"]:
         raise MissingDependencyError(
             "TensorBoard is missing; install it with: pip install 'senet-lib[tensorboard]'"
         ) from None
-    folder = Path(folder)
+    return SummaryWriter
+
+
+@contextmanager
+def event_file(folder: str | Path) -> Iterator["SummaryWriter"]:
+    """A writer of TensorBoard's events into a folder; what an earlier one left there goes.
+
+    Raises:
+        MissingDependencyError: TensorBoard is not installed.
+    """
+    kind, folder = writer_class(), Path(folder)
     for old in folder.rglob("events.out.tfevents.*"):
         old.unlink()
-    with SummaryWriter(str(folder)) as writer:
+    with kind(str(folder)) as writer:
         yield writer
 
 
@@ -80,8 +89,7 @@ def write_run(path: str | Path, logdir: str | Path, *, gates: bool = True) -> Pa
     if not (path / HISTORY).is_file():
         raise SenetError(f"{path} holds no run: there is no {HISTORY}")
     folder = Path(logdir).joinpath(*path.parts[-3:])
-    finished = (path / "record.json").is_file()
-    record = load_run(path) if finished else None
+    record = load_run(path) if (path / RECORD).is_file() else None
     history = record.history if record else pd.read_csv(path / HISTORY)
     with event_file(folder) as writer:
         for row in history.to_dict("records"):

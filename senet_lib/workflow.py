@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO
 
 from senet_lib.files import read_json
 from senet_lib.recipe import Study, load_study
-from senet_lib.runs.records import HISTORY, RECORD
+from senet_lib.runs.records import DEFAULT_ROOT, HISTORY, RECORD
 
 SECONDS = 2.0  # between two looks at what the runs have written
 # What Snakemake says of a job: its rule, its number, its wildcards, its end.
@@ -51,13 +52,15 @@ def run_study(config: str | Path, cores: str) -> int:
         process = subprocess.Popen(
             words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         )
-        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         try:
             started = _follow(process, file, study)
             code = process.wait()
         except KeyboardInterrupt:  # Snakemake has it too, and lets the runs write a checkpoint
             code = process.wait() or 130
             started = True
+        finally:
+            signal.signal(signal.SIGTERM, before)
     if code and not started:
         print("\n".join(log.read_text(encoding="utf-8").splitlines()[-8:]), file=sys.stderr)
     return code
@@ -147,7 +150,7 @@ class _Status:
 
 
 def _folder(study: Study, model: str, seed: int | str) -> Path:
-    return Path("outputs/runs") / study.study / model / f"seed{seed}"
+    return DEFAULT_ROOT / study.study / model / f"seed{seed}"
 
 
 def _total(study: Study) -> int:
@@ -155,15 +158,18 @@ def _total(study: Study) -> int:
 
 
 def _finished(study: Study) -> int:
-    return sum((_folder(study, m, s) / RECORD).is_file() for m, s, _ in _epochs(study))
+    return sum((_folder(study, m, s) / RECORD).is_file() for m, s in _runs(study))
+
+
+def _runs(study: Study) -> Iterator[tuple[str, int]]:
+    return product(study.models, study.seeds)
 
 
 def _epochs(study: Study) -> Iterator[tuple[str, int, int]]:
     """Network, seed and epochs done of each run, by the rows of its history."""
-    for model in study.models:
-        for seed in study.seeds:
-            rows = 0
-            with suppress(OSError):
-                text = (_folder(study, model, seed) / HISTORY).read_text(encoding="utf-8")
-                rows = max(0, text.count("\n") - 1)
-            yield model, seed, rows
+    for model, seed in _runs(study):
+        rows = 0
+        with suppress(OSError):
+            text = (_folder(study, model, seed) / HISTORY).read_text(encoding="utf-8")
+            rows = max(0, text.count("\n") - 1)
+        yield model, seed, rows

@@ -295,3 +295,10 @@ def test_predict_says_the_same_of_a_run_and_of_what_was_exported_from_it(
     says(capsys, ["predict", "--model", run, tmp_path / "no.png"], "no.png")
     says(capsys, ["predict", "--model", "nonsense", picture], "unknown published network")
     says(capsys, ["predict", "--model", tmp_path / "no.onnx", picture], "no.onnx")
+
+
+def test_an_exported_file_may_have_any_name(run, tmp_path, capsys):
+    out = tmp_path / "network.bin"
+    assert main(["export", "--checkpoint", str(run), "--format", "pt2", "--out", str(out)]) == 0
+    assert out.is_file()
+    assert "one image takes" in capsys.readouterr().out

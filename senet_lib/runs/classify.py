@@ -10,7 +10,7 @@ from senet_lib.data.augment import normalise
 from senet_lib.data.pictures import SIZE, read_picture
 from senet_lib.errors import SenetError
 from senet_lib.evaluation import probabilities
-from senet_lib.export import load_exported
+from senet_lib.export import SUFFIXES, load_exported
 from senet_lib.runs.published import find_pretrained
 from senet_lib.runs.weights import load_network
 
@@ -32,7 +32,7 @@ def classify(
         DataError: a file is no readable picture.
     """
     path, images = Path(source), np.stack([read_picture(Path(one))[0] for one in pictures])
-    if path.suffix in (".onnx", ".ts", ".pt2"):
+    if path.suffix in SUFFIXES.values():
         run, about = load_exported(path)
         if not {"classes", "mean", "std", "input_size"} <= set(about):
             raise SenetError(f"{path} does not say what its classes are; export it by senet export")
@@ -42,7 +42,7 @@ def classify(
     else:
         saved = path.exists() or len(path.parts) > 1
         model, spec = load_network(path) if saved else _published(str(source))
-        run, classes, mean, std = model.eval(), spec.classes, spec.mean, spec.std
+        run, classes, mean, std = model, spec.classes, spec.mean, spec.std
     with torch.inference_mode():
         logits = run(normalise(torch.from_numpy(images), mean, std).contiguous())
     return probabilities(logits.float().numpy()), tuple(classes)
