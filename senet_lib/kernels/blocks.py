@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from senet_lib.kernels.convolution import Moments, conv3x3
 from senet_lib.kernels.gates import scale, squeeze
-from senet_lib.kernels.native import missing
+from senet_lib.kernels.native import has_amx, missing
 from senet_lib.kernels.norm import norm_act
 from senet_lib.kernels.streams import avg_pool2, split
 from senet_lib.models import attention, blocks, densenet, res2net
 
-# Below it the transforms cost more than the products they save; PyTorch's products are faster in
-# bfloat16 than in float32, ours are not.
-LEAST_CHANNELS = {torch.float32: 8, torch.bfloat16: 17}
 MOST_CHANNELS = 256  # above it PyTorch's convolution is no slower
+# Below it the transforms cost more than the products they save; PyTorch's products are faster in
+# bfloat16 than in float32, ours are not, and with AMX no transform pays.
+LEAST_CHANNELS = {torch.float32: 8, torch.bfloat16: MOST_CHANNELS + 1 if has_amx() else 17}
 
 
 def applies(block: nn.Module, x: Tensor) -> bool:

@@ -58,6 +58,12 @@ def bf16_is_fast() -> bool:
     return bool(supported and supported())
 
 
+def has_amx() -> bool:
+    """Whether the processor multiplies tiles of matrices in bfloat16."""
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(supported and supported())
+
+
 @functools.cache
 def library(dtype: torch.dtype) -> ctypes.CDLL:
     """The kernels for maps of this type, compiled unless they are in the cache folder.
