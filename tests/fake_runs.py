@@ -7,6 +7,7 @@ import numpy as np
 
 from senet_lib.recipe import Recipe
 from senet_lib.runs.records import RunRecord, save_history, save_logits, save_record
+from senet_lib.runs.weights import WEIGHTS, NetSpec, save_weights
 
 RECIPE = Recipe(epochs=2, batch_size=32, lr=0.05)
 NUM_IMAGES = 200
@@ -82,6 +83,23 @@ def make_run(
     record = RunRecord(**{**fields, **changes})
     save_record(record)
     return record
+
+
+def data_fields(data: Any) -> dict[str, Any]:
+    """What a record says of its images."""
+    return {
+        "classes": list(data.classes),
+        "mean": list(data.mean),
+        "std": list(data.std),
+        "data_fingerprint": data.fingerprint,
+    }
+
+
+def save_network(run: RunRecord, network: Any) -> None:
+    """Write the weights of a made run, and its record anew."""
+    names = ("model", "overrides", "classes", "mean", "std")
+    save_weights(run.path / WEIGHTS, network, NetSpec(**{n: getattr(run, n) for n in names}))
+    save_record(run)
 
 
 def settings(**changes: Any) -> dict[str, Any]:

@@ -184,6 +184,8 @@ def test_too_few_seeds_decide_nothing():
     assert math.isnan(found.critical)
     same = compare({"plain": (0.1, 0.1), "a": (0.3, 0.3)})  # and seeds that never vary
     assert (same.frame["decision"].tolist(), same.spread.sd) == (["undecided"], 0)
+    frame = compare({"plain": (0.01, 0.9), "a": (0.02, 0.95)}).frame  # all a difference can be
+    assert (frame["low"].item(), frame["high"].item()) == (-1, 1)
 
 
 def test_a_single_seed_is_judged_by_the_others_spread():
@@ -198,11 +200,6 @@ def test_a_single_seed_is_judged_by_the_others_spread():
     half = found.critical * found.spread.sd * math.sqrt(1 + 1 / 3)
     assert row["high"] - row["difference"] == pytest.approx(half)
     assert row["decision"] == "worse"
-
-
-def test_intervals_stay_within_what_a_difference_can_be():
-    frame = compare({"plain": (0.01, 0.9), "a": (0.02, 0.95)}).frame
-    assert (frame["low"].item(), frame["high"].item()) == (-1, 1)
 
 
 @pytest.mark.parametrize(
@@ -260,34 +257,15 @@ def simulate(n: int, effect: float, num_changed: int, studies: int) -> np.ndarra
     return np.abs(means[:, 1:] - means[:, :1]) > (bound * sd * math.sqrt(2 / n))[:, None]
 
 
-def test_simulated_studies_are_named_as_the_frame_names_them():
-    values = 0.5 + 0.01 * rng(2).normal(size=(12, 21, 2))
-    values[:, 1:6] += 0.03
-    sd = np.sqrt(values.var(2, ddof=1).mean(1))
-    bound = dunnett.critical_value(((2, ((2, 20),)),), 21, 0.95) * sd
-    means = values.mean(2)
-    expected = np.abs(means[:, 1:] - means[:, :1]) > bound[:, None]
-    for one, named in zip(values, expected, strict=True):
-        frame = compare({str(i): errors for i, errors in enumerate(one)}).frame
-        assert frame["decision"].isin(["better", "worse"]).tolist() == named.tolist()
-        assert (frame["p"] < 0.05).tolist() == named.tolist()
-
-
 @pytest.mark.parametrize("n", [2, 3])
-def test_equal_networks_are_named_in_at_most_one_study_in_twenty(n):
-    """Of 20,000 studies the share has a standard error of 0.15 %, so 6 % is 6 of them away."""
-    share = simulate(n, 0, 0, 20_000).any(1).mean()
-    assert share < 0.06
-    assert share == pytest.approx(0.05, abs=0.01)
-
-
-@pytest.mark.parametrize("n", [2, 3])
-@pytest.mark.parametrize("num_changed", [1, 5, 20])
-def test_effects_of_three_standard_deviations_are_named(n, num_changed):
-    """Of three SDs of a difference between two runs, sqrt(2) times those of a run: d_z = 3."""
-    named = simulate(n, 3 * math.sqrt(2), num_changed, 4_000)
-    assert named[:, :num_changed].mean() > 0.8
-    assert named[:, num_changed:].any(1).mean() < 0.06
+def test_equal_networks_are_named_in_one_study_in_twenty_and_large_effects_in_most(n):
+    """Of 20,000 studies the share has a standard error of 0.15 %. Large are effects of three SDs of
+    a difference between two runs, sqrt(2) times those of a run: d_z = 3."""
+    assert simulate(n, 0, 0, 20_000).any(1).mean() == pytest.approx(0.05, abs=0.01)
+    for num_changed in (1, 5, 20):
+        named = simulate(n, 3 * math.sqrt(2), num_changed, 4_000)
+        assert named[:, :num_changed].mean() > 0.8
+        assert named[:, num_changed:].any(1).mean() < 0.06
 
 
 @pytest.mark.parametrize(("n", "power"), [(2, 0.45), (3, 0.74), (4, 0.90)])

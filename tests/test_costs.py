@@ -82,29 +82,25 @@ def test_the_share_of_attention_by_hand():
     assert found["attention_time_low"] <= found["attention_time"] <= found["attention_time_high"]
 
 
-def test_the_share_of_se_is_what_it_adds():
-    plain, gated = (profile_model(create_model(n)) for n in ("resnet20", "se_resnet20"))
-    found = measure(create_model("se_resnet20"), (3, 32, 32), 1, **QUICK)
-    assert found["attention_num_modules"] == 9
+def test_a_networks_share_is_what_se_adds_and_it_is_left_as_it_was():
+    model = create_model("se_resnet20").train().double()
+    strides = [p.stride() for p in model.parameters()]
+    before = torch.get_num_threads()
+    found = measure(model, (3, 32, 32), 1, **{**QUICK, "threads": before + 1})
+    assert found["threads"] == before + 1
+    assert torch.get_num_threads() == before
+    assert all(m.training and not m._forward_hooks for m in model.modules())
+    assert [p.stride() for p in model.parameters()] == strides
+    assert next(model.parameters()).dtype == torch.float64
     added = 3 * 2 * (16 * 1 + 32 * 2 + 64 * 4)  # three blocks a stage, C to C / 16 and back
-    assert gated.num_params - plain.num_params == added
+    gated = profile_model(create_model("se_resnet20"))
+    assert found["attention_num_modules"] == 9
     assert found["attention_params"] == added / gated.num_params
     assert found["attention_macs"] == added / gated.macs
     assert 0 < found["attention_time"] < 1
     found = measure(create_model("resnet20"), (3, 32, 32), 1, **QUICK)
     names = ("num_modules", "params", "macs", "time")
     assert [found[f"attention_{name}"] for name in names] == [0, 0, 0, 0]
-
-
-def test_measuring_leaves_model_and_threads_as_they_were():
-    model = create_model("se_resnet20").train().double()
-    strides = [p.stride() for p in model.parameters()]
-    before = torch.get_num_threads()
-    assert measure(model, (3, 32, 32), 1, **{**QUICK, "threads": before + 1})["threads"] > before
-    assert torch.get_num_threads() == before
-    assert all(m.training and not m._forward_hooks for m in model.modules())
-    assert [p.stride() for p in model.parameters()] == strides
-    assert next(model.parameters()).dtype == torch.float64
 
 
 @pytest.mark.parametrize(("batch", "change"), [(0, {}), (1, {"repeats": 0}), (1, {"device": "x"})])
@@ -129,9 +125,7 @@ def test_memory_and_time_on_a_gpu():
     ("network", "model", "options"),
     [
         *((f"ResNet-{n}", f"resnet{n}", {"shortcut": s}) for n in (20, 56, 110) for s in "AB"),
-        ("SE-ResNet-20", "se_resnet20", {"gate_bias": True}),
-        ("SE-ResNet-56", "se_resnet56", {"gate_bias": True}),
-        ("SE-ResNet-110", "se_resnet110", {"gate_bias": True}),
+        *((f"SE-ResNet-{n}", f"se_resnet{n}", {"gate_bias": True}) for n in (20, 56, 110)),
         ("DenseNet-BC-100-12", "densenet_bc100_12", {}),
         ("ResNet-18", "resnet18", {}),
         ("WRN-16-8", "wrn16_8", {}),
@@ -142,14 +136,7 @@ def test_published_sizes_are_those_of_the_same_networks_here(network, model, opt
     points = [p for p in PUBLISHED if p.network == network and p.num_params == profile.num_params]
     assert points
     assert {p.macs for p in points} <= {None, profile.macs}
-
-
-def test_published_points_are_complete_and_plausible():
-    assert all(p.evidence in EVIDENCE and p.source and p.recipe for p in PUBLISHED)
-    assert all(0.02 < p.error < 0.10 for p in PUBLISHED)
-    assert {p.error for p in PUBLISHED if p.network == "SE-ResNet-110"} == {
-        *(0.0521, 0.0530, 0.0519, 0.0363)
-    }
+    assert all(0.02 < p.error < 0.10 and p.evidence in EVIDENCE and p.source for p in points)
 
 
 # The notebook
@@ -167,23 +154,18 @@ def told(tmp_path_factory):
         patch.setattr("IPython.display.display", lambda *a, **k: figures.append(a[0]))
         names = run_cells("profile", models=["resnet20", "se_resnet20"], study="demo",
                           runs_root=folder, batch_sizes=[1], threads=1, repeats=2)  # fmt: skip
+        empty = run_cells("profile", models=[])["outputs"]
     shown = [o for o in names["outputs"] if hasattr(o, "caption")]
     tables = {" ".join(o.caption.split()[:2]): o.data for o in shown}
-    return names, tables, figures
+    return names, tables, figures, "\n".join(map(str, empty))
 
 
-def test_the_notebook_sets_a_variant_against_its_plain_network(told):
-    names, tables, _ = told
+def test_the_notebook_counts_measures_and_compares(told):
+    names, tables, figures, empty = told
     cost = tables["Parameters, and"].loc["se_resnet20"]
     assert (cost["parameters"], cost["MACs"]) == (274_490, cost["MACs by fvcore"])
     assert cost["over plain %"] == pytest.approx(100 * 2_016 / 272_474)
-    said = "\n".join(map(str, names["outputs"]))
-    assert "parameters grow by 0.74 %" in said
-    assert "At batch 1 the median time" in said
-
-
-def test_the_notebook_names_five_totals_and_what_they_leave_out(told):
-    _, tables, _ = told
+    assert "0.74 %" in "\n".join(map(str, names["outputs"]))
     totals = tables["One network"].loc["resnet20"]
     assert totals["closed form"] == pytest.approx(40.813184)
     assert totals["with biases"] == pytest.approx(40.813194)  # ten outputs have one
@@ -194,21 +176,7 @@ def test_the_notebook_names_five_totals_and_what_they_leave_out(told):
     blocks = tables["One block"]
     assert blocks.loc["ResNet (2 conv)", "parameters"] == 2 * 9 * 64**2 + 2 * 2 * 64
     assert blocks.loc["SE-Res2Net", "factor"] == pytest.approx(200_000 / 15_968)
-    assert blocks.loc["SE-ResNet", "claimed FLOPs (M)"] == 68
-
-
-def test_the_notebook_shows_what_was_measured_and_published(told):
-    names, tables, figures = told
     assert tables["Forward pass"]["network"].tolist() == ["resnet20", "se_resnet20"]
     assert tables["Share of"]["of parameters %"].tolist() == pytest.approx([100 * 2_016 / 274_490])
-    assert "ResNet-20 8.75" in " ".join(tables["Errors on"]["networks in the figures"])
     assert "resnet20 55.00; " in figures[-1]["text/plain"] + "; "
-    assert len(names["board"]) == 2
-
-
-def test_the_notebook_without_networks_and_runs(monkeypatch):
-    monkeypatch.setattr("IPython.display.display", lambda *a, **k: None)
-    outputs = run_cells("profile", models=[])["outputs"]
-    said = "\n".join(map(str, outputs))
-    for words in ("no cost can be compared", "No network was named.", "Nothing was measured."):
-        assert words in said
+    assert empty.count("No") >= 2  # without networks: no cost, no measurement

@@ -60,9 +60,6 @@ def quantus_scores(name: str, maps: np.ndarray, masks: np.ndarray) -> np.ndarray
     )
 
 
-# The same numbers as Quantus and scikit-learn
-
-
 @pytest.mark.parametrize("n", [2, 3])
 def test_mass_ranks_and_the_highest_pixel_are_quantus(n):
     maps, masks = random_grids(n, 100)
@@ -97,9 +94,6 @@ def test_auc_is_scikit_learns_with_and_without_ties(levels):
     np.testing.assert_allclose(score(maps, masks)["auc"], theirs, rtol=0, atol=1e-12)
 
 
-# Maps whose score is known
-
-
 @pytest.fixture
 def masks(shapes):
     """Objects of different sizes, and tiles."""
@@ -121,31 +115,9 @@ def test_a_uniform_map_scores_chance(value, masks):
         expected = special.get(name, share)
         np.testing.assert_allclose(found[name], expected, rtol=1e-6)
         np.testing.assert_allclose(localisation.chance(name, masks), expected, rtol=1e-12)
-
-
-def test_chance_on_grids_is_the_published():
-    """One tile of 9 and of 4; an IoU of .059 and .143; half a mosaic; half the AUC."""
-    nine, four = tile_mask(3, 5)[None], tile_mask(2, 1)[None]
-    assert localisation.chance("energy", nine) == pytest.approx(1 / 9)
+    nine, four = tile_mask(3, 5)[None], tile_mask(2, 1)[None]  # as published: .059 and .143
     assert localisation.chance("iou_at_area", nine) == pytest.approx(0.059, abs=5e-4)
     assert localisation.chance("iou_at_area", four) == pytest.approx(0.143, abs=5e-4)
-    assert localisation.chance("energy", four | tile_mask(2, 2)) == pytest.approx(0.5)
-
-
-def test_random_maps_score_chance_on_average():
-    """Values drawn without regard to the tile; the best threshold gains by its choice."""
-    masks = np.stack([tile_mask(2, i % 4) for i in range(400)])
-    found = score(rng().random(masks.shape), masks)
-    for name in METRICS:
-        mean, error = found[name].mean(), found[name].std() / 20
-        expected = localisation.chance(name, masks).mean()
-        if name == "iou_at_half":
-            # Half of the 256 pixels are kept, and half of the tile's 64.
-            assert mean == pytest.approx(32 / (128 + 64 - 32), abs=0.01)
-        elif name == "iou_best":
-            assert expected < mean < expected + 0.05
-        else:
-            assert abs(mean - expected) < 4 * error + 1e-3
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, -2.0])
@@ -180,10 +152,7 @@ def test_thresholds_cut_at_or_above():
     assert {at: curve[at] for at in cuts} == pytest.approx(cuts)
     found = score(maps, masks).iloc[0]
     assert (found["iou_at_half"], found["iou_best"]) == (pytest.approx(2 / 3), 1)
-
-
-def test_curve_is_that_of_sets_counted_directly():
-    maps, masks = random_grids(2, 5)
+    maps, masks = random_grids(2, 5)  # and against sets counted directly
     maps = maps.astype(np.float32) - np.float32(0.2)
     curve = localisation.iou_curve(maps, masks)
     for i, (a, s) in enumerate(zip(np.maximum(maps, 0).astype(float), masks, strict=True)):
@@ -223,17 +192,27 @@ def test_no_score_depends_on_where_tied_pixels_stand_nor_on_the_chunk(monkeypatc
     assert list(first["zero"]) == [i == 7 for i in range(30)]
 
 
-def test_mistakes_are_refused():
+def test_mistakes_are_refused(pool):
     maps, masks = random_grids(2, 3)
-    for says, wrong in {
-        "do not fit": (maps[:2], masks),
-        "masks bool": (maps, masks.astype(int)),
-        "empty": (maps, masks & False),
-        "covers": (maps, masks | True),
-        "finite": (np.where(masks, np.nan, maps), masks),
-    }.items():
-        with pytest.raises(DataError, match=says):
-            score(*wrong)
+    images, labels, keep = pool
+    many = {"rng": rng()}
+    grids = make_grids(*pool, 2, 1, rng=rng())
+    for error, says, make, wrong, options in (
+        (DataError, "do not fit", score, (maps[:2], masks), {}),
+        (DataError, "bool", score, (maps, masks.astype(int)), {}),
+        (DataError, "empty", score, (maps, masks & False), {}),
+        (DataError, "covers", score, (maps, masks | True), {}),
+        (DataError, "finite", score, (np.where(masks, np.nan, maps), masks), {}),
+        (DataError, "9 classes", make_grids, (images, labels, keep & (labels < 8), 3, 1), many),
+        (SenetError, "n is 1", make_grids, (*pool, 1, 1), many),
+        (DataError, "do not fit", make_grids, (images, labels[:5], keep, 2, 1), many),
+        (DataError, "bool", make_grids, (images, labels, keep.astype(int), 2, 1), many),
+        (SenetError, "count is 0", focus_mosaics, (*pool, 0), many),
+        (DataError, "two images", focus_mosaics, (images, labels, keep & (labels < 2), 1), many),
+        (DataError, "shape", grid_maps, (grids, lambda i, targets: np.zeros((len(i), 2, 2))), {}),
+    ):  # fmt: skip
+        with pytest.raises(error, match=says):
+            make(*wrong, **options)
 
 
 # Grids
@@ -265,11 +244,15 @@ def check_tiles(grids: Grids, labels: np.ndarray, keep: np.ndarray) -> None:
 @pytest.mark.parametrize("n", [2, 3])
 def test_grids_have_distinct_classes_and_only_kept_images(n, pool):
     images, labels, keep = pool
-    grids = make_grids(images, labels, keep, n, 20, rng=rng())
+    grids, again = (make_grids(images, labels, keep, n, 20, rng=rng()) for _ in range(2))
+    np.testing.assert_array_equal(grids.tiles, again.tiles)
+    assert (grids.tiles != make_grids(images, labels, keep, n, 20, rng=rng(3)).tiles).any()
     check_tiles(grids, labels, keep)
     assert all(len(set(row)) == n * n for row in grids.classes.tolist())
     assert len(grids) == 20 * n * n
     assert np.bincount(grids.classes.ravel(), minlength=CLASSES).min() > 0
+    many = make_grids(images, labels, np.ones(len(labels), bool), n, 12, rng=rng())
+    assert len(set(many.tiles.ravel())) == 12 * n * n  # none again while others are left
 
 
 def test_the_mask_of_a_case_is_the_tile_of_its_class(pool):
@@ -279,21 +262,6 @@ def test_the_mask_of_a_case_is_the_tile_of_its_class(pool):
         shown = grids.images()[grids.grid_of[case], 0].numpy().astype(int)
         np.testing.assert_array_equal(masks[case], labels[shown] == target)
     assert set(masks.sum(axis=(1, 2))) == {16}
-
-
-def test_the_same_generator_gives_the_same_grids(pool):
-    first, again, other = (make_grids(*pool, 2, 10, rng=rng(seed)) for seed in (3, 3, 4))
-    np.testing.assert_array_equal(first.tiles, again.tiles)
-    np.testing.assert_array_equal(first.classes, again.classes)
-    assert (first.tiles != other.tiles).any()
-    mosaics = [focus_mosaics(*pool, 4, rng=rng(3)).tiles for _ in range(2)]
-    np.testing.assert_array_equal(*mosaics)
-
-
-def test_no_image_comes_again_while_others_are_left(pool):
-    images, labels, _ = pool
-    grids = make_grids(images, labels, np.ones(len(labels), bool), 3, 12, rng=rng())
-    assert len(set(grids.tiles.ravel())) == 12 * 9  # no class is in more than 12 grids
 
 
 def test_mosaics_have_two_images_of_the_target_and_two_other_classes(pool):
@@ -344,34 +312,3 @@ def test_tiles_alone_do_not_mix(pool):
     np.testing.assert_allclose(whole[:, 0, 0], grids.tiles[grids.grid_of].mean(axis=1), rtol=1e-5)
     np.testing.assert_allclose(alone[:, 0, 0], grids.tiles[grids.grid_of, 0], rtol=1e-5)
     np.testing.assert_allclose(alone[:, -1, -1], grids.tiles[grids.grid_of, 3], rtol=1e-5)
-
-
-def test_a_map_of_the_right_tile_scores_1_through_grids(pool):
-    """Explaining a class by where its images are finds it on every grid."""
-    labels = torch.from_numpy(pool[1])
-
-    def oracle(images: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
-        return (labels[images[:, 0].long()] == targets[:, None, None]).float().numpy()
-
-    for grids in (make_grids(*pool, 2, 6, rng=rng()), focus_mosaics(*pool, 2, rng=rng())):
-        for maps in (grid_maps(grids, oracle), tile_maps(grids, oracle)):
-            assert (score(maps, grids.masks())[list(METRICS)] == 1).all(axis=None)
-
-
-def test_mistakes_with_grids_are_refused(pool):
-    images, labels, keep = pool
-    with pytest.raises(DataError, match="9 classes"):
-        make_grids(images, labels, keep & (labels < 8), 3, 1, rng=rng())
-    with pytest.raises(SenetError, match="n is 1"):
-        make_grids(*pool, 1, 1, rng=rng())
-    with pytest.raises(SenetError, match="count is 0"):
-        focus_mosaics(*pool, 0, rng=rng())
-    with pytest.raises(DataError, match="do not fit"):
-        make_grids(images, labels[:5], keep, 2, 1, rng=rng())
-    with pytest.raises(DataError, match="bool"):
-        make_grids(images, labels, keep.astype(int), 2, 1, rng=rng())
-    with pytest.raises(DataError, match="two images"):
-        focus_mosaics(images, labels, keep & (labels < 2), 1, rng=rng())
-    grids = make_grids(*pool, 2, 1, rng=rng())
-    with pytest.raises(DataError, match="maps of shape"):
-        grid_maps(grids, lambda images, targets: np.zeros((len(images), 2, 2)))

