@@ -15,7 +15,7 @@ from senet_lib.kernels.gates import scale, squeeze
 from senet_lib.kernels.native import has_amx, missing
 from senet_lib.kernels.norm import norm_act
 from senet_lib.kernels.streams import avg_pool2, split
-from senet_lib.models import attention, blocks, densenet, res2net
+from senet_lib.models import attention, blocks, cnn, densenet, res2net
 
 MOST_CHANNELS = 256  # above it PyTorch's convolution is no slower
 # Below it the transforms cost more than the products they save; PyTorch's products are faster in
@@ -239,10 +239,18 @@ class Transition(_Faster, densenet.Transition):
         return avg_pool2(self.conv(normalise(self.norm, x)[0]))
 
 
+class PoolBlock(_Faster, cnn.PoolBlock):
+    def fast(self, x: Tensor) -> Tensor:
+        x = normalise(self.norm1, self.pool(convolve(self.conv1, x)[0]))[0]
+        if isinstance(self.attention, nn.Identity):
+            return conv_norm(self.conv2, self.norm2, x)
+        return F.relu(self.attention(conv_norm(self.conv2, self.norm2, x, relu=False)))
+
+
 FASTER = {
     faster.__bases__[1]: faster
     for faster in (
         *(SqueezeExcite, Stem, Projection, BasicBlock, Bottleneck, Res2NetBlock),
-        *(PreactBasic, PreactBottleneck, DenseLayer, Transition),
+        *(PreactBasic, PreactBottleneck, DenseLayer, Transition, PoolBlock),
     )
 }

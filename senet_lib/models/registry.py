@@ -17,6 +17,7 @@ from torch import nn
 from senet_lib.errors import SenetError, unknown
 from senet_lib.models import alternatives as alternatives  # registers them
 from senet_lib.models.attention import NO_ATTENTION, AttentionSpec
+from senet_lib.models.cnn import CNN7
 from senet_lib.models.densenet import DenseNet
 from senet_lib.models.res2net import Res2Net
 from senet_lib.models.resnet import PreactResNet, ResNet
@@ -262,6 +263,7 @@ def _register_all() -> None:
         summary="DenseNet-BC-100, growth 12, 32x32 images",
         settings={"num_layers": 16, "growth": 12},
     )(DenseNet)
+    _register_pair("cnn7", CNN7, "CNN of seven convolutions, learns fast")
     _register_pair("res2net29", Res2Net, "Res2Net-29, 4 streams", num_blocks=3)
     for gate_at, what in (("last", "the last stream"), ("first2", "streams 1 and 2")):
         register_model(

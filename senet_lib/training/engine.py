@@ -90,6 +90,10 @@ class Engine:
         self.images = pad_images(images.to(self.device), recipe.padding)
         self.labels = torch.from_numpy(dataset.y_train).to(self.device, torch.int64)
         self.mean, self.std = dataset.mean, dataset.std
+        for module in model.modules():
+            if hasattr(module, "fit"):  # weights that come from the images
+                some = images[: module.num_images].to(self.device)
+                module.fit(normalise(some, self.mean, self.std, torch.float32))
         self.mean_colour = tuple(round(255 * mean) for mean in dataset.mean)
         self.average = _Average(self.model, recipe.ema) if recipe.ema else None
         self.batch_size = min(recipe.batch_size, len(images))
