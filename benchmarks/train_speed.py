@@ -15,6 +15,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ from torchvision import transforms
 
 from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import Dataset, load_data
-from senet_lib.device import Setup, keep_freed_memory
+from senet_lib.device import Setup, keep_freed_memory, synchronise
 from senet_lib.models import create_model
 from senet_lib.profiling import profile_model
 from senet_lib.recipe import Recipe
@@ -102,7 +103,7 @@ def shares(engine: Engine, count: int) -> dict[str, float]:
 
     def book(name: str) -> None:
         nonlocal mark
-        engine.synchronise()
+        synchronise(engine.device)
         now = time.perf_counter()
         spent[name] += now - mark
         mark = now
@@ -189,19 +190,20 @@ def measure(name: str, dataset: Dataset, arguments: argparse.Namespace) -> dict[
     plain_model = create_model(name, num_classes=dataset.num_classes).to(engine.device).train()
     plain = (plain_model, dataset, arguments.batch_size, arguments.workers, engine.device)
     images = arguments.batches * arguments.batch_size
+    wait = partial(synchronise, engine.device)
     turns = []
     for _ in range(arguments.turns):
         speeds = []
         for steps in (plain_steps(*plain), engine_steps(engine)):
             # The warm-up also uses up what the loader's workers had prepared before the clock ran.
-            seconds(steps, WARM_UP_STEPS, engine.synchronise)
-            speeds.append(images / seconds(steps, arguments.batches, engine.synchronise))
+            seconds(steps, WARM_UP_STEPS, wait)
+            speeds.append(images / seconds(steps, arguments.batches, wait))
             steps.close()  # stops the workers, which would go on beside the other's turn
         turns.append(speeds)
     ratios = [mine / theirs for theirs, mine in turns]
     speed = statistics.median(mine for _, mine in turns)
     dtype = torch.bfloat16 if engine.setup.precision == "bf16" else torch.float32
-    conv, copy = machine_rates(engine.device, dtype, engine.synchronise)
+    conv, copy = machine_rates(engine.device, dtype, wait)
     bound = min(conv / (3 * profile_model(engine.model).macs), copy / bytes_per_image(name, dtype))
     return {
         "model": name,

@@ -25,7 +25,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 class Setup:
     """Where and how the arithmetic is done; every choice made."""
 
-    device: str  # "cpu" or "cuda"
+    device: str  # "cpu", or an accelerator: "cuda", "mps" (Apple), "xpu" (Intel)
     precision: str  # "fp32", or "bf16" for bf16 autocast with fp32 weights
     compile: bool  # whether the forward and backward pass go through torch.compile
     threads: int  # CPU threads
@@ -38,9 +38,9 @@ class Setup:
         """Replace each "auto" by what suits this machine.
 
         Args:
-            device: auto, cpu or cuda.
-            precision: auto, fp32 or bf16.
-            compile: on for torch.compile, off for plain PyTorch; auto takes torch.compile on a GPU,
+            device: cpu, cuda, mps or xpu; auto takes the accelerator that is there.
+            precision: fp32 or bf16; auto takes bf16 where it is known to be fast.
+            compile: on for torch.compile, off for plain PyTorch; auto takes torch.compile on CUDA,
                 and on a CPU our own kernels, which are built in seconds where torch.compile takes
                 a minute or more.
             threads: CPU threads, 0 for as many as torch takes by itself.
@@ -54,10 +54,11 @@ class Setup:
                 raise unknown(kind, value, known)
         if not 0 <= threads <= 1024:  # many more cannot be started, which ends in a crash
             raise RecipeError(f"threads is {threads}; it must be 0 (all) to 1024")
-        if device == "cuda" and not torch.cuda.is_available():
-            raise RecipeError("no CUDA device was found; use --device cpu")
+        here = accelerator()
+        if device not in ("auto", "cpu", here):
+            raise RecipeError(f"no {device} device was found; use --device {here or 'cpu'}")
         if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+            device = here or "cpu"
         if compile == "on" and not _can_compile(device):
             raise RecipeError(
                 "compiling needs a C++ compiler (g++ or clang++), and on a GPU Triton and compute "
@@ -80,18 +81,36 @@ class Setup:
         )
 
 
+def accelerator() -> str:
+    """The accelerator at hand, one of `DEVICES`; "" where there is none."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found.type if found and found.type in DEVICES else ""
+
+
+def memory_format(device: str) -> torch.memory_format:
+    """How maps lie in memory: channels last, but not on Apple's GPUs, where the gradient of a batch
+    normalisation is then wrong (github.com/pytorch/pytorch/issues/175189)."""
+    return torch.contiguous_format if device == "mps" else torch.channels_last
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
 def _bf16_is_fast(device: str) -> bool:
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return kernels.bf16_is_fast()
+    return device == "cpu" and kernels.bf16_is_fast()
 
 
 def _can_compile(device: str) -> bool:
     """Whether what torch.compile needs beside torch is there."""
     if not any(shutil.which(name) for name in ("g++", "clang++")):
         return False
-    if device == "cpu":
-        return True
+    if device != "cuda":
+        return device == "cpu"
     header = Path(sysconfig.get_path("include")) / "Python.h"
     triton = importlib.util.find_spec("triton") is not None
     return triton and header.is_file() and torch.cuda.get_device_capability() >= (7, 0)

@@ -21,7 +21,7 @@ from senet_lib.strict_yaml import shown
 LR_POLICIES = ("step", "one_cycle")
 PRECISIONS = ("auto", "fp32", "bf16")
 COMPILE_MODES = ("auto", "on", "off")
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 AXES = ("gate_at", "reduction", "squeeze", "gate", "position", "stages", "attention")
 _NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 _MODEL = "[a-z0-9_]+([+][a-z_]+=[a-z0-9_,]+)*"

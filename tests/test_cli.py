@@ -89,7 +89,7 @@ def test_mistakes_end_with_one_line_and_code_2(capsys, tmp_path, run):
     refused(data="cifar11", says_so="unknown dataset.*cifar10")
     refused(data=tmp_path / "none.npz", says_so="none.npz")
     refused("--schedule", 225, 150, says_so="schedule is 225 150")
-    refused(device="cuda", says_so="no CUDA device")
+    refused(device="cuda", says_so="no cuda device")
     refused("--set", "shortcut=A", "--set", "shortcut=B", says_so="given twice")
     refused(config=tmp_path / "none.yaml", says_so="none.yaml")
     for study in STUDIES:

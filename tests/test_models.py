@@ -23,6 +23,7 @@ from senet_lib.profiling import profile_model
 PAIRED = {
     "resnet18", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "preact_resnet110",
     "preact_resnet164", "wrn16_8", "resnext29_8x64d", "res2net29", "resnet50", "resnext50_32x4d",
+    "cnn7",
 }  # fmt: skip
 ALL_NAMES = sorted(
     PAIRED
@@ -73,6 +74,11 @@ PARAMS = {
     # Without the last 1x1 convolution, C^2 weights, and its norm, 2 C.
     "res2net29+gate_at=literal": 636_421 - 3 * (52 * 54 + 104 * 106 + 208 * 210),
     "se_res2net29+gate_at=literal": 657_325 - 3 * (52 * 54 + 104 * 106 + 208 * 210),
+    # 24 filters of 2x2x3, six 3x3 convolutions and their norms, a linear layer.
+    "cnn7": 24 * 12
+    + 9 * (24 * 64 + 64 * 64 + 64 * 256 + 3 * 256 * 256)
+    + 4 * (64 + 256 + 256)
+    + 257 * 10,
     "resnet20+attention=scale": 272_474 + 3 * (16 + 32 + 64),
     "resnet20+attention=half": 272_474,
     # Stage 3 has three blocks of 64 channels with 4 hidden units.
@@ -145,7 +151,7 @@ def test_logits_and_gradients(name: str) -> None:
     assert logits.shape == (2, 7)
     nn.functional.cross_entropy(logits, torch.tensor([1, 5])).backward()
     for key, parameter in model.named_parameters():
-        assert parameter.grad is not None, key
+        assert (parameter.grad is not None) == parameter.requires_grad, key
         assert torch.isfinite(parameter.grad).all(), key
         # A gate's few hidden units may all be off for two images; nothing else may be.
         assert ".attention." in key or parameter.grad.abs().sum() > 0, key

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from senet_lib.device import Setup, rounding
+from senet_lib.device import Setup, memory_format, rounding, synchronise
 from senet_lib.errors import SenetError
 from senet_lib.models.attention import attention_paths
 from senet_lib.profiling import profile_model
@@ -47,12 +47,12 @@ def measure(
         model: maps (N, *input_size) to something.
         input_size: (channels, height, width) in pixels.
         batch_size: N, at least 1.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda, mps or xpu.
         threads: CPU threads, 0 for as many as torch takes by itself.
         repeats: about how many passes to time at least, 1 or more.
         min_seconds: least time to spend on them.
     Returns:
-        - batch_size, device (cpu or cuda), machine, threads, num_timed (passes, warm-up apart);
+        - batch_size, device, machine, threads, num_timed (passes, warm-up apart);
         - latency_ms (median time of a pass by `torch.utils.benchmark`, very short ones in blocks),
           latency_ms_low and latency_ms_high (its quartiles), images_per_second;
         - peak_memory_mib: most memory of tensors at one moment, with weights and batch. On a GPU,
@@ -110,7 +110,7 @@ def _prepared(
     before = torch.get_num_threads()
     try:
         setup = Setup.choose(device=device, precision="fp32", compile="off", threads=threads)
-        where = {"device": setup.device, "memory_format": torch.channels_last}
+        where = {"device": setup.device, "memory_format": memory_format(setup.device)}
         noise = torch.randn(batch_size, *input_size, generator=torch.Generator().manual_seed(0))
         with rounding(tf32=False):
             yield copy.deepcopy(model).float().eval().to(**where), noise.to(**where)
@@ -129,6 +129,7 @@ def _time_shares(
             marks.append(torch.cuda.Event(enable_timing=True))
             marks[-1].record()
         else:
+            synchronise(batch.device)
             marks.append(time.perf_counter())
 
     def between(start: Any, end: Any) -> float:
@@ -157,11 +158,11 @@ def _time_shares(
 
 def _peak_bytes(network: nn.Module, batch: Tensor) -> int:
     """Most bytes of tensors at one moment of a pass, weights, buffers and batch included."""
-    if batch.is_cuda:
-        torch.cuda.reset_peak_memory_stats(batch.device)
+    if batch.device.type in ("cuda", "xpu"):
+        torch.accelerator.reset_peak_memory_stats(batch.device)
         with torch.no_grad():
             network(batch)
-        return torch.cuda.max_memory_allocated(batch.device)
+        return torch.accelerator.max_memory_allocated(batch.device)
     with torch.no_grad(), _LiveTensors() as live:
         live.count([*network.parameters(), *network.buffers(), batch])
         network(batch)

@@ -145,14 +145,15 @@ def normalise(
         std: of each channel; a value under 1/255, as of a constant channel, counts as 1/255.
         dtype: of the result; the arithmetic is float32 in any case.
     Returns:
-        (B, 3, H, W) in channels_last memory format.
+        (B, 3, H, W) in channels_last memory format, but not on Apple's GPUs: see `device`.
     """
     batch, height, width, channels = images.shape
     scale, shift = _scale_and_shift(tuple(mean), tuple(std), width, images.device)
     # Whole rows at once: an inner loop over 3 channels would be several times slower on a CPU.
     rows = images.reshape(batch * height, width * channels).to(torch.float32)
     rows = rows.mul_(scale).add_(shift)
-    return rows.to(dtype).view(batch, height, width, channels).permute(0, 3, 1, 2)  # (B, 3, H, W)
+    maps = rows.to(dtype).view(batch, height, width, channels).permute(0, 3, 1, 2)  # (B, 3, H, W)
+    return maps.contiguous() if images.device.type == "mps" else maps
 
 
 @lru_cache(maxsize=32)

@@ -89,11 +89,10 @@ class CNN7(Network):
             raise SenetError(
                 f"a CNN7 has no shortcut for position {attention.position!r}; use 'standard'"
             )
-        widths = (8 * in_channels, *channels)
-        stages = [
-            nn.Sequential(PoolBlock(before, after, attention.at(i)))
-            for i, (before, after) in enumerate(zip(widths, channels), start=1)
-        ]
+        stages, before = [], 8 * in_channels
+        for i, width in enumerate(channels, start=1):
+            stages.append(nn.Sequential(PoolBlock(before, width, attention.at(i))))
+            before = width
         super().__init__(WhiteningStem(in_channels), stages, MaxHead(channels[-1], num_classes))
         for block in (stage[0] for stage in stages):
             for conv in (block.conv1, block.conv2):  # a new block hands its input on

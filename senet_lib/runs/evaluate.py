@@ -10,7 +10,7 @@ from torch import nn
 
 from senet_lib.data import Dataset, hold_out, load_data, load_matching
 from senet_lib.data.datasets import NAMES, find_path
-from senet_lib.device import Setup
+from senet_lib.device import Setup, memory_format
 from senet_lib.errors import RecordError, SenetError
 from senet_lib.evaluation import error_and_loss, predict
 from senet_lib.runs.records import RECORD, RunRecord, find_runs, load_run
@@ -85,7 +85,7 @@ def evaluate(
     Args:
         checkpoint: as in `load_network`.
         data: as in `images_of`.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda, mps or xpu.
         batch_size: images at a time, at least 1.
     Raises:
         SenetError: as in `network_and_images`.
@@ -94,7 +94,7 @@ def evaluate(
         raise SenetError(f"batch size is {batch_size}; it must be at least 1")
     model, spec, record, dataset = network_and_images(checkpoint, data)
     setup = Setup.choose(device=device, precision="fp32", compile="off", threads=0)
-    model = model.to(setup.device, memory_format=torch.channels_last)
+    model = model.to(setup.device, memory_format=memory_format(setup.device))
     logits = predict(model, dataset.x_test, spec.mean, spec.std, batch_size=batch_size).cpu()
     error, loss = error_and_loss(logits, torch.from_numpy(dataset.y_test))
     same = record is not None and record.data_fingerprint == dataset.fingerprint

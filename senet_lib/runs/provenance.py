@@ -31,8 +31,9 @@ def hardware(device: torch.device) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
     }
     if device.type == "cuda":
-        found["gpu"] = torch.cuda.get_device_name(device)
         found["cuda"] = torch.version.cuda
+    if device.type in ("cuda", "xpu"):
+        found["gpu"] = getattr(torch, device.type).get_device_name(device)
     return found
 
 
@@ -51,8 +52,10 @@ def git_state() -> tuple[str | None, bool | None]:
 
 def peak_memory_mib(device: torch.device) -> float | None:
     """Peak in MiB: what the allocator held on a GPU, the process's resident set on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
+    if device.type in ("cuda", "xpu"):
+        return torch.accelerator.max_memory_allocated(device) / 2**20
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory() / 2**20
     try:
         import resource
     except ImportError:  # Windows

@@ -56,7 +56,7 @@ class RunRecord:
     overrides: Mapping[str, Any]  # given to the builder beside the name
     seed: int  # seed of the initialisation, the order and the augmentation
     recipe: Mapping[str, Any]  # every field of the recipe
-    device: str  # "cpu" or "cuda"
+    device: str  # "cpu", "cuda", "mps" or "xpu"
     precision: str  # "fp32" or "bf16" in training; the last evaluation is in fp32
     compile: bool  # whether the step went through torch.compile
     threads: int  # CPU threads

@@ -18,7 +18,7 @@ from torch import nn
 from senet_lib import kernels
 from senet_lib.data.augment import crop_flip, cut_out, draw_epoch, normalise, pad_images
 from senet_lib.data.datasets import Dataset
-from senet_lib.device import DTYPES, Setup
+from senet_lib.device import DTYPES, Setup, memory_format, synchronise
 from senet_lib.recipe import Recipe, learning_rate
 
 WARM_UP_STEPS = 10
@@ -82,7 +82,7 @@ class Engine:
     ) -> None:
         self.recipe, self.seed, self.setup = recipe, seed, setup
         self.device = torch.device(setup.device)
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = model.to(self.device, memory_format=memory_format(setup.device))
         if setup.fused:
             kernels.enable(self.model)
         images = torch.from_numpy(dataset.x_train)
@@ -105,7 +105,7 @@ class Engine:
             nesterov=recipe.nesterov,
             weight_decay=recipe.weight_decay,
             # Plain fp32 rounds the update as a loop written plainly does, step by step.
-            fused=setup.fused or setup.precision != "fp32",
+            fused=setup.device in ("cpu", "cuda") and (setup.fused or setup.precision != "fp32"),
         )
         self.loss = torch.compile(self._eager_loss) if setup.compile else self._eager_loss
         self.step_losses = torch.zeros(self.steps_per_epoch, device=self.device)
@@ -204,15 +204,10 @@ class Engine:
         """Training speed in steady state; None as long as too little was timed."""
         return self.timed_images / self.timed_seconds if self.timed_seconds else None
 
-    def synchronise(self) -> None:
-        """Wait until the device has done what it was given."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
     def start_clock(self) -> None:
         """Count the steps from here on, once the first of them have warmed up what there is."""
         if self._steps_here >= WARM_UP_STEPS:
-            self.synchronise()
+            synchronise(self.device)
             self._mark = time.perf_counter()
         self._counted = 0
 
@@ -221,13 +216,13 @@ class Engine:
         if self._mark is not None:
             self._counted += 1
         elif self._steps_here == WARM_UP_STEPS:
-            self.synchronise()
+            synchronise(self.device)
             self._mark, self._counted = time.perf_counter(), 0
 
     def stop_clock(self) -> None:
         """Add the steps since the clock was started to the timed ones."""
         if self._mark is not None:
-            self.synchronise()
+            synchronise(self.device)
             self.timed_seconds += time.perf_counter() - self._mark
             self.timed_images += self._counted * self.batch_size
             self._mark = None

@@ -112,7 +112,7 @@ def fit(
         protocol: name the recipe goes by; None for "paper" or "custom".
         overrides: arguments for the model's builder.
         num_val: training images held out, which are evaluated instead of the test set.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda, mps or xpu.
         precision: auto, fp32 or bf16.
         compile: auto, on or off.
         threads: CPU threads; 0 for all.
@@ -159,8 +159,8 @@ def fit(
             wanted = {"device": device, "compile": compile, "threads": threads}
             setup = Setup.choose(precision=precision, **wanted)
             keep_freed_memory()
-            if setup.device == "cuda":
-                torch.cuda.reset_peak_memory_stats()
+            if setup.device in ("cuda", "xpu"):
+                torch.accelerator.reset_peak_memory_stats()
             torch.manual_seed(seed)
             engine = Engine(job.spec.build(), job.dataset, job.recipe, seed, setup)
             if state:

@@ -31,7 +31,7 @@ def train_seeds(
         seeds: each 0 or above, each once.
         at_once: how many run side by side; 0 for all of them on a GPU, and on a CPU as many as
             there are cores for.
-        device: what the runs will use: auto, cpu or cuda.
+        device: what the runs will use: auto, cpu, cuda, mps or xpu.
         threads: CPU threads that `words` or a config in them asks for, 0 for all, which is kept
             because a run rounds by it; None if nothing is said, and the cores are shared out.
     Returns:
@@ -43,9 +43,9 @@ def train_seeds(
         raise RecipeError(f"seeds are {' '.join(map(str, seeds))}; each must be there once")
     if at_once < 0:
         raise RecipeError(f"at_once is {at_once}; it must be 0 (as many as fit) or above")
-    import torch
+    from senet_lib.device import accelerator
 
-    on_gpu = device != "cpu" and torch.cuda.is_available()
+    on_gpu = device != "cpu" and bool(accelerator())
     cores = os.cpu_count() or 1
     room = len(seeds) if on_gpu else cores // (threads or cores) if threads is not None else cores
     at_once = min(at_once or max(1, room), len(seeds))

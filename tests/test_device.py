@@ -1,0 +1,40 @@
+"""Where and how the arithmetic is done, on machines that are not at hand."""
+
+import pytest
+import torch
+
+from senet_lib.device import Setup, memory_format
+from senet_lib.errors import RecipeError
+
+
+def _choose(monkeypatch, here, **asked):
+    found = torch.device(here) if here else None
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: found)
+    auto = {"device": "auto", "precision": "auto", "compile": "auto", "threads": 0}
+    return Setup.choose(**{**auto, **asked})
+
+
+@pytest.mark.parametrize("here", ["mps", "xpu"])
+def test_an_accelerator_is_taken_with_plain_arithmetic(monkeypatch, here):
+    setup = _choose(monkeypatch, here)
+    assert (setup.device, setup.precision) == (here, "fp32")
+    assert not setup.compile
+    assert not setup.fused
+    assert _choose(monkeypatch, here, device="cpu").device == "cpu"
+    assert _choose(monkeypatch, here, precision="bf16").precision == "bf16"
+
+
+def test_an_accelerator_of_another_kind_is_not_taken(monkeypatch):
+    assert _choose(monkeypatch, "hpu").device == "cpu"
+    assert _choose(monkeypatch, None).device == "cpu"
+
+
+@pytest.mark.parametrize(("here", "asked"), [("mps", "cuda"), (None, "xpu"), ("xpu", "mps")])
+def test_one_that_is_not_there_is_refused(monkeypatch, here, asked):
+    with pytest.raises(RecipeError, match=f"no {asked} device.*--device {here or 'cpu'}"):
+        _choose(monkeypatch, here, device=asked)
+
+
+def test_maps_lie_row_by_row_on_apples_gpus():
+    assert memory_format("mps") is torch.contiguous_format
+    assert {memory_format(kind) for kind in ("cpu", "cuda", "xpu")} == {torch.channels_last}
