@@ -54,9 +54,6 @@ def no_network(monkeypatch):
     monkeypatch.setattr(datasets.CIFAR10, "download", refuse)
 
 
-# Canonical order and fingerprint
-
-
 def test_order_and_fingerprint_follow_their_definition(tmp_path):
     content = make_arrays()
     dataset = load_data(save(tmp_path / "a.npz"))
@@ -68,10 +65,12 @@ def test_order_and_fingerprint_follow_their_definition(tmp_path):
         np.testing.assert_array_equal(getattr(dataset, f"y_{split}"), labels[order])
         digest.update(images[order].tobytes() + labels[order].tobytes())
     assert dataset.fingerprint == digest.hexdigest()
-    assert dataset.x_train.dtype == np.uint8
-    assert dataset.y_train.dtype == np.int64
+    assert (dataset.x_train.dtype, dataset.y_train.dtype) == (np.uint8, np.int64)
     assert dataset.classes == CLASSES
-    assert dataset.num_classes == 3
+    same = np.repeat(content["x_train"][:1], 9, axis=0)  # equal images are ordered by label
+    labels = np.array([2, 0, 1, 1, 0, 2, 0, 1, 2], np.uint8)
+    tied = load_data(save(tmp_path / "a.npz", x_train=same, y_train=labels))
+    assert tied.y_train.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
 def test_order_does_not_depend_on_the_source(tmp_path, caplog):
@@ -79,33 +78,16 @@ def test_order_does_not_depend_on_the_source(tmp_path, caplog):
     expected = load_data(save(tmp_path / "a.npz"))
     shuffle = np.random.default_rng(0).permutation(9)
     shuffled = {k: content[k][shuffle] for k in ("x_train", "y_train")}
-    sources_of_it = (
+    for source in (
         save(tmp_path / "b.npz", **shuffled),
         save_folder(tmp_path / "with_test"),
         save_folder(tmp_path / "with_val", other="val", suffix="PNG"),
-    )
-    for source in sources_of_it:
+    ):
         dataset = load_data(source)
         assert (dataset.fingerprint, dataset.classes) == (expected.fingerprint, expected.classes)
         np.testing.assert_array_equal(dataset.x_train, expected.x_train)
         np.testing.assert_array_equal(dataset.y_test, expected.y_test)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-
-
-def test_equal_images_are_ordered_by_label(tmp_path):
-    same = np.repeat(make_arrays()["x_train"][:1], 9, axis=0)
-    labels = np.array([2, 0, 1, 1, 0, 2, 0, 1, 2], np.uint8)
-    dataset = load_data(save(tmp_path / "a.npz", x_train=same, y_train=labels))
-    assert dataset.y_train.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-
-
-def test_one_changed_pixel_or_label_changes_the_fingerprint(tmp_path):
-    images, labels = (make_arrays()[key] for key in ("x_test", "y_train"))
-    images[3, 5, 5, 1] ^= 1
-    labels[0] = 1
-    changes = ({}, {"x_test": images}, {"y_train": labels})
-    found = {load_data(save(tmp_path / "a.npz", **change)).fingerprint for change in changes}
-    assert len(found) == 3
 
 
 def test_mean_and_std_are_those_of_train(shapes):
@@ -116,16 +98,11 @@ def test_mean_and_std_are_those_of_train(shapes):
     np.testing.assert_allclose(shapes.std, deviation / 255, rtol=1e-9)
 
 
-# Npz files
-
-
 def test_npz_round_trip_keeps_everything(shapes, tmp_path):
     path = prepare("shapes", tmp_path)
-    assert path == tmp_path / "shapes.npz"
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert list(tmp_path.iterdir()) == [path] == [tmp_path / "shapes.npz"]
     again = load_data(str(path))
-    assert again.fingerprint == shapes.fingerprint
-    assert again.classes == shapes.classes
+    assert (again.fingerprint, again.classes) == (shapes.fingerprint, shapes.classes)
     np.testing.assert_array_equal(again.masks_train, shapes.masks_train)
     np.testing.assert_array_equal(again.masks_test, shapes.masks_test)
     assert prepare(str(path)) == path
@@ -135,134 +112,66 @@ def test_npz_of_another_size_is_resized_and_says_so(tmp_path, caplog):
     dataset = load_data(save(tmp_path / "a.npz", **make_arrays(size=48), classes=None))
     assert dataset.x_train.shape == (9, 32, 32, 3)
     assert dataset.classes == ("0", "1", "2")
-    assert [r.getMessage().split(": ")[1] for r in caplog.records] == [
-        "x_train resized from 48x48 to 32x32 pixels",
-        "x_test resized from 48x48 to 32x32 pixels",
-    ]
+    assert [r.getMessage().count("48x48") for r in caplog.records] == [1, 1]
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "says"),
     [
         ({"y_test": None}, "lacks y_test"),
-        ({"x_train": make_arrays()["x_train"].astype(np.float32)}, "float32; it must be"),
-        (
-            {"x_train": make_arrays()["x_train"].transpose(0, 3, 1, 2)},
-            r"x_train is \(9, 3, 32, 32\)",
-        ),
-        ({"x_test": make_arrays()["x_test"][..., 0]}, r"x_test is \(6, 32, 32\)"),
-        ({"x_test": make_arrays()["x_test"][:0], "y_test": np.zeros(0, int)}, "N at least 1"),
-        ({"y_train": np.arange(8) % 3}, "9 images in x_train but 8 labels in y_train"),
-        ({"y_train": np.arange(9) / 3}, "y_train is .* whole numbers"),
-        ({"y_train": np.eye(9, dtype=int)}, "y_train is .* whole numbers"),
-        ({"y_test": np.arange(6)}, "y_test has labels from 0 to 5; with 3 classes"),
-        ({"y_train": np.arange(9) % 3 - 1}, "y_train has labels from -1 to 1"),
-        ({"y_test": np.full(6, 3), "classes": None}, "y_test has labels from 3 to 3"),
+        ({"x_train": make_arrays()["x_train"].astype(np.float32)}, "float32"),
+        ({"x_train": make_arrays()["x_train"].transpose(0, 3, 1, 2)}, r"x_train .*9, 3, 32, 32"),
+        ({"x_test": make_arrays()["x_test"][:0], "y_test": np.zeros(0, int)}, "at least 1"),
+        ({"y_train": np.arange(8) % 3}, "9 images in x_train but 8"),
+        ({"y_train": np.arange(9) / 3}, "y_train"), ({"y_train": np.eye(9, dtype=int)}, "y_train"),
+        ({"y_test": np.arange(6)}, "y_test .*0 to 5; with 3"),
+        ({"y_train": np.arange(9) % 3 - 1}, "y_train .*-1 to 1"),
+        ({"y_test": np.full(6, 3), "classes": None}, "y_test .*3 to 3"),
         ({"y_train": np.arange(9) + 300, "classes": None}, "at most 256"),
-        ({"classes": np.arange(3)}, "it must be .K,. of names"),
+        ({"classes": np.arange(3)}, "names"),
         ({"y_train": np.zeros(9, int), "y_test": np.zeros(6, int), "classes": None}, "at least 2"),
-        ({"masks_train": np.ones((9, 16, 16), bool)}, "masks_train is"),
-        ({"x_train": np.array([{}] * 9, object)}, "x_train holds Python objects"),
+        ({"masks_train": np.ones((9, 16, 16), bool)}, "masks_train"),
+        ({"x_train": np.array([{}] * 9, object)}, "x_train"),
+        ({"fingerprint": np.array("0" * 64)}, "claims 000000000000"),
     ],
-)
-def test_npz_that_does_not_fit_is_refused_in_one_line(tmp_path, changes, message):
-    with pytest.raises(DataError, match=message) as caught:
+)  # fmt: skip
+def test_npz_that_does_not_fit_is_refused_in_one_line(tmp_path, changes, says):
+    with pytest.raises(DataError, match=says) as caught:
         load_data(save(tmp_path / "bad.npz", **changes))
     assert "\n" not in str(caught.value)
     assert "bad.npz" in str(caught.value)
 
 
-def test_npz_whose_content_is_not_what_it_claims_is_refused(tmp_path):
-    path = save(tmp_path / "a.npz", fingerprint=np.array("0" * 64))
-    with pytest.raises(DataError, match="claims 000000000000"):
-        load_data(path)
-    true = load_data(save(tmp_path / "b.npz")).fingerprint
-    assert load_data(save(tmp_path / "a.npz", fingerprint=np.array(true))).fingerprint == true
-
-
-def test_a_damaged_npz_is_refused(tmp_path):
-    path = Path(save(tmp_path / "a.npz"))
-    whole = path.read_bytes()
-    flipped = bytearray(whole)
-    flipped[5000] ^= 255  # within x_train, whose checksum the zip holds
-    for content, says in (
-        (whole[: int(len(whole) * 0.3)], "is truncated"),
-        (whole[:-10], "is truncated"),
-        (flipped, "cannot be read, it may be damaged"),
-        (b"hello", "is not an npz file"),
-    ):
-        path.write_bytes(content)
-        with pytest.raises(DataError, match=rf"a\.npz {says}"):
-            load_data(str(path))
-
-
-# Image folders
-
-
-def test_folder_of_other_sizes_and_modes(tmp_path, caplog):
-    root = Path(save_folder(tmp_path / "f"))
-    grey = Image.fromarray(np.full((40, 20), 77, np.uint8))
-    grey.save(root / "train" / "ant" / "grey.png")
-    Image.new("RGBA", (32, 32), (10, 20, 30, 255)).save(root / "train" / "bee" / "alpha.png")
-    Image.new("RGB", (64, 50), (200, 100, 50)).save(root / "test" / "cat" / "photo.JPG")
-    dataset = load_data(str(root))
-    assert (len(dataset.x_train), len(dataset.x_test)) == (11, 7)
-    flat = {tuple(image[0, 0]): image for image in dataset.x_train if np.ptp(image) < 30}
-    assert (flat[(77, 77, 77)] == 77).all()
-    assert (flat[(10, 20, 30)] == [10, 20, 30]).all()
-    assert "18 pictures read, 2 resized to 32x32 pixels (they were 20x40 to 64x50" in caplog.text
-
-
-@pytest.mark.parametrize("damage", ["truncated", "text", "checksum", "empty", "deep"])
-def test_corrupt_image_is_named(tmp_path, damage):
-    root = Path(save_folder(tmp_path / "f"))
-    victim = next((root / "train" / "cat").iterdir())
-    whole = bytearray(victim.read_bytes())
-    if damage == "checksum":
-        whole[20] ^= 1  # in the header chunk
-    content = {"truncated": whole[: len(whole) // 2], "text": b"hello", "empty": b""}
-    victim.write_bytes(content.get(damage, whole))
-    if damage == "deep":
-        Image.fromarray(np.full((32, 32), 40_000, np.uint16)).save(victim)
-    says = "has more than 8 bits a channel" if damage == "deep" else "is not a readable image"
-    with pytest.raises(DataError, match=f"{victim.name} {says}") as caught:
-        load_data(str(root))
-    assert "\n" not in str(caught.value)
-
-
 def test_folders_that_are_incomplete_are_refused(tmp_path):
     root = Path(save_folder(tmp_path / "f"))
     (root / "test" / "bee").rename(root / "test" / "bees")
-    with pytest.raises(DataError, match="train and test differ in these class folders: bee, bees"):
+    with pytest.raises(DataError, match="bee, bees"):
         load_data(str(root))
     (root / "test" / "bees").rename(root / "test" / "bee")
     for file in (root / "train" / "bee").iterdir():
         file.unlink()
     with pytest.raises(DataError, match=r"train.bee holds no picture"):
         load_data(str(root))
-    with pytest.raises(DataError, match="and test or val beside train"):
+    with pytest.raises(DataError, match="test or val"):
         load_data(str(tmp_path))
     for split in ("train", "test"):
         (tmp_path / split).mkdir()
-    with pytest.raises(DataError, match="has 0 class folders"):
+    with pytest.raises(DataError, match="0 class folders"):
         load_data(str(tmp_path))
-
-
-# Names
+    for name in ("cifar10", "cifar100"):
+        save(tmp_path / f"{name}.npz")
+        with pytest.raises(DataError, match=f"is not {name}: train must have"):
+            load_data(name, tmp_path)
 
 
 def test_names_and_paths_that_are_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UnknownNameError, match="unknown dataset 'cifar11'; did you mean cifar10"):
-        load_data("cifar11")
-    with pytest.raises(UnknownNameError, match="known: cifar10, cifar100, shapes"):
-        load_data("")
-    for name in ("no/such/folder", "./here", "missing.npz", "~/nothing-there-x"):
-        with pytest.raises(DataError, match="no such file or folder: "):
+    for name, says in (("cifar11", "did you mean cifar10"), ("", "cifar10, cifar100, shapes")):
+        with pytest.raises(UnknownNameError, match=says):
             load_data(name)
-
-
-def test_data_folder_follows_the_environment(monkeypatch, tmp_path):
+    for name in ("no/such/folder", "./here", "missing.npz", "~/nothing-there-x"):
+        with pytest.raises(DataError, match=Path(name).name):
+            load_data(name)
     monkeypatch.setenv("SENET_DATA", str(tmp_path))
     assert data.data_dir() == tmp_path
     monkeypatch.delenv("SENET_DATA")
@@ -270,31 +179,34 @@ def test_data_folder_follows_the_environment(monkeypatch, tmp_path):
     assert data.data_dir() == tmp_path / "home" / ".cache" / "senet"
 
 
-# Downloads
+def test_what_cannot_be_downloaded_or_written_is_one_line_and_leaves_nothing(
+    no_network, few_shapes, tmp_path, monkeypatch
+):
+    for name in ("cifar10", "cifar100"):
+        with pytest.raises(DataError, match="Name or service not known") as caught:
+            prepare(name, tmp_path)
+        text = str(caught.value)
+        assert all(part in text for part in (f"{name}.npz", str(tmp_path), "SENET_DATA"))
+        assert "\n" not in text
 
+    def fail(file, **content):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
-def test_without_network_says_where_to_put_the_file(no_network, tmp_path, name):
-    with pytest.raises(DataError, match="Name or service not known") as caught:
-        prepare(name, tmp_path)
-    text = str(caught.value)
-    assert not [part for part in (f"{name}.npz", str(tmp_path), "SENET_DATA") if part not in text]
-    assert "\n" not in text
+    monkeypatch.setattr(np, "savez", fail)
+    with pytest.raises(DataError, match="No space left on device"):
+        prepare("shapes", tmp_path)
     assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("in the way")
+    for read, name in ((load_data, "cifar10"), (prepare, "shapes")):
+        with pytest.raises(DataError, match=r"cannot write .*SENET_DATA"):
+            read(name, tmp_path / "file" / "below")
 
 
 @pytest.fixture
 def few_shapes(monkeypatch):
     few = data.make_shapes(40, 20)
     monkeypatch.setattr(data, "make_shapes", lambda: few)
-
-
-def test_data_folder_that_cannot_be_written(no_network, few_shapes, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match=r"cannot write to the data folder .*SENET_DATA"):
-        load_data("cifar10", tmp_path / "file" / "below")
-    with pytest.raises(DataError, match=r"cannot write .*SENET_DATA"):
-        prepare("shapes", tmp_path / "file" / "below")
 
 
 @pytest.fixture
@@ -320,41 +232,17 @@ def fake_cifar100(monkeypatch):
 
 def test_download_is_written_once_in_canonical_order(fake_cifar100, tmp_path):
     folder = tmp_path / "new" / "folder"
-    first = load_data("cifar100", folder)
+    first, again = (load_data("cifar100", folder) for _ in range(2))
     assert [download for _, download in fake_cifar100] == [True, True]
     assert [p.name for p in folder.iterdir()] == ["cifar100.npz"]  # the scratch folder is gone
-    again = load_data("cifar100", folder)
-    assert len(fake_cifar100) == 2
     assert again.fingerprint == first.fingerprint
-    assert again.name == "cifar100"
-    assert again.classes[7] == "class 7"
+    assert (again.name, again.classes[7]) == ("cifar100", "class 7")
     digests = [hashlib.sha256(image).digest() for image in again.x_test]
     assert digests == sorted(digests)
     with np.load(folder / "cifar100.npz") as stored:
         assert str(stored["fingerprint"]) == first.fingerprint
         np.testing.assert_array_equal(stored["x_test"], first.x_test)
         np.testing.assert_array_equal(stored["y_test"], first.y_test)
-
-
-def test_cifar_of_wrong_counts_is_refused(tmp_path):
-    for name in ("cifar10", "cifar100"):
-        save(tmp_path / f"{name}.npz")
-        with pytest.raises(DataError, match=f"is not {name}: train must have"):
-            load_data(name, tmp_path)
-
-
-def test_failed_write_leaves_nothing(few_shapes, tmp_path, monkeypatch):
-    def fail(file, **content):
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "savez", fail)
-    with pytest.raises(DataError, match="No space left on device"):
-        prepare("shapes", tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-# CIFAR-10 itself
 
 
 def test_cifar10_is_the_published_one(cifar10):
@@ -385,9 +273,6 @@ def test_cifar10_in_another_order_is_the_same_and_with_labels_exchanged_is_not(
     monkeypatch.setattr(sources, "read_npz", lambda path: changed)
     with pytest.raises(DataError, match=r"is not cifar10: fingerprint .* expected cac8a7f09e88"):
         load_data("cifar10", tmp_path)
-
-
-# Held-out validation
 
 
 def test_hold_out_splits_train_and_leaves_test_unused(shapes):

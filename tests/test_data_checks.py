@@ -3,7 +3,6 @@
 import io
 import resource
 import shutil
-import struct
 import time
 import zipfile
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 
 from senet_lib.data import hold_out, load_data, load_matching
-from senet_lib.data.datasets import data_dir
 from senet_lib.errors import DataError
 
 NAMES = ("red", "green", "blue")
@@ -35,9 +33,6 @@ def save(path: Path, **content: np.ndarray) -> str:
     return str(path)
 
 
-# Classes by name
-
-
 def test_classes_are_matched_by_name_and_other_classes_are_named(tmp_path):
     path = save(tmp_path / "a.npz", **arrays(("blue", "red", "green")))
     dataset = load_matching(path, classes=NAMES)
@@ -57,9 +52,7 @@ def test_without_names_by_number_and_said(tmp_path, caplog):
     dataset = load_matching(path, classes=NAMES)
     assert dataset.classes == NAMES
     assert (dataset.y_test == load_data(path).y_test).all()
-    assert "matched by number" in caplog.text
-    with pytest.raises(DataError, match="other classes"):
-        load_matching(path, classes=("0", "1"))
+    assert "by number" in caplog.text
 
 
 def test_data_that_was_changed_since_is_refused(tmp_path):
@@ -73,41 +66,31 @@ def test_data_that_was_changed_since_is_refused(tmp_path):
         load_matching(path, fingerprint=before, **about)
 
 
-# Labels and names
-
-
-@pytest.mark.parametrize("labels", [np.arange(9) % 3 + 1, np.arange(9) % 3 * 2])
-def test_labels_without_names_start_at_0_and_leave_none_out(tmp_path, labels):
-    content = arrays(None) | {"y_train": labels, "y_test": labels[:6]}
-    with pytest.raises(DataError, match=r"no training image has the label [01]; labels must"):
-        load_data(save(tmp_path / "a.npz", **content))
-
-
-def test_a_named_class_without_a_picture_is_said(tmp_path, caplog):
+def test_labels_without_names_leave_none_out_and_a_named_class_without_a_picture_is_said(
+    tmp_path, caplog
+):
+    for labels in (np.arange(9) % 3 + 1, np.arange(9) % 3 * 2):
+        content = arrays(None) | {"y_train": labels, "y_test": labels[:6]}
+        with pytest.raises(DataError, match=r"no training image has the label [01]"):
+            load_data(save(tmp_path / "a.npz", **content))
     content = arrays() | {"classes": np.array([*NAMES, "mauve"])}
     assert load_data(save(tmp_path / "a.npz", **content)).num_classes == 4
-    assert "no training image of mauve" in caplog.text
+    assert "mauve" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("names", "message"),
+    ("names", "says"),
     [
-        (np.array(NAMES, object), "store it as plain text"),
-        (np.array(["a", "b", "a"]), "several classes are called a"),
-        (np.array(["a", "e\u0301", "\u00e9"]), "several classes are called \u00e9"),
-        (np.array(["a", "b", ""]), "printable"),
-        (np.array(["a", "b", "c\nd"]), "printable"),
-        (np.array([b"a", b"b", b"\xff"]), "not in UTF-8"),
+        (np.array(NAMES, object), "text"), (np.array(["a", "b", "a"]), "several"),
+        (np.array(["a", "e\u0301", "\u00e9"]), "several"), (np.array(["a", "b", ""]), "printable"),
+        (np.array(["a", "b", "c\nd"]), "printable"), (np.array([b"a", b"b", b"\xff"]), "UTF-8"),
         (np.array([str(k) for k in range(300)]), "at most 256"),
     ],
-)
-def test_names_that_cannot_be_used(tmp_path, names, message):
-    with pytest.raises(DataError, match=message) as caught:
+)  # fmt: skip
+def test_names_that_cannot_be_used(tmp_path, names, says):
+    with pytest.raises(DataError, match=says) as caught:
         load_data(save(tmp_path / "a.npz", **arrays(None), classes=names))
     assert "\n" not in str(caught.value)
-
-
-# Files made to hurt
 
 
 def header_only(shape: tuple[int, ...], dtype: str = "|u1") -> bytes:
@@ -139,11 +122,16 @@ def refused_quickly(path: Path, message: str) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
-@pytest.mark.parametrize("shape", [(10**9, 32, 32, 3), (2**40, 2**40, 32, 3)])
-def test_headers_that_claim_terabytes(tmp_path, shape):
-    headers = {"x_train.npy": header_only(shape), "y_train.npy": header_only(shape[:1])}
-    path = rewritten(tmp_path / "a.npz", headers)
-    refused_quickly(path, "x_train is not as long as it says")
+def test_headers_that_claim_terabytes_and_an_array_stored_twice(tmp_path, monkeypatch):
+    for shape in ((10**9, 32, 32, 3), (2**40, 2**40, 32, 3)):
+        headers = {"x_train.npy": header_only(shape), "y_train.npy": header_only(shape[:1])}
+        refused_quickly(rewritten(tmp_path / "a.npz", headers), "x_train")
+    path = Path(save(tmp_path / "a.npz", **arrays()))
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("y_train.npy", header_only((9,)) + bytes(9))
+    refused_quickly(path, "y_train twice")
+    monkeypatch.setattr("senet_lib.data.sources._most_bytes", lambda: 40_000)
+    refused_quickly(Path(save(tmp_path / "b.npz", **arrays())), "memory")
 
 
 def test_a_bomb_is_not_unpacked(tmp_path):
@@ -153,52 +141,14 @@ def test_a_bomb_is_not_unpacked(tmp_path):
     refused_quickly(path, "650000 images in x_train but 9 labels")
 
 
-def test_more_than_the_memory_holds(tmp_path, monkeypatch):
-    monkeypatch.setattr("senet_lib.data.sources._most_bytes", lambda: 40_000)
-    refused_quickly(Path(save(tmp_path / "a.npz", **arrays())), "memory is enough for")
-
-
-@pytest.mark.parametrize(
-    ("offset", "value", "message"), [(0, 1, "encrypted"), (2, 99, "compression method")]
-)
-def test_encrypted_or_of_unknown_compression(tmp_path, offset, value, message):
-    """A field of every member's local and central header in the zip is changed."""
-    path = Path(save(tmp_path / "a.npz", **arrays()))
-    content = bytearray(path.read_bytes())
-    for signature, base in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
-        start = content.find(signature)
-        while start >= 0:
-            struct.pack_into("<H", content, start + base + offset, value)
-            start = content.find(signature, start + 4)
-    path.write_bytes(content)
-    refused_quickly(path, f"cannot be read.*{message}")
-
-
-def test_an_array_stored_twice(tmp_path):
-    path = Path(save(tmp_path / "a.npz", **arrays()))
-    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
-        archive.writestr("y_train.npy", header_only((9,)) + bytes(9))
-    refused_quickly(path, "holds y_train twice")
-
-
-# Where data lies
-
-
-def test_relative_paths_are_seen_from_the_clones_top(tmp_path, monkeypatch):
+def test_paths_are_seen_from_the_clones_top_and_a_known_name_is_none(tmp_path, monkeypatch):
     (tmp_path / "Snakefile").touch()
-    for name in ("senet_lib", "notebooks", "mine"):
-        (tmp_path / name).mkdir()
+    for name in ("senet_lib", "notebooks/shapes", "mine"):
+        (tmp_path / name).mkdir(parents=True)
     save(tmp_path / "mine" / "a.npz", **arrays())
     monkeypatch.chdir(tmp_path / "notebooks")
     assert load_data("mine/a.npz").num_classes == 3
     shutil.copytree(tmp_path / "mine", tmp_path / "notebooks" / "mine")
     save(tmp_path / "notebooks" / "mine" / "a.npz", **arrays(("red", "white", "blue")))
     assert "white" in load_data("mine/a.npz").classes  # what lies here goes first
-
-
-def test_a_known_name_is_no_path(tmp_path, monkeypatch):
-    """A folder called shapes beside one does not take the place of the embedded data."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "shapes").mkdir()
-    assert load_data("shapes").num_classes == 10
-    assert data_dir().is_absolute()
+    assert load_data("shapes").num_classes == 10  # not the folder beside one

@@ -37,10 +37,7 @@ def halves(width: int, height: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-# One rule
-
-
-def test_transparent_ground_is_white():
+def test_transparent_ground_is_white_and_modes_of_8_bits_are_read(tmp_path):
     image = Image.new("RGBA", (32, 32), (0, 0, 0, 0))
     image.paste((0, 0, 0, 255), (8, 8, 24, 24))
     for mode in ("RGBA", "LA"):
@@ -48,9 +45,6 @@ def test_transparent_ground_is_white():
         assert (pixels[0, 0] == 255).all(), mode
         assert (pixels[16, 16] == 0).all(), mode
         assert pixels.mean() == pytest.approx(191.25), mode  # a quarter is black
-
-
-def test_palette_with_a_transparent_colour(tmp_path):
     image = Image.new("P", (32, 32), 0)
     image.putpalette([0, 0, 0, 255, 0, 0])
     image.paste(1, (0, 0, 16, 32))
@@ -58,6 +52,9 @@ def test_palette_with_a_transparent_colour(tmp_path):
     pixels, _ = read_picture(tmp_path / "a.gif")
     assert (pixels[0, 0] == [255, 0, 0]).all()
     assert (pixels[0, 31] == 255).all()
+    whites = {"1": 1, "L": 255, "CMYK": (0,) * 4, "YCbCr": (255, 128, 128)}
+    for mode, colour in whites.items():
+        assert (square(Image.new(mode, (20, 20), colour)) == 255).all(), mode
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -76,45 +73,22 @@ def test_pictures_are_turned_upright(tmp_path, orientation):
     assert (pixels[:, 17:] == [0, 0, 255]).all()
 
 
-def test_the_middle_of_other_aspects():
-    """Of 48x16, columns 16 to 31; no squeezing."""
+def test_the_middle_of_other_aspects_and_antialiasing():
+    """Of 48x16, columns 16 to 31; a fine chequerboard becomes grey."""
     image = Image.new("RGB", (48, 16), "red")
     image.paste((0, 255, 0), (16, 0, 32, 16))
     assert (square(image) == [0, 255, 0]).all()
     assert (square(image.rotate(90, expand=True)) == [0, 255, 0]).all()
     assert square(image, 8).shape == (8, 8, 3)
-
-
-def test_resizing_is_antialiased():
-    """A fine chequerboard becomes grey; plain sampling would keep black and white."""
     board = (np.indices((128, 128)).sum(axis=0) % 2 * 255).astype(np.uint8)
     small = square(Image.fromarray(board)).astype(int)
     assert np.abs(small[2:-2, 2:-2] - 127.5).max() < 12
 
 
-def test_array_and_file_follow_the_same_rule(tmp_path):
-    image = noise(48, 16)
-    image.save(tmp_path / "a.png")
-    pixels = np.asarray(image)
-    np.savez(tmp_path / "a.npz", x_train=np.stack([pixels, 255 - pixels]), y_train=[0, 1],
-             x_test=pixels[None], y_test=[0])  # fmt: skip
-    from_file, size = read_picture((tmp_path / "a.png").read_bytes(), "a.png")
-    assert size == (48, 16)
-    assert (load_data(str(tmp_path / "a.npz")).x_test[0] == from_file).all()
-
-
-@pytest.mark.parametrize(
-    ("mode", "colour"), [("1", 1), ("L", 255), ("CMYK", (0,) * 4), ("YCbCr", (255, 128, 128))]
-)
-def test_modes_of_8_bits(mode, colour):
-    assert (square(Image.new(mode, (20, 20), colour)) == 255).all()
-
-
-# Which files
-
-
 def test_every_kind_that_pillow_reads_and_the_rest_is_named(tmp_path, caplog):
     root = folder(tmp_path)
+    assert len(load_data(str(root)).x_train) == 2
+    assert not [r for r in caplog.records if r.levelname != "INFO"]
     kinds = ["webp", "bmp", "gif", "tif", "TIFF", "JFIF", "jpe", "ppm", "tga", "ico", "PNG", "jp2"]
     for kind in kinds:
         noise().save(root / "train" / "a" / f"x.{kind}")
@@ -122,27 +96,30 @@ def test_every_kind_that_pillow_reads_and_the_rest_is_named(tmp_path, caplog):
         (root / "train" / "a" / name).write_bytes(b"x")
     (root / "train" / "a" / "more").mkdir()
     noise().save(root / "train" / "loose.png")
+    caplog.clear()
     dataset = load_data(str(root))
     assert (dataset.y_train == 0).sum() == 1 + len(kinds)
-    assert len(caplog.records) == 1
-    for words in (
-        f"{4 + len(kinds)} pictures read", "2 .mat", "1 .txt", "2 hidden or of the system",
-        "1 without a suffix", "1 folders within a class", "1 beside the class folders",
-    ):  # fmt: skip
-        assert words in caplog.text
-
-
-def test_nothing_to_say_is_no_warning(tmp_path, caplog):
-    caplog.set_level("INFO")
-    load_data(str(folder(tmp_path)))
     (record,) = caplog.records
-    assert (record.levelname, record.getMessage()) == ("INFO", f"{tmp_path}: 4 pictures read")
+    for words in (f"{4 + len(kinds)} pictures", "2 .mat", "1 .txt", "2 hidden", "1 without",
+                  "1 folders", "1 beside"):  # fmt: skip
+        assert words in record.getMessage()
 
 
-def test_link_to_a_picture_that_is_gone(tmp_path):
-    root = folder(tmp_path)
+def test_folders_that_cannot_be_read_are_one_line(tmp_path, monkeypatch):
+    for k, name in enumerate(("two\nlines", "bell\a", " ")):
+        with pytest.raises(DataError, match="printable") as caught:
+            load_data(str(folder(tmp_path / str(k), ("b", name))))
+        assert "\n" not in str(caught.value)
+    root = folder(tmp_path / "c")
     (root / "train" / "a" / "gone.png").symlink_to("elsewhere.png")
-    with pytest.raises(DataError, match=r"gone\.png is a link to elsewhere\.png"):
+    with pytest.raises(DataError, match=r"gone\.png.*elsewhere\.png"):
+        load_data(str(root))
+
+    def refuse(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(DataError, match=r"train: Permission denied"):
         load_data(str(root))
 
 
@@ -153,7 +130,7 @@ def test_what_systems_leave_behind_is_no_class_and_test_goes_before_val(tmp_path
         (root / "train" / name).mkdir()
     dataset = load_data(str(root))
     assert (dataset.classes, len(dataset.x_test)) == (("a", "b"), 2)
-    assert "left out: 4 hidden or of the system" in caplog.text
+    assert "4 hidden" in caplog.text
     assert "val is not used" in caplog.text
 
 
@@ -167,62 +144,23 @@ def test_names_in_two_unicode_forms_are_one(tmp_path):
         load_data(str(root))
 
 
-@pytest.mark.parametrize("name", ["two\nlines", "bell\a", " "])
-def test_names_that_no_line_can_hold(tmp_path, name):
-    with pytest.raises(DataError, match="printable") as caught:
-        load_data(str(folder(tmp_path, ("b", name))))
-    assert "\n" not in str(caught.value)
-
-
-def test_folder_without_permission(tmp_path, monkeypatch):
-    root = folder(tmp_path)
-
-    def refuse(self):
-        raise PermissionError(13, "Permission denied", str(self))
-
-    monkeypatch.setattr(Path, "iterdir", refuse)
-    with pytest.raises(DataError, match=r"cannot read .*train: Permission denied"):
-        load_data(str(root))
-
-
-# Too large, and hostile
-
-
-@pytest.mark.parametrize(
-    ("side", "says"), [(13_000, "has 13,000 x 13,000 pixels; at"), (20_000, "has too many pixels")]
-)
-def test_a_huge_png_is_refused_and_takes_no_memory(tmp_path, side, says):
+@pytest.mark.parametrize("side", [13_000, 20_000])  # our limit, and Pillow's
+def test_a_huge_png_is_refused_and_takes_no_memory(tmp_path, side):
     with Image.new("1", (side, side)) as image:
         image.save(tmp_path / "huge.png")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(DataError, match=rf"huge\.png {says}"):
+    with pytest.raises(DataError, match=r"huge\.png .*pixels"):
         read_picture(tmp_path / "huge.png")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
 
 
-def test_a_large_photo_is_read_at_a_fraction_of_its_size(tmp_path):
-    image = Image.new("RGB", (9_000, 6_000), "red")
-    image.paste((0, 0, 255), (4_500, 0, 9_000, 6_000))
-    image.save(tmp_path / "photo.jpg")
-    pixels, size = read_picture(tmp_path / "photo.jpg")
-    assert size == (9_000, 6_000)
-    assert np.abs(pixels[:, :15].astype(int) - [254, 0, 0]).max() < 4
-    assert np.abs(pixels[:, 17:].astype(int) - [0, 0, 254]).max() < 4
-
-
-def test_postscript_is_not_run(tmp_path):
-    """Pillow would start Ghostscript for it."""
-    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\n"
-    with pytest.raises(DataError, match="is not a readable image"):
-        read_picture(content, "a.png")
-
-
 def test_damaged_pictures_are_refused_in_one_line():
-    """Truncations and single flipped bytes of four kinds: read, or one line that names the file."""
+    """Truncations and single flipped bits of five kinds: read, or one line that names the file;
+    and PostScript, for which Pillow would start Ghostscript."""
     refused = []
-    for kind, options in (("PNG", {}), ("JPEG", {}), ("GIF", {}), ("TIFF", {}), ("WEBP", {})):
+    for kind in ("PNG", "JPEG", "GIF", "TIFF", "WEBP"):
         buffer = io.BytesIO()
-        noise(40, 36).save(buffer, kind, **options)
+        noise(40, 36).save(buffer, kind)
         whole = buffer.getvalue()
         for _ in range(40):
             damaged = bytearray(whole)
@@ -234,9 +172,12 @@ def test_damaged_pictures_are_refused_in_one_line():
                     refused.append(str(error))
     assert len(refused) > 200
     assert all(line.startswith("x.png") and "\n" not in line for line in refused)
-
-
-# CIFAR's own folder
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\n"
+    deep = io.BytesIO()  # and 16 bits a channel
+    Image.fromarray(np.full((32, 32), 40_000, np.uint16)).save(deep, "PNG")
+    for other in (content, deep.getvalue()):
+        with pytest.raises(DataError, match=r"^a\.png"):
+            read_picture(other, "a.png")
 
 
 def cifar_folder(root: Path, hundred: bool = False, text: bool = False) -> tuple[Path, np.ndarray]:
@@ -259,8 +200,7 @@ def cifar_folder(root: Path, hundred: bool = False, text: bool = False) -> tuple
     return root, images
 
 
-@pytest.mark.parametrize("hundred", [False, True])
-@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize(("hundred", "text"), [(False, False), (True, False), (False, True)])
 def test_cifars_own_folder_is_data(tmp_path, hundred, text):
     root, images = cifar_folder(tmp_path, hundred, text)
     dataset = load_data(str(root))
@@ -277,29 +217,23 @@ class Danger:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "says"),
     [
-        (pickle.dumps({"data": Danger(), "labels": []}), "wants (posix|nt).mkdir"),
-        (pickle.dumps([1, 2]), "may be damaged"),
+        (pickle.dumps({"data": Danger(), "labels": []}), "mkdir"),
+        (pickle.dumps([1, 2]), "damaged"),
         (pickle.dumps({"data": np.zeros((2, 3071), np.uint8), "labels": [0, 1]}), "3072"),
-        (pickle.dumps({"data": np.zeros((2, 3072), np.uint8), "labels": [0, 11]}), "lie in 0 to 9"),
-        (pickle.dumps({"labels": [0, 1]}), "it lacks data"),
-        (b"", "may be damaged"),
-        (b"\x80\x04X\xff\xff\xff\x7f", "may be damaged"),
+        (pickle.dumps({"data": np.zeros((2, 3072), np.uint8), "labels": [0, 11]}), "0 to 9"),
+        (pickle.dumps({"labels": [0, 1]}), "lacks data"),
+        (b"", "damaged"),
+        (b"\x80\x04X\xff\xff\xff\x7f", "damaged"),
+        (None, "data_batch_3"),
     ],
 )
-def test_damaged_or_dangerous_pickles(tmp_path, monkeypatch, content, message):
+def test_damaged_or_dangerous_pickles(tmp_path, monkeypatch, content, says):
     monkeypatch.chdir(tmp_path)
-    root, _ = cifar_folder(tmp_path)
-    (root / "data_batch_3").write_bytes(content)
-    with pytest.raises(DataError, match=message) as caught:
-        load_data(str(root))
+    batch = cifar_folder(tmp_path)[0] / "data_batch_3"
+    batch.unlink() if content is None else batch.write_bytes(content)
+    with pytest.raises(DataError, match=says) as caught:
+        load_data(str(tmp_path))
     assert "\n" not in str(caught.value)
     assert not Path("ran").exists()
-
-
-def test_a_missing_batch_is_named(tmp_path):
-    root, _ = cifar_folder(tmp_path)
-    (root / "data_batch_2").unlink()
-    with pytest.raises(DataError, match="data_batch_2: No such file"):
-        load_data(str(root))
