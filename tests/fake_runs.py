@@ -33,53 +33,26 @@ def make_run(
     save_logits(folder, np.eye(4, dtype=np.float32)[said] * 3, labels)
     rows = [
         {
-            "epoch": epoch,
-            "lr": 0.05,
-            "train_loss": 1.5 / epoch,
-            "train_error": 0.8 / epoch,
-            "test_loss": 1.4 / epoch,
-            "test_error": error * (recipe.epochs + 1 - epoch),
-            "images_per_second": 100.0,
-            "wall_seconds": 30.0 * epoch,
+            "epoch": epoch, "lr": 0.05, "train_loss": 1.5 / epoch, "train_error": 0.8 / epoch,
+            "test_loss": 1.4 / epoch, "test_error": error * (recipe.epochs + 1 - epoch),
+            "images_per_second": 100.0, "wall_seconds": 30.0 * epoch,
         }
         for epoch in range(1, recipe.epochs + 1)
-    ]
+    ]  # fmt: skip
     save_history(folder, rows)
     fields: dict[str, Any] = {
-        "path": folder,
-        "status": "finished",
-        "study": study,
-        "protocol": "test",
-        "model": model,
-        "overrides": {},
-        "seed": seed,
-        "recipe": recipe.to_dict(),
-        "device": "cpu",
-        "precision": "fp32",
-        "compile": False,
-        "threads": 1,
-        "evaluated_on": "test",
-        "num_val": 0,
-        "test_error": error,
-        "test_loss": 0.7,
-        "train_loss": 0.75,
-        "num_params": 1_234_567,
-        "macs": 45_600_000,
-        "images_per_second": 100.0,
-        "wall_seconds": 60.0,
-        "peak_memory_mib": 512.0,
-        "data": "shapes",
-        "classes": ["arrow", "cross", "disc", "star"],
-        "mean": [0.5, 0.5, 0.5],
-        "std": [0.2, 0.2, 0.2],
-        "data_fingerprint": "ab" * 32,
-        "git_commit": "c0ffee" * 6 + "abcd",
-        "git_dirty": False,
+        "path": folder, "status": "finished", "study": study, "protocol": "test", "model": model,
+        "overrides": {}, "seed": seed, "recipe": recipe.to_dict(), "device": "cpu",
+        "precision": "fp32", "compile": False, "threads": 1, "evaluated_on": "test", "num_val": 0,
+        "test_error": error, "test_loss": 0.7, "train_loss": 0.75, "num_params": 1_234_567,
+        "macs": 45_600_000, "images_per_second": 100.0, "wall_seconds": 60.0,
+        "peak_memory_mib": 512.0, "data": "shapes", "classes": ["arrow", "cross", "disc", "star"],
+        "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2], "data_fingerprint": "ab" * 32,
+        "git_commit": "c0ffee" * 6 + "abcd", "git_dirty": False,
         "versions": {"python": "3.11.0", "torch": "2.11.0"},
         "hardware": {"cpu": "A Processor", "cores": 4, "system": "Linux x86_64"},
-        "started": "2026-01-01T00:00:00+00:00",
-        "finished": "2026-01-01T00:01:00+00:00",
-    }
+        "started": "2026-01-01T00:00:00+00:00", "finished": "2026-01-01T00:01:00+00:00",
+    }  # fmt: skip
     record = RunRecord(**{**fields, **changes})
     save_record(record)
     return record

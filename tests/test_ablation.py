@@ -9,7 +9,6 @@ from scipy.stats import kendalltau
 from senet_lib.analysis import ablation
 from senet_lib.analysis.axes import AXES
 from senet_lib.analysis.errors import compare_runs
-from senet_lib.errors import UnknownNameError
 from senet_lib.models.attention import list_attentions
 from senet_lib.models.res2net import GATE_PLACES
 from senet_lib.recipe import AXES as STUDIED
@@ -83,15 +82,6 @@ def test_the_agreement_with_the_published_order(runs):
     assert ablation.rank_agreement(ablate(runs, "reduction")) == (tau.statistic, tau.pvalue, 3)
     assert ablation.rank_agreement(ablate(runs, "squeeze")) is None  # two values have no order
     assert ablation.rank_agreement(ablate(runs, "attention")) is None  # nothing published
-
-
-def test_without_the_plain_network_or_a_second_value_there_is_no_axis(runs):
-    assert ablate([r for r in runs if r.model != "resnet20"], "reduction") is None
-    only = [r for r in runs if r.model in ("resnet20", "se_resnet20")]
-    assert ablation.find_axes(only) == []
-    assert ablate(only, "gate") is None
-    with pytest.raises(UnknownNameError, match="reduction"):
-        ablate(only, "reductoin")
 
 
 def test_the_gates_places_in_a_res2net_are_an_axis(tmp_path):

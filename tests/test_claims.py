@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import yaml
 from fake_runs import make_run
 from scipy.stats import ttest_rel
 from statsmodels.stats.contingency_tables import mcnemar
@@ -17,9 +15,8 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from senet_lib.analysis.scores import read_scores
 from senet_lib.claims import arithmetic, widths
-from senet_lib.claims import judge as claims
-from senet_lib.claims.claim import CLAIMS, load_claims, load_protocol, tolerance
-from senet_lib.claims.equivalence import Estimate, Spread
+from senet_lib.claims.claim import load_claims, load_protocol, tolerance
+from senet_lib.claims.equivalence import Estimate
 from senet_lib.claims.evidence import claim_runs
 from senet_lib.claims.judge import (
     CONTRADICTED,
@@ -27,6 +24,7 @@ from senet_lib.claims.judge import (
     NOT_MEASURED,
     NOT_REPRODUCED,
     REPRODUCED,
+    VERDICTS,
     claims_frame,
     counts,
     facts,
@@ -35,7 +33,6 @@ from senet_lib.claims.judge import (
 from senet_lib.claims.measures import MEASURES
 from senet_lib.cli import main, make_parser, train_settings
 from senet_lib.data.cifar import CIFAR10_FINGERPRINT
-from senet_lib.errors import UnknownNameError
 from senet_lib.models import check_name, create_model
 from senet_lib.recipe import Recipe, load_study
 
@@ -65,39 +62,21 @@ def without_runs():
     return {j.claim.id: j for j in judge(load_claims(), [])}
 
 
-# The claims
-
-
 def test_every_claim_of_the_sources_has_a_row_that_names_what_exists():
     """Nine figures of the first source; of the second, 8 block, 20 table, 6 beside the table, 6
     efficiency, 3 IoU and 8 ablation figures."""
     rows = load_claims()
     ids = [claim.id for claim in rows]
     assert len(ids) == len(set(ids)) == 60 == 9 + 8 + 20 + 6 + 6 + 3 + 8
-    assert sum(i.startswith("a-") for i in ids) == 9
     for model in {model for claim in rows for model in claim.models}:
         check_name(model)
-    assert {claim.protocol for claim in rows} == {"", "paper", "source_a"}
     assert {claim.arithmetic for claim in rows} - {""} == arithmetic.ARITHMETIC.keys()
     assert {claim.measure for claim in rows} == MEASURES.keys()
-    rebuilt = {c.id for c in rows if c.reconstructed}
-    assert rebuilt == {c.id for c in rows if any("res2net29" in m for m in c.models)}
-
-
-def test_no_verdict_stands_in_the_file():
-    text = CLAIMS.read_text(encoding="utf-8")
-    keys = {key for row in yaml.safe_load(text)["claims"] for key in row}
-    assert not keys & {"verdict", "measured", "derivation", "low", "high"}
-    assert not any(verdict in text.split("\nclaims:\n")[1] for verdict in claims.VERDICTS)
-
-
-def test_the_paper_protocol_is_the_one_of_the_settings():
     study, protocol = load_study(ROOT / "configs/paper.yaml"), load_protocol("paper")
-    assert protocol.recipe == study.recipe
-    assert (protocol.seeds, protocol.data) == (study.seeds, study.data)
-    assert {m for c in load_claims() if c.protocol == "paper" for m in c.models} <= {*study.models}
-    with pytest.raises(UnknownNameError):
-        load_protocol("papr")
+    assert (protocol.recipe, protocol.seeds, protocol.data) == (
+        study.recipe, study.seeds, study.data,
+    )  # fmt: skip
+    assert {m for c in rows if c.protocol == "paper" for m in c.models} <= {*study.models}
 
 
 @pytest.mark.parametrize(
@@ -110,20 +89,17 @@ def test_the_paper_protocol_is_the_one_of_the_settings():
 )  # fmt: skip
 def test_the_printed_digits_say_how_far_a_figure_reaches(printed, low, high):
     assert tolerance(printed) == (low, high)
-    with pytest.raises(ValueError, match="is no figure"):
-        tolerance("about ten")
 
 
 def test_a_rounded_figure_stops_short_of_the_next_and_a_range_does_not():
     (rounded,) = load_claims("b-res2net29-params")  # 0.63
     assert [rounded.holds(x) for x in (0.6249, 0.625, 0.6349, 0.635)] == [False, True, True, False]
-    assert rounded.meets(0.60, 0.625)
-    assert not rounded.meets(0.635, 0.70)
+    assert (rounded.meets(0.60, 0.625), rounded.meets(0.635, 0.70)) == (True, False)
     (span,) = load_claims("a-resnet18-acc")  # 82-88
     assert [span.holds(x) for x in (81.99, 82, 88, 88.01)] == [False, True, True, False]
-
-
-# Arithmetic, by hand
+    # A last zero may be no digit: 250 to two holds 253.2, and is a near miss.
+    assert load_claims("b-se_resnet110-flops")[0].loose == (245, 255)
+    assert load_claims("b-resnet56-flops")[0].loose == (124.5, 125.5)
 
 
 def test_fifteen_contradictions_rest_on_six_facts_and_need_no_run(without_runs):
@@ -140,50 +116,48 @@ def test_fifteen_contradictions_rest_on_six_facts_and_need_no_run(without_runs):
         "block-weights": 4, "block-macs": 4, "deep-network": 3, "densenet-macs": 1,
         "gate-macs": 2, "effect-size": 1,
     }  # fmt: skip
-
-
-def test_a_last_zero_that_may_be_no_digit_makes_a_near_miss(without_runs):
-    """250 to two digits holds 253.2, and 0.8 holds 0.769; 0.2 does not hold 0.016."""
+    waiting = {i: j for i, j in without_runs.items() if j.verdict == NOT_MEASURED}
+    trained = {c.id for c in load_claims() if c.protocol and c.measure != "efficiency"}
+    assert (len(waiting), waiting.keys()) == (29, trained)
+    assert all(j.commands and j.if_false is None for j in waiting.values())
     near = {i for i, j in without_runs.items() if j.near_miss}
     assert near == {"b-se_resnet110-flops", "b-densenet_bc100_12-params"}
     assert {without_runs[i].verdict for i in near} == {NOT_REPRODUCED}
-    assert load_claims("b-se_resnet110-flops")[0].loose == (245, 255)
-    assert load_claims("b-resnet56-flops")[0].loose == (124.5, 125.5)
 
 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
         # 9 * 64 * 64 = 36,864 weights a convolution; gates 64 * 4 + 4 * 64.
-        ("b-block-resnet-basic-params", ["73,728", "256", "73,984", "not 0.18 M"]),
-        ("b-block-se-resnet-basic-params", ["73,728", "512", "74,496", "not 0.36 M"]),
+        ("b-block-resnet-basic-params", ["73,728", "256", "73,984"]),
+        ("b-block-se-resnet-basic-params", ["73,728", "512", "74,496"]),
         # 2 * 64 * 64 + 3 * 9 * 16 * 16; the norms have 2 * (64 + 3 * 16 + 64).
-        ("b-block-res2net-params", ["15,104", "352", "15,456", "not 0.19 M"]),
-        ("b-block-se-res2net-params", ["15,104", "512", "15,968", "not 0.20 M"]),
+        ("b-block-res2net-params", ["15,104", "352", "15,456"]),
+        ("b-block-se-res2net-params", ["15,104", "512", "15,968"]),
         # 73,728 * 1024, * 256 and * 64; twice that in FLOPs.
-        ("b-block-resnet-basic-flops", ["75.50 M MACs = 150.99 M", "18.87", "37.75", "4.72"]),
+        ("b-block-resnet-basic-flops", ["75.50 M", "150.99 M", "18.87", "37.75", "4.72"]),
         # 67.5 / 34.5 and 1 + 512 / (64 * 73,728)
-        ("b-block-se-resnet-basic-flops", ["at least 1.96", "1.00011 at most", "not 68 M"]),
-        ("b-block-res2net-flops", ["15.47 M MACs", "30.93", "0.20 times", "1.03 times"]),
-        ("b-block-se-res2net-flops", ["512", "3.87 M MACs", "1.06 times"]),
-        ("b-se_resnet110-params", ["1,727,962", "1,730,714", "cannot have 1.71 M"]),
+        ("b-block-se-resnet-basic-flops", ["1.96", "1.00011"]),
+        ("b-block-res2net-flops", ["15.47 M", "30.93", "0.20", "1.03"]),
+        ("b-block-se-res2net-flops", ["512", "3.87 M", "1.06"]),
+        ("b-se_resnet110-params", ["1,727,962", "1,730,714"]),
         ("b-se_resnet110-flops", ["252,887,680", "253,149,824"]),
-        ("b-densenet_bc100_12-flops", ["287,929,692", "1.92 times 150 M"]),
+        ("b-densenet_bc100_12-flops", ["287,929,692", "1.92"]),
         # 2 / (16 * 64); 102.5 / 1.015 = 100.985
-        ("b-se_res2net29-flops", ["0.195 %", "100.99 M at most", "101.2 M", "20,904 MACs"]),
+        ("b-se_res2net29-flops", ["0.195 %", "100.99 M", "101.2 M", "20,904"]),
         # 3 (52 * 1024 + 104 * 256 + 208 * 64) = 279,552 products over 99,578,912 MACs
-        ("b-flop-overhead", ["0.195 %", "20,904", "0.021 %", "0.28 %", "not +2 %"]),
-        ("b-param-overhead", ["3.17 %", "from 2.4 to 4.0 %"]),  # .02/.63, .015/.635, .025/.625
+        ("b-flop-overhead", ["0.195 %", "20,904", "0.021 %", "0.28 %"]),
+        ("b-param-overhead", ["3.17 %", "2.4", "4.0 %"]),  # .02/.63, .015/.635, .025/.625
         # 1,727,962 - 855,770 = 872,192, over at most 1.075 pp
-        ("b-efficiency-se_resnet110-dparams", ["872,192", "the gates add 12,096", "another depth"]),
-        ("b-efficiency-se_resnet110", ["0.85/1.07 = 0.794", "872,192", "0.811 M/pp at least"]),
-        ("b-efficiency-se_res2net29", ["0.043 M/pp", "0.032 to 0.054"]),
+        ("b-efficiency-se_resnet110-dparams", ["872,192", "12,096"]),
+        ("b-efficiency-se_resnet110", ["0.794", "872,192", "0.811"]),
+        ("b-efficiency-se_res2net29", ["0.043", "0.032", "0.054"]),
         # 0.635 + 3/4 (0.655 - 0.625) reaches 0.65; a quarter does not.
-        ("b-ablation-se_res2net29_first2-params", ["0.6425 M", "0.6575 M", "652,099, which"]),
-        ("b-p-value", ["p = 0.00022", "p = 0.0052", "269 images", "d = 8.1"]),
-        ("b-cohens-d", ["= 10.4", "9.2 at least", "4.6 at least"]),  # .46/.05025, .46/.1
+        ("b-ablation-se_res2net29_first2-params", ["0.6425 M", "0.6575 M", "652,099"]),
+        ("b-p-value", ["0.00022", "0.0052", "269", "8.1"]),
+        ("b-cohens-d", ["10.4", "9.2", "4.6"]),  # .46/.05025, .46/.1
     ],
-)  # fmt: skip
+)
 def test_derivations_have_the_numbers_of_hand_arithmetic(without_runs, name, says):
     text = without_runs[name].derivation
     assert not [part for part in says if part not in text], text
@@ -220,17 +194,6 @@ def test_counts_are_measured_without_training(without_runs, name, verdict, numbe
     assert (judgement.verdict, judgement.n) == (verdict, 0)
 
 
-def test_thops_unit_is_settled_for_every_count(without_runs):
-    assert arithmetic.thop_total("resnet56") == pytest.approx(127.9e6, abs=0.05e6)
-    assert arithmetic.thop_total("resnet56+shortcut=A") == pytest.approx(127.6e6, abs=0.05e6)
-    for part in ("127.9 M in all", "251.5 M FLOPs", "125 M FLOPs would be 62.5 M MACs"):
-        assert part in without_runs["b-resnet56-flops"].remark
-    assert "199.2 M" in without_runs["b-res2net29-flops"].remark
-
-
-# Widths
-
-
 def test_the_closed_form_of_widths_is_the_library_and_two_choices_print_the_totals():
     ours = widths.res2net_sizes(np.array(16), [np.array(w) for w in (13, 26, 52)])
     for column, model in (("params", "res2net29"), ("se_params", "se_res2net29"),
@@ -240,6 +203,7 @@ def test_the_closed_form_of_widths_is_the_library_and_two_choices_print_the_tota
     assert ours["macs"] == arithmetic.cost("res2net29").macs
     assert ours["se_macs"] == arithmetic.cost("se_res2net29").macs
     assert ours["first2_params"] == 652_099  # gates that squeeze the whole of Z
+    assert arithmetic.thop_total("resnet56") == pytest.approx(127.9e6, abs=0.05e6)
     model = create_model("res2net29", base_width=7)
     other = widths.res2net_sizes(np.array(16), [np.array(w) for w in (7, 14, 28)])
     assert other["params"] == sum(p.numel() for p in model.parameters())
@@ -252,42 +216,6 @@ def test_the_closed_form_of_widths_is_the_library_and_two_choices_print_the_tota
     assert len(rows) >= 19
     assert {(16, 15, 21, 54), (32, 14, 23, 53)} <= rows
     assert (16, 13, 26, 52) not in rows
-
-
-def test_what_depends_on_our_widths_is_neither_reproduced_nor_refuted(without_runs):
-    depends = {i: j for i, j in without_runs.items() if j.verdict == DEPENDS}
-    assert depends.keys() == {
-        "b-res2net29-params", "b-res2net29-flops", "b-se_res2net29-params", "b-param-overhead",
-        "b-efficiency-se_res2net29-dparams", "b-efficiency-se_res2net29",
-        "b-ablation-res2net29-params", "b-ablation-se_res2net29_last-params",
-        "b-ablation-se_res2net29_first2-params", "b-ablation-se_res2net29-params",
-    }  # fmt: skip
-    low, high = depends["b-param-overhead"].family
-    assert low < 3.15 < 3.25 < high  # some choices print +3.2, some do not
-    assert all(j.family[0] < j.family[1] and j.if_false == 1 for j in depends.values())
-
-
-# Without runs
-
-
-def test_what_needs_training_waits_for_it_and_nothing_else_does(without_runs):
-    waiting = {i: j for i, j in without_runs.items() if j.verdict == NOT_MEASURED}
-    assert len(waiting) == 29
-    assert waiting.keys() == {
-        c.id for c in load_claims() if c.protocol and c.measure != "efficiency"
-    }
-    assert all(j.commands and j.if_false is None for j in waiting.values())
-    assert "settles nothing" not in "".join(j.remark for j in without_runs.values())
-
-
-def test_every_verdict_of_a_count_has_its_chance_were_the_claim_false(without_runs):
-    """A count anywhere within a factor of two prints 0.86 with ln(.865 / .855) / ln 4."""
-    expected = math.log(0.865 / 0.855) / math.log(4)
-    assert without_runs["b-resnet56-params"].if_false == pytest.approx(expected)
-    chances = {REPRODUCED: (0, 0.07), NOT_REPRODUCED: (0.93, 1), CONTRADICTED: (1, 1)}
-    for judgement in without_runs.values():
-        low, high = chances.get(judgement.verdict, (1, 1))
-        assert judgement.verdict == NOT_MEASURED or low <= judgement.if_false <= high
 
 
 # Equivalence
@@ -303,21 +231,6 @@ def test_equivalence_is_that_of_statsmodels(se):
         assert (Estimate(number=mean, se=se, df=2).agrees(claim) is True) == expected
 
 
-def test_a_mean_0_47_points_off_is_hardly_ever_reproduced_and_a_double_sigma_neither():
-    """Of 600 simulated sets of seeds; at n = 3 and the spreads that small networks have."""
-    (mean,), (sigma,) = load_claims("b-res2net29-error"), load_claims("b-se_res2net29-sigma")
-    draw = np.random.default_rng(0)
-    for sd in (0.05, 0.15, 0.3):
-        means, se = 3.45 + 0.47 + sd * draw.normal(size=600) / math.sqrt(3), sd / math.sqrt(3)
-        ses = se * np.sqrt(draw.chisquare(2, 600) / 2)
-        found = [Estimate(number=m, se=s, df=2) for m, s in zip(means, ses, strict=True)]
-        assert np.mean([one.agrees(mean) is True for one in found]) < 0.02
-    for df, chance in ((2, 0), (39, Spread(number=0.08, df=39).if_false(sigma, True))):
-        found = [Spread(number=sd, df=df) for sd in 0.08 * np.sqrt(draw.chisquare(df, 600) / df)]
-        passed = np.mean([one.agrees(sigma) is True for one in found])
-        assert passed == pytest.approx(chance, abs=0.02)
-
-
 @pytest.mark.parametrize("verdict", [True, False])
 def test_the_chance_of_a_verdict_is_that_of_simulated_seeds(verdict):
     """True mean 0.4 away, twice the margin; 1,500 draws have a standard error below 0.013."""
@@ -330,9 +243,6 @@ def test_the_chance_of_a_verdict_is_that_of_simulated_seeds(verdict):
     assert np.mean([one.agrees(claim) is verdict for one in found]) == pytest.approx(
         expected, abs=0.04
     )
-
-
-# Runs
 
 
 @pytest.mark.parametrize(
@@ -362,8 +272,6 @@ def test_seeds_reproduce_refute_or_leave_open(tmp_path, name, kind, errors, verd
     assert judgement.n == len(judgement.runs) == len(errors)
     if verdict == NOT_MEASURED:
         assert judgement.missing == ((claim.models[0], len(errors)),)  # one seed more
-    if name == "b-sota":
-        assert "4.13 % (SE-ResNet-56, osmr/imgclsmob" in judgement.remark
 
 
 def test_intervals_are_students_and_chi_squares(tmp_path):
@@ -415,7 +323,6 @@ def test_the_commands_make_the_very_runs_that_are_missing(name, inside, tmp_path
     ("changes", "verdict"),
     [
         ({"recipe": Recipe(epochs=299)}, NOT_MEASURED),
-        ({"recipe": Recipe(train_images=10_000)}, NOT_MEASURED),
         ({"data_fingerprint": "ab" * 32}, NOT_MEASURED),
         ({"num_val": 5000, "evaluated_on": "val"}, NOT_MEASURED),
         ({"overrides": {"shortcut": "A"}}, NOT_MEASURED),
@@ -424,13 +331,11 @@ def test_the_commands_make_the_very_runs_that_are_missing(name, inside, tmp_path
     ],
 )
 def test_runs_of_other_recipes_images_and_networks_settle_nothing(tmp_path, changes, verdict):
-    judgement = judged(
-        "b-resnet56-error", runs(tmp_path, "resnet56", (0.0581, 0.0582, 0.0583), **changes)
-    )
+    found = runs(tmp_path, "resnet56", (0.0581, 0.0582, 0.0583), **changes)
+    judgement = judged("b-resnet56-error", found)
     assert judgement.verdict == verdict
     assert len(judgement.missing) == (3 if verdict == NOT_MEASURED else 0)
-    elsewhere = "mean error of 5.82 % (resnet56)" in judgement.remark
-    assert elsewhere == ("recipe" in changes)
+    assert ("5.82 % (resnet56)" in judgement.remark) == ("recipe" in changes)
 
 
 def test_a_run_in_both_folders_counts_once_and_an_unreadable_one_never(tmp_path):
@@ -441,8 +346,7 @@ def test_a_run_in_both_folders_counts_once_and_an_unreadable_one_never(tmp_path)
     found = claim_runs(tmp_path / "runs", tmp_path / "published")
     assert [run.seed for run in found] == [0, 1]
     judgement = judged("b-resnet56-error", found)
-    assert (judgement.verdict, judgement.n) == (NOT_MEASURED, 2)
-    assert judgement.missing == (("resnet56", 2),)
+    assert (judgement.n, judgement.missing) == (2, (("resnet56", 2),))
 
 
 def test_a_difference_is_of_independent_networks(tmp_path):
@@ -492,7 +396,6 @@ def test_figures_after_an_epoch_are_read_from_the_history(tmp_path):
     path.write_text("\n".join(map(",".join, [head, *rows])) + "\n")
     fewer = judged("a-epoch5-acc", found)
     assert fewer.missing == (("se_resnet18", 3),)
-    assert "1 run not evaluated after epoch 5" in fewer.remark
     assert judged("a-epoch1-acc", found).verdict != NOT_MEASURED
 
 
@@ -505,10 +408,7 @@ def test_a_gain_needs_its_whole_interval_above_zero(tmp_path, errors, verdict):
     found = runs(tmp_path, "resnet18", (0.13, 0.141, 0.149), "source_a")
     judgement = judged("a-se-gain", found + runs(tmp_path, "se_resnet18", errors, "source_a"))
     assert judgement.verdict == verdict
-    assert "+0.016 % MACs" in judgement.remark  # 87,040 of 555,422,720
-
-
-# Maps
+    assert "0.016 %" in judgement.remark  # 87,040 MACs of 555,422,720
 
 
 CLAIMED_IOU = {"se_res2net29": 0.62, "res2net29": 0.48, "se_resnet110": 0.42}
@@ -538,18 +438,13 @@ def iou_verdicts(folder, recipe, values, trial="grid2", data=CIFAR10_FINGERPRINT
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"recipe": Recipe(epochs=8)}, "of 2 definitions, 2 give"),  # other networks, which is said
-        ({"trial": "mosaic"}, "judged by"),  # another definition
-        ({"data": "ab" * 32}, "judged by"),
-    ],
+    "changes",
+    [{"recipe": Recipe(epochs=8)}, {"trial": "mosaic"}, {"data": "ab" * 32}],
 )
-def test_an_iou_waits_for_maps_of_its_own_protocol_and_definition(tmp_path, changes, says):
+def test_an_iou_waits_for_maps_of_its_own_protocol_and_definition(tmp_path, changes):
     about = {"recipe": load_protocol("paper").recipe, "values": CLAIMED_IOU, **changes}
     for model, judgement in iou_verdicts(tmp_path / "a", **about).items():
         assert judgement.verdict == NOT_MEASURED
-        assert says in judgement.remark
         train, *maps = judgement.commands
         assert shlex.split(train)[:2] == ["senet", "train"]
         assert model in train
@@ -570,57 +465,38 @@ def test_an_iou_holds_where_the_chosen_definition_gives_value_and_order(tmp_path
     found = iou_verdicts(tmp_path / "a", load_protocol("paper").recipe, values)
     assert [found[model].verdict for model in CLAIMED_IOU] == verdicts
     for judgement in found.values():
-        assert "of 1 other definition, which are exploration, 1 give" in judgement.remark
         reproduced = judgement.verdict == REPRODUCED
         assert judgement.if_false < 1 / 6 if reproduced else judgement.if_false > 5 / 6
-
-
-# What is shown
-
-
-def test_judging_leaves_the_random_state_alone():
-    before = torch.get_rng_state()
-    arithmetic.cost.cache_clear()
-    arithmetic.cost("resnet56")
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_every_verdict_is_reached_and_the_frame_holds_every_claim(tmp_path):
     found = judge(load_claims(), runs(tmp_path, "resnet56", (0.0581, 0.0582, 0.0583)))
     tally = counts(found)
-    assert list(tally) == list(claims.VERDICTS)
+    assert list(tally) == list(VERDICTS)
     assert all(tally.values())
     frame = claims_frame(found).set_index("id")
-    assert len(frame) == 60
     assert dict(frame["verdict"].value_counts()) == tally
     assert frame.loc["b-param-overhead", ["family_low", "family_high"]].notna().all()
     assert frame.loc["b-delta-error", ["number", "low", "if_false"]].isna().all()
     assert frame.loc["b-resnet56-error", "number"] == pytest.approx(5.82)
 
 
-def test_the_command_gives_a_table_one_claim_or_json(capsys, tmp_path):
+def test_the_command_gives_a_table_one_claim_or_json_or_one_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     runs(tmp_path, "resnet56", [0.0582])
     assert main(["claims", "b-block-*", "--runs", str(tmp_path)]) == 0
     assert capsys.readouterr().out.count(CONTRADICTED) == 9  # eight rows and the sum
     assert main(["claims", "b-resnet56-error", "--runs", str(tmp_path)]) == 0
-    assert "5.82 % (from 5.815 to 5.825)" in capsys.readouterr().out
+    assert "5.815 to 5.825" in capsys.readouterr().out
     assert main(["claims", "--json", "--runs", str(tmp_path)]) == 0
     rows = {row["id"]: row for row in json.loads(capsys.readouterr().out)}
     assert len(rows) == 60
     row = rows["b-resnet56-error"]
     assert (row["low"], row["high"], row["n"]) == (5.815, 5.825, 1)
     assert row["runs"] == [(tmp_path / "paper/resnet56/seed0").as_posix()]
-    assert len(row["commands"]) == 1
     assert (rows["a-se-gain"]["low"], rows["a-se-gain"]["high"]) == (0, None)
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [(["b-resnet65-error"], "b-resnet56-error"), (["z*"], "z*"), (["--runs", "none"], "none")],
-)
-def test_mistakes_end_with_one_line_and_code_2(capsys, monkeypatch, tmp_path, words, says):
-    monkeypatch.chdir(tmp_path)
-    assert main(["claims", *words]) == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("error: ")
-    assert says in line
+    for words, says in ((["b-resnet65-error"], "b-resnet56-error"), (["z*"], "z*"),
+                        (["--runs", "none"], "none")):  # fmt: skip
+        assert main(["claims", *words]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert says in line

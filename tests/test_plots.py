@@ -7,7 +7,6 @@ from fake_runs import make_run
 from senet_lib.analysis import families
 from senet_lib.figures import errors as plots
 from senet_lib.figures import style
-from senet_lib.models.registry import split_name
 from senet_lib.report.table import show
 
 MODELS = ["resnet20", "se_resnet20", "res2net29", "se_res2net29", "se_res2net29_last"]
@@ -31,25 +30,6 @@ def test_equal_variants_have_one_colour_and_too_many_to_tell_apart_share_one():
     few = names[:4]
     assert len(set(style.colours_of(few).values())) == 4
     assert style.legend_name(few[3], "x", few) == "x"
-
-
-@pytest.mark.parametrize(
-    ("model", "overrides", "name"),
-    [
-        ("se_resnet20", {}, "se_resnet20"),
-        ("se_resnet20", {"reduction": 4}, "se_resnet20+reduction=4"),
-        ("se_resnet20", {"stages": [1, 2], "gate_bias": True},
-         "se_resnet20+gate_bias=true+stages=1,2"),
-        ("se_resnet20+squeeze=max", {"gate": "tanh"}, "se_resnet20+gate=tanh+squeeze=max"),
-    ],
-)  # fmt: skip
-def test_a_name_carries_every_setting(tmp_path, model, overrides, name):
-    run = make_run(tmp_path, model, 0, 0.5, overrides=overrides)
-    assert families.label(run) == name
-    base, settings = split_name(name)
-    asked = {**split_name(model)[1], **overrides}
-    assert base == "se_resnet20"
-    assert settings == {k: tuple(v) if k == "stages" else v for k, v in asked.items()}
 
 
 def test_a_variant_knows_its_plain_network_and_families_stand_together(tmp_path):
