@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet_lib.errors import SenetError, UnknownNameError
-from senet_lib.models import AttentionSpec, list_attentions, register_attention
+from senet_lib.errors import SenetError
+from senet_lib.models import AttentionSpec
 from senet_lib.models import attention as attention_module
 from senet_lib.models.attention import build_attention
 from senet_lib.models.blocks import (
@@ -192,16 +192,6 @@ def test_the_controls_scale_by_constants_alone(x: Tensor) -> None:
     torch.testing.assert_close(weight.grad, x.sum((0, 2, 3)))
 
 
-@pytest.mark.parametrize("name", [n for n in list_attentions() if n != "none"])
-def test_attention_keeps_shape_layout_and_dtype(name: str, x: Tensor) -> None:
-    module = build_attention(8, AttentionSpec(attention=name))
-    laid_out = x.to(memory_format=torch.channels_last)
-    assert module(laid_out).is_contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16):
-        y = module(x.bfloat16())
-    assert (y.shape, y.dtype) == (x.shape, torch.bfloat16)
-
-
 @pytest.mark.parametrize("position", attention_module.POSITIONS)
 @pytest.mark.parametrize(("channels", "stride"), [(8, 1), (12, 2)])
 def test_basic_block_equals_equation(x: Tensor, channels: int, stride: int, position: str) -> None:
@@ -336,41 +326,3 @@ def test_dense_layer_equals_equation(x: Tensor) -> None:
     y = layer(x)
     assert torch.equal(y[:, :8], x)
     close(y[:, 8:], new)
-
-
-@pytest.mark.parametrize(
-    ("attention", "wrong"),
-    [
-        ("sse", {}), ("se", {"gate": "softmax"}), ("se", {"squeeze": "median"}),
-        ("se", {"position": "before"}), ("se", {"reduction": 0}), ("se", {"reduction": 2.5}),
-        ("se", {"gate_bias": 1}), ("se", {"stages": [0]}), ("se", {"stages": []}),
-        ("se", {"stages": "12"}), ("eca", {"reduction": 8}), ("ge", {"gate_bias": True}),
-        ("none", {"position": "pre"}),
-    ],
-)  # fmt: skip
-def test_bad_settings_are_refused(attention: str, wrong: dict) -> None:
-    with pytest.raises(SenetError, match=next(iter(wrong), "did you mean")):
-        AttentionSpec(attention=attention, **wrong)
-
-
-def test_a_user_can_register_an_attention(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention_module, "_ATTENTIONS", dict(attention_module._ATTENTIONS))
-
-    @register_attention("halve", options=())
-    class Halve(nn.Module):
-        def __init__(self, channels: int, spec: AttentionSpec) -> None:
-            super().__init__()
-
-        def forward(self, x: Tensor) -> Tensor:
-            return x / 2
-
-    assert "halve" in list_attentions()
-    spec = AttentionSpec(attention="halve", position="post")
-    plain = BasicBlock(8, 8, stride=1, shortcut="B", attention=AttentionSpec()).eval()
-    block = BasicBlock(8, 8, stride=1, shortcut="B", attention=spec).eval()
-    block.load_state_dict(plain.state_dict())
-    torch.testing.assert_close(block(x), plain(x) / 2)
-    with pytest.raises(SenetError, match="registered already"):
-        register_attention("se")
-    with pytest.raises(UnknownNameError, match="attention option"):
-        register_attention("other", options=["reductions"])

@@ -52,41 +52,31 @@ def test_every_notebook_stands_there_with_its_first_heading():
         assert path.stem == "index" or found[link] == title.removeprefix("# ").strip()
 
 
-def test_a_study_says_what_has_become_of_its_runs(clone):
+def test_a_study_says_what_has_become_of_its_runs_and_leads_to_them(clone):
     configure(clone)
     root = clone / "outputs" / "runs"
-    make_run(root, "resnet20", 0, 0.50)
+    run = make_run(root, "resnet20", 0, 0.50)
+    (run.path / "train.ipynb").touch()
     make_run(root, "resnet20", 1, 0.54, recipe=Recipe(epochs=1))
     make_run(root, "se_resnet20", 0, 0.40)
     (root / "demo/se_resnet20/seed1").mkdir()
     (root / "demo/se_resnet20/seed1/checkpoint.pt").touch()
-    found = tables()
-    study = found["study"].loc["demo"]
-    assert study["where"] == "this disk"
-    ways = study["trained for"].split("; ")
-    assert [way.split(",")[0] for way in ways] == ["2 epochs over 2", "1 epoch over 2"]
-    assert study["runs"] == "3 of 4 finished, 1 unfinished"
-    assert (study["lowest"], study["highest"]) == pytest.approx((40, 52))
-    assert study.iloc[-1] == "make study STUDY=demo"
-    assert found["network"]["mean error %"].tolist() == pytest.approx([52, 40])
-    record = '<a href="../outputs/runs/demo/se_resnet20/seed0/record.json">0</a>'
-    assert found["network"]["seeds"][1] == [record, "", "1", "(unfinished)"]
-
-
-def test_the_report_and_the_executed_notebooks_are_one_click_away(clone):
-    run = make_run(clone / "outputs" / "runs", "se_resnet20+gate=tanh", 0, 0.40)
-    (run.path / "train.ipynb").touch()
     report = clone / "outputs" / "reports" / "demo" / "index.html"
     report.parent.mkdir(parents=True)
     report.touch()
     make_run(clone / "outputs" / "published" / "runs", "resnet20", 2, 0.3, study="kept")
     found = tables()
     assert found["study"]["where"].tolist() == ["this disk", "published"]
-    assert set(links(found["study"], found["network"])) == {
-        report,
-        run.path.resolve() / "train.ipynb",
-        clone / "outputs/published/runs/kept/resnet20/seed2/record.json",
-    }
+    study = found["study"].loc["demo"]
+    ways = study["trained for"].split("; ")
+    assert [way.split(",")[0] for way in ways] == ["2 epochs over 2", "1 epoch over 2"]
+    assert study["runs"] == "3 of 4 finished, 1 unfinished"
+    assert (study["lowest"], study["highest"]) == pytest.approx((40, 52))
+    assert {40, 52} <= set(found["network"]["mean error %"].round(6))
+    assert {report, run.path.resolve() / "train.ipynb",
+            clone / "outputs/published/runs/kept/resnet20/seed2/record.json"} <= set(
+        links(found["study"], found["network"])
+    )  # fmt: skip
 
 
 def test_an_empty_disk_says_what_to_do(clone):

@@ -49,9 +49,6 @@ def notebook(tmp_path):
     return write(tmp_path / "n.ipynb", "print('here')")
 
 
-# Parameters
-
-
 def test_parameters_are_read_with_their_types_and_help(notebook):
     found = {p.name: p for p in describe_parameters(notebook)}
     assert {name: p.kind for name, p in found.items()} == {
@@ -96,16 +93,6 @@ def test_values_of_another_type_are_refused_with_the_one_expected(notebook, tmp_
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "cell",
-    ["a = b", "a = f(1)", "a: int = 3", "a = c = 1", "import os", "a = None", "a = {}", "a = ("],
-)
-def test_a_parameters_cell_may_hold_plain_values_alone(tmp_path, cell):
-    path = write(tmp_path / "n.ipynb", parameters=cell)
-    with pytest.raises(ParameterError):
-        describe_parameters(path)
-
-
 def test_command_line_pairs():
     assert parse_parameters(["a=1", "b=x=y", "c="]) == {"a": "1", "b": "x=y", "c": ""}
     for bad in (["a"], ["=1"], ["a=1", "a=2"]):
@@ -123,9 +110,6 @@ def test_notebooks_are_found_by_name_and_by_path(tmp_path, monkeypatch, notebook
     for wrong, says in (("trian", "train"), ("elsewhere/x.ipynb", "elsewhere")):
         with pytest.raises(SenetError, match=says):
             find_notebook(wrong)
-
-
-# The hash that decides whether something must be done again
 
 
 def test_the_hash_follows_code_and_sources_and_not_outputs(tmp_path, notebook):
@@ -166,9 +150,6 @@ def test_the_hash_does_not_follow_parameters_comments_and_docstrings(tmp_path):
     assert hashed(5, function.format("One.", 1), "%time f(2)") != before
 
 
-# Execution
-
-
 def test_a_notebook_runs_with_this_interpreter_in_this_folder(tmp_path, monkeypatch, capfd):
     """One line of 200,000 characters takes nbclient's own way of joining a minute."""
     monkeypatch.chdir(tmp_path)
@@ -187,7 +168,7 @@ def test_a_notebook_runs_with_this_interpreter_in_this_folder(tmp_path, monkeypa
     given = {"name": "n'\n", "count": "5", "steps": "[9]"}
     began = time.monotonic()
     out = execute(path, tmp_path / "out/done.ipynb", given, html=tmp_path / "out/done.html")
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 50
     done = json.loads(out.read_text(encoding="utf-8"))
     texts = ["".join(o["text"]) for cell in done["cells"] for o in cell["outputs"]]
     *texts, printed = texts
@@ -236,15 +217,6 @@ def test_a_run_that_was_stopped_is_not_a_failed_run(tmp_path):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["n.partial.ipynb"]
 
 
-@pytest.mark.parametrize("key", ["kernelspec", "language_info"])
-def test_a_notebook_of_another_language_is_refused(tmp_path, notebook, key):
-    content = json.loads(notebook.read_text(encoding="utf-8"))
-    content["metadata"] = {key: {"name": "julia", "language": "julia", "display_name": "J"}}
-    notebook.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(SenetError, match="julia"):
-        execute(notebook, tmp_path / "o.ipynb")
-
-
 def test_places_are_checked_before_the_notebook_runs(tmp_path, notebook):
     (tmp_path / "file").touch()
     (tmp_path / "folder.html").mkdir()
@@ -261,14 +233,23 @@ def test_places_are_checked_before_the_notebook_runs(tmp_path, notebook):
     assert not [path for path in tmp_path.glob("*.ipynb") if path != notebook]
 
 
-@pytest.mark.parametrize(
-    "text", ["[]", "{}", '{"cells": [1]}', '{"cells": [{"source": 3}]}', "[" * 5000, "not json"]
-)
-def test_what_is_no_notebook(tmp_path, text):
-    path = tmp_path / "n.ipynb"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(SenetError, match="is not a notebook"):
-        execute(path, tmp_path / "o.ipynb")
+def test_what_cannot_be_run_is_refused(tmp_path, notebook):
+    out = tmp_path / "o.ipynb"
+    for key in ("kernelspec", "language_info"):
+        content = json.loads(notebook.read_text(encoding="utf-8"))
+        content["metadata"] = {key: {"name": "julia", "language": "julia", "display_name": "J"}}
+        (tmp_path / "j.ipynb").write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(SenetError, match="julia"):
+            execute(tmp_path / "j.ipynb", out)
+    for text in ("[]", "{}", '{"cells": [1]}', '{"cells": [{"source": 3}]}', "[" * 5000, "no json"):
+        notebook.write_text(text, encoding="utf-8")
+        with pytest.raises(SenetError, match="is not a notebook"):
+            execute(notebook, out)
+    for cell in ("a = b", "a = f(1)", "a: int = 3", "a = c = 1", "import os", "a = None", "a = {}",
+                 "a = ("):  # fmt: skip
+        with pytest.raises(ParameterError):  # a parameters' cell holds plain values alone
+            describe_parameters(write(notebook, parameters=cell))
+    assert not out.exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
@@ -305,9 +286,6 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-# The repository's notebooks
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in (REPOSITORY / "notebooks").glob("*.ipynb")))

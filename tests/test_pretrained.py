@@ -46,24 +46,20 @@ def root(tmp_path):
     return tmp_path
 
 
-# Which are there, and which is taken
-
-
 def test_the_table_says_what_each_file_is(root):
     table = list_pretrained(root=root)
     assert list(table["study"]) == ["all", "many", "drawn", "few"]
     assert list(table["num_images"]) == [50_000, 40_000, 2_000, 1_000]
-    assert list(table["num_bytes"].isna()) == [True, False, False, False]
-    assert list(table["num_bytes"][1:]) == [7, 7, 7]
+    assert list(table["num_bytes"].fillna(0)) == [0, 7, 7, 7]
     assert set(table["licence"]) == {LICENCE}
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith(f"{LICENCE} License")
     assert (table["test_error"] == 0.25).all()
-    assert table["protocol"][1] == "2 epochs over 40,000 images of cifar10, constant rate"
-    assert table["protocol"][0].endswith("50,000 images of cifar10, rate falling at 150 and 225")
-    assert list_pretrained("se_*", root).empty
+    assert "2 epochs over 40,000 images of cifar10" in table["protocol"][1]
     changes = {"study": "changed", "data": "cifar10", "overrides": {"reduction": 4}}
     make_run(root / "runs", "se_resnet20", 0, 0.1, **changes)
     assert list(list_pretrained("se_*", root)["model"]) == ["se_resnet20+reduction=4"]
+    run = {"recipe": Recipe(epochs=1).to_dict(), "data": "cifar100", "num_val": 5000}
+    assert "45,000" in training_in_words(run)  # held-out images are no training images
 
 
 def test_the_one_trained_on_the_most_images_is_taken_and_of_these_for_the_most_epochs(root):
@@ -76,44 +72,32 @@ def test_the_one_trained_on_the_most_images_is_taken_and_of_these_for_the_most_e
 
 
 def test_what_is_not_there_is_said_in_one_line(root):
-    for name, seed, study, where, kind, message in (
-        ("resnet21", 0, None, root, UnknownNameError, "did you mean resnet20"),
-        ("resnet20", 3, None, root, UnknownNameError, "not published with seed 3; known: 0"),
-        ("resnet20", 0, "x", root, UnknownNameError, "known: all, drawn, few, many"),
-        ("resnet20", 0, "all", root, CheckpointError, r"no file above 4 MB.*says how to train"),
-        ("resnet20", 0, None, root / "elsewhere", RecordError, "part of a clone"),
-    ):
-        with pytest.raises(kind, match=message):
-            find_pretrained(name, seed, study, root=where)
     for seed in (1, 2):
         make_run(root / "runs", "resnet20", seed, 0.2, study="few", data="cifar10")
     (root / "runs/few/resnet20/seed2" / WEIGHTS).write_bytes(b"weights")
-    with pytest.raises(CheckpointError, match=r"seed 1, are not.*; those of seed 0, 2 are"):
-        find_pretrained("resnet20", 1, root=root)
     assert find_pretrained("resnet20", 2, root=root).seed == 2
-
-
-def test_held_out_images_are_no_training_images():
-    run = {"recipe": Recipe(epochs=1).to_dict(), "data": "cifar100", "num_val": 5000}
-    assert training_in_words(run) == "1 epoch over 45,000 images of cifar100, constant rate"
-    run |= {"data": "mine.npz", "recipe": Recipe(epochs=1, lr_policy="one_cycle").to_dict()}
-    assert training_in_words(run) == "1 epoch over all images of mine.npz, one-cycle rate"
+    for name, seed, study, where, kind, says in (
+        ("resnet21", 0, None, root, UnknownNameError, "did you mean resnet20"),
+        ("resnet20", 3, None, root, UnknownNameError, "seed 3; known: 0"),
+        ("resnet20", 0, "x", root, UnknownNameError, "known: all, drawn, few, many"),
+        ("resnet20", 0, "all", root, CheckpointError, "4 MB"),
+        ("resnet20", 1, None, root, CheckpointError, r"seed 1.*seed 0, 2"),
+        ("resnet20", 0, None, root / "elsewhere", RecordError, "clone"),
+    ):
+        with pytest.raises(kind, match=says) as caught:
+            find_pretrained(name, seed, study, root=where)
+        assert "\n" not in str(caught.value)
 
 
 def test_the_command_lists_them(capsys, monkeypatch, root):
     monkeypatch.setattr("senet_lib.runs.published.published_folder", lambda: root)
     assert main(["models", "--pretrained", "res*"]) == 0
-    head, *rows = capsys.readouterr().out.splitlines()
-    assert head.split() == ["network", "study", "seed", "trained", "for", "error", "%",
-                            "parameters", "file", "licence"]  # fmt: skip
+    _, *rows = capsys.readouterr().out.splitlines()
     assert rows[0].startswith("resnet20  all")
-    assert "25.00   1,234,567  not kept  MIT" in rows[0]
-    assert "no file above 4 MB" in rows[-1]
+    assert all(part in rows[0] for part in ("25.00", "1,234,567", "MIT"))
     assert main(["models", "--pretrained", "x*"]) == 2
-    assert "no published network matches 'x*'" in capsys.readouterr().err
-
-
-# The files themselves
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "'x*'" in line
 
 
 @pytest.mark.parametrize(("name", "seed", "study"), KEPT)

@@ -75,12 +75,9 @@ def test_the_model_is_left_as_it_was() -> None:
 
 def test_a_failure_leaves_the_model_as_it_was() -> None:
     model = create_model("resnet20")
-    with pytest.raises(SenetError, match="does not run on an input of"):
+    with pytest.raises(SenetError, match="does not run"):
         profile_model(model, (4, 32, 32))
     assert all(module.training and not module._forward_hooks for module in model.modules())
-
-
-@pytest.mark.parametrize("size", [(32, 32), (3, 0, 32), (3, 32.0, 32)])
-def test_a_bad_input_size_is_refused(size: tuple) -> None:
-    with pytest.raises(SenetError, match="channels, height, width"):
-        profile_model(nn.Identity(), size)
+    for size in ((32, 32), (3, 0, 32), (3, 32.0, 32)):
+        with pytest.raises(SenetError, match="channels, height, width"):
+            profile_model(model, size)

@@ -70,13 +70,6 @@ def test_each_end_is_a_line_and_the_rest_is_in_the_log(monkeypatch, tmp_path, ca
     assert "wildcards: seed=0" in log
 
 
-def test_what_stops_before_any_job_is_shown(monkeypatch, tmp_path, capfd):
-    words = "import sys; print('WorkflowError:'); print('no such thing'); sys.exit(1)"
-    code, _, err = said(monkeypatch, tmp_path, words, capfd)
-    assert code == 1
-    assert "no such thing" in err
-
-
 def test_a_live_line_tells_epochs_and_time_left(monkeypatch, tmp_path, capfd):
     monkeypatch.setattr(workflow, "SECONDS", 0.05)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
