@@ -79,7 +79,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """An `UnknownNameError` that offers the nearest known names, or all of them when none is near.
+    """An `UnknownNameError` that offers the nearest known names, or when none is near all of them,
+    unless they are more than a hundred.
 
     Args:
         kind: what the name stands for, such as "model".
@@ -89,6 +90,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
+    if not near and len(known) > 100:
+        hint = f"none of the {len(known):,} that there are is near"
     return UnknownNameError(f"unknown {kind} {name!r}; {hint}")
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from senet_lib.errors import SenetError
+from senet_lib.errors import SenetError, one_line
 from senet_lib.evaluation import evaluating
 
 # Operators that compute nothing with the values: they rearrange, allocate or copy.
@@ -146,8 +146,8 @@ def profile_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> 
     with looking(model), calls_of(of_kind(model, COUNTED_LAYERS), note), torch.no_grad(), count:
         try:
             model(image)
-        except (RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+        except (AssertionError, RuntimeError, ValueError) as error:
+            reason = one_line(error)
             raise SenetError(
                 f"the model does not run on an input of {tuple(input_size)}: {reason}"
             ) from error

@@ -21,7 +21,8 @@ from torch.func import functional_call
 from senet_lib.errors import DataError, SenetError, unknown
 from senet_lib.evaluation import evaluating
 from senet_lib.models.blocks import Head, Network
-from senet_lib.profiling import calls_of
+from senet_lib.models.neighbours import Neighbour
+from senet_lib.profiling import black_image, calls_of, looking
 
 if TYPE_CHECKING:
     from pytorch_grad_cam.base_cam import BaseCAM
@@ -144,8 +145,10 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
 
     Raises:
         UnknownNameError: the model has no such module.
-        LayerError: "last" is asked of a model that is not a `Network`.
+        LayerError: "last" is asked of a model that has no such layer, or is of no kind known here.
     """
+    if layer == "last" and isinstance(model, Neighbour):
+        return _last_map(model)
     if layer == "last" and isinstance(model, Network):
         return model.head.norm if isinstance(model.head, Head) else model.stages[-1]
     if layer == "last":
@@ -159,6 +162,28 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
     near = difflib.get_close_matches(layer, modules, n=1, cutoff=0.5)
     known = modules if near else top  # hundreds of names would help nobody
     raise unknown("layer", str(layer), ["last", *known] if isinstance(model, Network) else known)
+
+
+def _last_map(model: Neighbour) -> nn.Module:
+    """What gives the last map of more than one place; only vectors may come after it, and no
+    sequence of places such as a transformer's."""
+    channels = next(p.shape[1] for p in model.parameters() if p.dim() == 4)
+    last: nn.Module | None = None
+
+    def note(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal last
+        shape = output.shape if isinstance(output, Tensor) else ()
+        if len(shape) == 4 and shape[2] == shape[3] > 1:  # of a square image, channels first
+            last = module
+        elif len(shape) > 2 and shape[2:].numel() > 1:
+            last = None
+
+    modules = dict(model.network.named_modules())
+    with looking(model), calls_of(modules, note), torch.no_grad():
+        model(black_image(model, (channels, model.size, model.size)))
+    if last is None:
+        raise LayerError("the network pools no map of more than one place; name a layer")
+    return last
 
 
 def _checked(

@@ -12,6 +12,7 @@ from senet_lib.models.registry import (
     list_models,
     model_options,
     register_model,
+    register_with_timm,
     split_name,
 )
 
@@ -28,6 +29,7 @@ __all__ = [
     "model_options",
     "register_attention",
     "register_model",
+    "register_with_timm",
     "split_name",
 ]
 

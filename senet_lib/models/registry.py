@@ -7,6 +7,8 @@ list of names.
 
 import inspect
 import itertools
+import sys
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
@@ -19,6 +21,7 @@ from senet_lib.models import alternatives as alternatives  # registers them
 from senet_lib.models.attention import NO_ATTENTION, AttentionSpec
 from senet_lib.models.cnn import CNN7
 from senet_lib.models.densenet import DenseNet
+from senet_lib.models.neighbours import Neighbour, list_neighbours, load_timm
 from senet_lib.models.res2net import Res2Net
 from senet_lib.models.resnet import PreactResNet, ResNet
 
@@ -73,8 +76,11 @@ def register_model(
     Raises:
         SenetError: the name is taken, or the builder has not the parameters it needs.
     """
-    if "+" in name:
-        raise SenetError(f"{name!r} cannot be registered: + stands before a setting in a name")
+    if "+" in name or ":" in name:
+        raise SenetError(
+            f"{name!r} cannot be registered: + stands before a setting in a name, and : after the "
+            "library of a network"
+        )
     if name in _MODELS:
         raise SenetError(f"model {name!r} is registered already; choose another name")
 
@@ -99,7 +105,8 @@ def create_model(
     """Build a model with fresh random weights, drawn from torch's global generator.
 
     Args:
-        name: one of `list_models()`, with or without settings, such as "se_resnet20+reduction=8".
+        name: one of `list_models()`, with or without settings, such as "se_resnet20+reduction=8";
+            or a network of another library, "timm:resnet18" or "torchvision:resnet18+size=64".
         num_classes: K, at least 1.
         in_channels: channels of an image, at least 1.
         overrides: settings of this model by name, such as reduction=8 or shortcut="A";
@@ -175,7 +182,11 @@ def check_name(name: str) -> None:
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of the registered models that match a shell-style pattern, in order of registration."""
+    """Names of the registered models that match a shell-style pattern, in order of registration;
+    of a library's networks for a pattern such as "timm:*resnet*"."""
+    library, colon, rest = pattern.partition(":")
+    if colon:
+        return [f"{library}:{n}" for n in list_neighbours(library) if fnmatchcase(n, rest)]
     return [name for name in _MODELS if fnmatchcase(name, pattern)]
 
 
@@ -223,9 +234,59 @@ def describe(name: str) -> str:
 def _lookup(name: str) -> ModelEntry:
     """The entry of that name; UnknownNameError with the near names if there is none."""
     base = split_name(name)[0]
+    library, colon, network = base.partition(":")
+    if colon:
+        if network not in (known := list_neighbours(library)):
+            raise unknown(f"network of {library}", network, known)
+        return ModelEntry(
+            name=base, build=Neighbour, summary=f"{network} of {library}", input_size=CIFAR_SIZE,
+            settings={"library": library, "network": network}, attention=NO_ATTENTION,
+        )  # fmt: skip
     if base not in _MODELS:
         raise unknown("model", base, _MODELS)
     return _MODELS[base]
+
+
+def register_with_timm(prefix: str = "senet_") -> list[str]:
+    """Let `timm.create_model("senet_se_resnet20", num_classes=10)` build our networks.
+
+    They take settings as `create_model` does, and have no weights for timm to fetch.
+
+    Args:
+        prefix: stands before each name; timm has names of its own.
+    Returns:
+        The names in timm; those that it knows already are left as they are.
+    Raises:
+        MissingDependencyError: timm is not installed.
+    """
+    timm = load_timm()
+    # timm keeps the list of a module's networks in the module.
+    home = sys.modules.setdefault("senet_lib_networks", types.ModuleType("senet_lib_networks"))
+    for name in list_models():
+        if not timm.is_model(prefix + name):
+            entry = _timm_entry(name)
+            entry.__name__, entry.__module__ = prefix + name, home.__name__
+            setattr(home, entry.__name__, timm.models.register_model(entry))
+    return [prefix + name for name in list_models()]
+
+
+def _timm_entry(name: str) -> Builder:
+    """A function that builds a network as timm calls for one."""
+
+    def build(
+        pretrained: bool = False, pretrained_cfg: object = None,
+        pretrained_cfg_overlay: object = None, cache_dir: object = None, num_classes: int = 10,
+        in_chans: int = 3, drop_rate: float = 0.0, **settings: object,
+    ) -> nn.Module:  # fmt: skip
+        if pretrained or drop_rate:
+            raise SenetError(f"{name} has neither weights in timm nor dropout")
+        model = create_model(name, num_classes, in_chans, **settings)
+        size = (in_chans, *input_size(name)[1:])
+        model.num_classes = num_classes
+        model.pretrained_cfg = model.default_cfg = {"num_classes": num_classes, "input_size": size}
+        return model
+
+    return build
 
 
 def _register_pair(name: str, build: Builder, text: str, **settings: object) -> None:

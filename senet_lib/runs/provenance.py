@@ -17,7 +17,7 @@ def versions() -> dict[str, str]:
     from senet_lib import __version__
 
     found = {"python": platform.python_version(), "torch": torch.__version__}
-    for name in ("torchvision", "numpy"):
+    for name in ("torchvision", "numpy", *{"timm"} & sys.modules.keys()):
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return {**found, "senet-lib": __version__}
