@@ -5,7 +5,7 @@ PYTHON ?= python3
 STUDY ?= smoke
 CORES ?= all
 WORKERS ?= 2
-EXTRAS ?= app,dev,export,tensorboard
+EXTRAS ?= app,dev,export,sweep,tensorboard
 
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin

@@ -257,9 +257,56 @@ def _failed(error: Any) -> int:
 def _study(arguments: argparse.Namespace) -> int:
     from senet_lib.workflow import run_study
 
-    path = Path(arguments.config)
-    named = path if path.suffix else Path("configs") / f"{path}.yaml"
-    return run_study(named, arguments.cores)
+    return run_study(_config(arguments.config), arguments.cores)
+
+
+@command(
+    "Choose recipe and network on held-out training images, with Optuna.",
+    option("config", help="the sweep's YAML file, or the name of one in configs/"),
+    option("--workers", type=int, default=1, metavar="N",
+            help="processes that share the trials (default 1); the same command elsewhere joins"),
+    option("--threads", type=int, metavar="N", help="of each run; default: what the file says"),
+    option("--root", default="outputs/sweeps", metavar="DIR", help="default: outputs/sweeps"),
+)  # fmt: skip
+def _sweep(arguments: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from senet_lib.sweep import load_sweep, open_sweep, run_sweep
+    from senet_lib.training.fit import RunStopped
+    from senet_lib.training.seeds import side_by_side
+
+    workers, root = arguments.workers, arguments.root
+    if workers < 1:
+        raise SenetError(f"--workers is {workers}; it must be at least 1")
+    sweep = load_sweep(_config(arguments.config))
+    if arguments.threads is not None:
+        sweep = replace(sweep, threads=check_study(arguments.threads, "threads"))
+    if workers == 1:
+        try:
+            study = run_sweep(sweep, root)
+        except RunStopped as stopped:
+            print(stopped)
+            return SIGNAL_CODES.get(stopped.reason, 0)
+    else:
+        study = open_sweep(sweep, root)  # a mistake is said once, and the file is there for all
+        threads = sweep.threads or max(1, (os.cpu_count() or 1) // workers)
+        words = ["sweep", arguments.config, "--root", root, "--threads", str(threads)]
+        names = [f"worker {number + 1}" for number in range(workers)]
+        if code := side_by_side(dict.fromkeys(names, words), workers):
+            return code
+    if finished := [trial for trial in study.trials if "command" in trial.user_attrs]:
+        best = min(finished, key=lambda trial: trial.value)
+        error = f"{100 * best.value:.2f} % of {sweep.num_val:,} held-out images"
+        print(
+            f"best: {best.user_attrs['run']}, wrong on {error}; on all images: "
+            f"{best.user_attrs['command']}"
+        )
+    return 0
+
+
+def _config(name: str) -> Path:
+    """The file of that path, or of that name in configs/."""
+    return Path(name) if Path(name).suffix else Path("configs") / f"{name}.yaml"
 
 
 @command(

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from senet_lib import plugins, strict_yaml
 from senet_lib.errors import RecipeError, unknown
@@ -24,7 +24,7 @@ COMPILE_MODES = ("auto", "on", "off")
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 AXES = ("gate_at", "reduction", "squeeze", "gate", "position", "stages", "attention")
 _NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-_MODEL = "[a-z0-9_]+([+][a-z_]+=[a-z0-9_,]+)*"
+_MODEL = "((timm|torchvision):)?[a-z0-9_]+([+][a-z_]+=[a-z0-9_,]+)*"
 
 
 def setting(
@@ -217,16 +217,14 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Study:
-    """One study: which networks are trained, on what, how and with which seeds."""
+class Settings:
+    """What studies and sweeps have in common: the networks, what they are trained on, and where."""
 
-    study: str = setting("name of the study and of its folder under outputs/runs", pattern=_NAME)
-    protocol: str = setting("name of the protocol that the recipe stands for")
+    study: str = setting("name of the study and of its folder", pattern=_NAME)
     data: str = setting("shapes, cifar10, cifar100, an npz file or a folder of pictures")
     models: tuple[str, ...] = setting(
         "registry names, with settings if wished: se_resnet20+reduction=8", pattern=_MODEL
     )
-    seeds: tuple[int, ...] = setting("one run a model and seed", "[0, 9223372036854775807]")
     recipe: Recipe = field(default_factory=Recipe)
     threads: int = setting("CPU threads of one run; 0: all", "[0, 1024]", 0)
     device: str = setting("where it is computed", default="auto", choices=DEVICES)
@@ -235,6 +233,18 @@ class Study:
     test_every: int = setting(
         "epochs between two evaluations; the last epoch is evaluated in any case", "[1, 100000]", 1
     )
+    plugins: tuple[str, ...] = setting(
+        "Python files, seen from the top of the clone, that register attentions or networks of "
+        "one's own", default=(),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study(Settings):
+    """One study: which networks are trained, on what, how and with which seeds."""
+
+    protocol: str = setting("name of the protocol that the recipe stands for")
+    seeds: tuple[int, ...] = setting("one run a model and seed", "[0, 9223372036854775807]")
     axes: tuple[str, ...] = setting(
         "settings that the models differ in; each becomes a page of the ablation",
         default=(), choices=AXES,
@@ -245,10 +255,6 @@ class Study:
     excitation: tuple[str, ...] = setting(
         "models whose gates are looked at, a page each, of the first seed", default=()
     )
-    plugins: tuple[str, ...] = setting(
-        "Python files, seen from the top of the clone, that register attentions or networks of "
-        "one's own", default=(),
-    )  # fmt: skip
     grids: int = setting(
         "how much is explained: grids of each size, five times as many objects, twenty times as "
         "many images for the gates, twice as many for the worth of their channels",
@@ -279,6 +285,9 @@ def check_study(value: Any, name: str = "study") -> Any:
     return check_setting(_fields(Study)[name], value)
 
 
+Kind = TypeVar("Kind", bound=Settings)
+
+
 def load_study(source: str | Path | Mapping[str, Any]) -> Study:
     """Read a study from a YAML file or a mapping of the same shape, and use its plugins.
 
@@ -289,25 +298,36 @@ def load_study(source: str | Path | Mapping[str, Any]) -> Study:
     """
     where = "the study" if isinstance(source, Mapping) else str(source)
     content = source if isinstance(source, Mapping) else strict_yaml.read(Path(source))
+    return load_settings(Study, content, where)
+
+
+def load_settings(kind: type[Kind], content: Any, where: str) -> Kind:
+    """The settings of a study or sweep that a file holds, checked; their plugins are used.
+
+    Args:
+        kind: the dataclass.
+        content: what the file says.
+        where: what errors call the file.
+    Raises:
+        PluginError, RecipeError, UnknownNameError: as in `load_study`.
+    """
+    known = _fields(kind)
+    needed = [k for k, f in known.items() if f.default is f.default_factory is MISSING]
     if not isinstance(content, Mapping):
-        raise RecipeError(
-            f"{where} must hold a mapping with study, protocol, data, models and seeds"
-        )
-    known = _fields(Study)
+        raise RecipeError(f"{where} must hold a mapping with {', '.join(needed)}")
     for key in content:
         if key not in known:
             raise unknown(f"key in {where}", shown(key).strip("'"), known)
     given = {key: value for key, value in content.items() if value not in (None, "", [], ())}
-    needed = [k for k, f in known.items() if f.default is f.default_factory is MISSING]
     if missing := [key for key in needed if key not in given]:
         raise RecipeError(f"{where} does not say {', '.join(missing)}")
     recipe = given.pop("recipe", {})
     if not isinstance(recipe, Mapping):
         raise RecipeError(f"recipe of {where} is {shown(recipe)}; it must be a mapping")
     checked = {key: check_setting(known[key], value, where) for key, value in given.items()}
-    study = Study(recipe=Recipe.from_dict(recipe), **checked)
-    plugins.use(study.plugins)
-    return study
+    settings = kind(recipe=Recipe.from_dict(recipe), **checked)
+    plugins.use(settings.plugins)
+    return settings
 
 
 def _fields(kind: type) -> dict[str, Field]:

@@ -13,7 +13,8 @@ LAYERS = (
     {"runs"},
     {"training", "analysis"},  # neighbours: neither imports the other
     {"claims", "report"},
-    {"figures", "explore", "cli", "listing", "options", "tensorboard", "workflow", "__main__"},
+    {"figures", "explore", "cli", "listing", "options", "tensorboard", "workflow", "__main__"}
+    | {"sweep"},
 )
 PLACE = {name: place for place, names in enumerate(LAYERS) for name in names}
 

@@ -87,7 +87,7 @@ def test_conda_environment_has_the_names_and_bounds_of_pyproject():
     assert {canonicalize_name(name): bound for name, bound in found.items()} == wanted
 
 
-@pytest.mark.parametrize("group", ["", "dev", "cluster", "export"])
+@pytest.mark.parametrize("group", ["", "dev", "cluster", "export", "sweep", "timm"])
 def test_every_requirement_has_a_lower_bound_and_a_pin_that_satisfies_it(group):
     lines = EXTRAS[group] if group else PROJECT["dependencies"]
     pinned = pins()
@@ -111,7 +111,7 @@ def test_version_is_the_same_everywhere():
 
 
 @pytest.mark.parametrize(
-    ("folder", "groups"), [("senet_lib", ("cluster", "export")), ("tests", EXTRAS)]
+    ("folder", "groups"), [("senet_lib", ("cluster", "export", "sweep", "timm")), ("tests", EXTRAS)]
 )
 def test_what_is_imported_is_declared(folder, groups):
     lines = chain(PROJECT["dependencies"], *(EXTRAS[group] for group in groups))

@@ -15,7 +15,7 @@ from typing import Any
 from senet_lib.data.datasets import load_data
 from senet_lib.errors import RecordError, SenetError, unknown
 from senet_lib.files import anchored
-from senet_lib.recipe import Recipe, Study, load_study
+from senet_lib.recipe import Recipe, Settings, Study, load_study
 from senet_lib.runs import records
 from senet_lib.runs.records import DEFAULT_ROOT, RunRecord, from_top
 
@@ -209,7 +209,7 @@ def _complete(
     return completed + [p for p in others if p.state in ("set aside", "damaged")]
 
 
-def train_command(settings: Study, config: str, model: str, seed: int) -> str:
+def train_command(settings: Settings, config: str, model: str, seed: int) -> str:
     """What to type to make one run of a study."""
     run = ["--model", model, "--seed", seed]
     if config and Path(config).is_file():

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
@@ -52,23 +52,35 @@ def train_seeds(
     words = list(words)
     if threads is None and at_once > 1:
         words += ["--threads", str(max(1, cores // at_once))]
-    command = [sys.executable, "-u", "-m", "senet_lib.cli", "train", *words, "--progress", "log"]
+    ours = ["train", *words, "--progress", "log", "--seed"]
+    return side_by_side({f"seed {seed}": [*ours, str(seed)] for seed in seeds}, at_once)
+
+
+def side_by_side(commands: Mapping[str, Sequence[str]], at_once: int) -> int:
+    """Run commands of `senet` and pass on what they print, the name of each before its lines.
+
+    Args:
+        commands: the words after `senet`, by name.
+        at_once: how many run side by side.
+    Returns:
+        The highest exit code. A signal to stop is passed on.
+    """
     running: set[subprocess.Popen[str]] = set()
     stopped: list[int] = []
     printing = threading.Lock()
 
-    def run(seed: int) -> int:
+    def run(name: str) -> int:
         if stopped:
             return 128 + stopped[0]
         with subprocess.Popen(
-            [*command, "--seed", str(seed)],
+            [sys.executable, "-u", "-m", "senet_lib", *commands[name]],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,  # a Ctrl-C reaches it through us alone, once
         ) as process:
             running.add(process)
-            _pass_on(process.stdout, f"seed {seed}: ", printing)
+            _pass_on(process.stdout, f"{name}: ", printing)
         running.discard(process)
         return process.returncode
 
@@ -80,7 +92,7 @@ def train_seeds(
     before = {number: signal.signal(number, stop) for number in stopping()}
     try:
         with ThreadPoolExecutor(at_once) as pool:
-            return max(pool.map(run, seeds))
+            return max(pool.map(run, commands))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

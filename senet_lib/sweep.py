@@ -1,0 +1,256 @@
+"""Sweeps: recipe and network chosen on held-out training images, with Optuna.
+
+A trial is a run of `fit` in a folder of its own; what was tried lies in an SQLite file beside these
+folders. A sweep that was stopped or killed goes on from there, and processes that are given the
+same settings share its trials.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from senet_lib import errors, strict_yaml
+from senet_lib.data import hold_out, load_data
+from senet_lib.errors import RecipeError, RecordError
+from senet_lib.models import check_name
+from senet_lib.recipe import Recipe, Settings, check_setting, load_settings, setting
+from senet_lib.runs.records import RunRecord, from_top
+from senet_lib.runs.study import train_command
+from senet_lib.strict_yaml import shown
+from senet_lib.training.engine import EpochResult
+from senet_lib.training.fit import fit
+from senet_lib.training.plan import LEFT_OVER, tidy
+
+if TYPE_CHECKING:
+    import optuna
+
+ROOT, DATABASE = Path("outputs/sweeps"), "optuna.db"
+SAME = ("data", "models", "recipe", "num_val", "seed", "pruner", "space", "test_every")
+ALIKE = ("epochs", "schedule")  # of all trials, for they are compared epoch by epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep(Settings):
+    """What a sweep tries. Several models are a choice like any other of the space."""
+
+    num_val: int = setting("training images held out, to compare trials on", "[1, 1000000000]")
+    trials: int = setting("how many, with those that are pruned", "[1, 1000000]")
+    seed: int = setting("of all trainings, and of what is tried", "[0, 9223372036854775807]", 0)
+    pruner: str = setting(
+        "median: end a trial that is worse than most were at its epoch; hyperband: give few trials "
+        "many epochs; none", default="median", choices=("median", "hyperband", "none"),
+    )  # fmt: skip
+    space: Mapping[str, Any] = field(default_factory=dict)  # choices or a range, by recipe field
+
+
+def load_sweep(path: str | Path) -> Sweep:
+    """Read a sweep from a YAML file.
+
+    Raises:
+        SenetError: as `load_study`; or the space is empty, or names what is no field of a recipe,
+            one that all trials must share, a value out of range, or a range that is none.
+    """
+    content, space = strict_yaml.read(Path(path)), None
+    if isinstance(content, Mapping):
+        content = dict(content)
+        space = content.pop("space", None) or {}
+    sweep = load_settings(Sweep, content, str(path))
+    if not isinstance(space, Mapping):
+        raise RecipeError(f"space of {path} is {shown(space)}; it must be a mapping")
+    if not space and len(sweep.models) == 1:
+        raise RecipeError(f"{path} leaves nothing to choose: it has one model and no space")
+    where = f"the space of {path}"
+    return replace(sweep, space={name: _checked(name, space[name], where) for name in space})
+
+
+def _checked(name: Any, values: Any, where: str) -> list | dict[str, Any]:
+    """Choices as a list, or a range as Optuna takes it."""
+    known = {spec.name: spec for spec in fields(Recipe) if spec.name not in ALIKE}
+    if name not in known:
+        raise errors.unknown(f"recipe field in {where}", shown(name).strip("'"), known)
+    spec = known[name]
+    if isinstance(values, list):
+        choices = [check_setting(spec, value, where) for value in values]
+        if len(set(choices)) == len(choices) > 1:
+            return choices
+    elif isinstance(values, Mapping) and spec.type in (int, float):
+        for key in values:
+            if key not in ("low", "high", "log"):
+                raise errors.unknown(f"key of {name} in {where}", str(key), ("low", "high", "log"))
+        low, high = (check_setting(spec, values.get(key), where) for key in ("low", "high"))
+        log = values.get("log", False)
+        if low < high and type(log) is bool and (low > 0 or not log):
+            return {"low": low, "high": high, "log": log}
+    raise RecipeError(
+        f"{name} in {where} is {shown(values)}; it must be a list of two or more choices, or for a "
+        "number a range such as {low: 0.01, high: 0.5, log: true}"
+    )
+
+
+def open_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
+    """The Optuna study of a sweep, made where there is none yet.
+
+    Raises:
+        MissingDependencyError: Optuna is not installed.
+        RunExistsError: the folder holds a sweep of other settings.
+        SenetError: a model or the data is not to be had.
+        RecordError: the file there is no study of Optuna.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise errors.MissingDependencyError(
+            "Optuna is missing; install it with: pip install 'senet-lib[sweep]'"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder = from_top(root, ROOT) / sweep.study
+    for model in sweep.models:
+        check_name(model)
+    hold_out(load_data(sweep.data), sweep.num_val)
+    folder.mkdir(parents=True, exist_ok=True)
+    pruner = {
+        "median": optuna.pruners.MedianPruner(n_warmup_steps=sweep.recipe.epochs // 4),
+        "hyperband": optuna.pruners.HyperbandPruner(max_resource=sweep.recipe.epochs),
+        "none": optuna.pruners.NopPruner(),
+    }[sweep.pruner]
+    every = json.loads(json.dumps(asdict(sweep)))
+    asked = {name: every[name] for name in SAME}
+    with FileLock(folder / "next.lock"):
+        try:
+            storage = optuna.storages.RDBStorage(
+                f"sqlite:///{(folder / DATABASE).resolve()}",
+                engine_kwargs={"connect_args": {"timeout": 60}},  # seconds to wait for others
+            )
+            study = optuna.create_study(
+                storage=storage, study_name=sweep.study, pruner=pruner, load_if_exists=True
+            )
+        except Exception as error:  # SQLAlchemy's and Optuna's, whatever the bytes provoke
+            reason = errors.one_line(error)
+            raise RecordError(f"{folder / DATABASE} cannot be used: {reason}") from None
+        there = study.user_attrs.get("settings", asked)
+        if differing := [name for name in asked if asked[name] != there.get(name)]:
+            raise errors.RunExistsError(
+                f"{folder} holds a sweep of another {' and '.join(differing)}; "
+                "give it another name, or move it away"
+            )
+        study.set_user_attr("settings", asked)
+    return study
+
+
+def run_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
+    """Try what is left to try of a sweep, beside other processes that do the same.
+
+    Args:
+        sweep: its settings.
+        root: folder of the sweeps' folders.
+    Returns:
+        The study. A finished trial's value is its error on the held-out images, and its user
+        attributes are run (its folder), model, num_params, macs, wall_seconds, and command, which
+        trains the same on all images.
+    Raises:
+        SenetError: as in `open_sweep` and `fit`.
+        RunStopped: a signal came; the same call goes on.
+    """
+    study, folder = open_sweep(sweep, root), from_top(root, ROOT) / sweep.study
+    import optuna
+
+    while found := _next(study, sweep, folder):
+        trial, lock = found
+        out = folder / _run_of(trial)
+        try:
+            record = _run(trial, sweep, out)
+            for name in ("model", "num_params", "macs", "wall_seconds"):
+                trial.set_user_attr(name, getattr(record, name))
+            again = replace(sweep, recipe=Recipe.from_dict(record.recipe))
+            trial.set_user_attr("command", train_command(again, "", record.model, sweep.seed))
+            study.tell(trial, record.test_error)
+            said = f"error {100 * record.test_error:.2f} %"
+        except (optuna.TrialPruned, errors.NonFiniteLossError, RecipeError) as ended:
+            tidy(out, *LEFT_OVER)
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            said = str(ended)
+        finally:
+            lock.release()
+        tried = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}"
+                          for k, v in trial.params.items())  # fmt: skip
+        print(f"{out.name}: {said}; {tried}", flush=True)
+    return study
+
+
+def _run_of(trial: "optuna.Trial | optuna.trial.FrozenTrial") -> str:
+    """Name of the folder of its run, which is that of the trial it goes on with."""
+    return trial.user_attrs.get("run", f"trial{trial.number}")
+
+
+def _next(
+    study: "optuna.Study", sweep: Sweep, folder: Path
+) -> "tuple[optuna.Trial, FileLock] | None":
+    """The next trial, and the lock that says that its process lives; None: there are enough.
+
+    A trial whose process is gone is tried again with the same values in the same folder, where its
+    run goes on from its checkpoint.
+    """
+    from optuna.samplers import TPESampler
+    from optuna.trial import TrialState
+
+    with FileLock(folder / "next.lock"):
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            with suppress(Timeout), FileLock(folder / f"{_run_of(trial)}.lock", timeout=0):
+                # Another process may have ended it since the list was read.
+                dead = study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+                if dead.state == TrialState.FAIL:
+                    study.enqueue_trial(dead.params, user_attrs={"run": _run_of(dead)})
+        states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+        begun = len(study.get_trials(deepcopy=False, states=states))
+        if begun >= sweep.trials:
+            return None
+        # By its place alone, so that what a killed sweep tries next is what it would have tried.
+        (drawn,) = np.random.SeedSequence([sweep.seed, begun]).generate_state(1)
+        study.sampler = TPESampler(seed=int(drawn), constant_liar=True)
+        trial = study.ask()
+        lock = FileLock(folder / f"{_run_of(trial)}.lock")
+        lock.acquire()
+        trial.set_user_attr("run", _run_of(trial))
+        return trial, lock
+
+
+def _run(trial: "optuna.Trial", sweep: Sweep, out: Path) -> RunRecord:
+    """Train what the trial suggests; TrialPruned when it is not worth going on."""
+    from optuna import TrialPruned
+
+    chosen: dict[str, Any] = {}
+    for name, values in sweep.space.items():
+        if isinstance(values, list):
+            chosen[name] = trial.suggest_categorical(name, values)
+        elif type(values["low"]) is int:
+            chosen[name] = trial.suggest_int(name, **values)
+        else:
+            chosen[name] = trial.suggest_float(name, **values)
+    (model, *others), told = sweep.models, 0
+    if others:
+        model = trial.suggest_categorical("model", sweep.models)
+
+    def tell(history: Sequence[Mapping[str, float]], _: EpochResult) -> None:
+        nonlocal told
+        for row in history[told:]:
+            if not math.isnan(row["test_error"]):
+                trial.report(row["test_error"], int(row["epoch"]))
+        told = len(history)
+        if told < sweep.recipe.epochs and trial.should_prune():
+            raise TrialPruned(f"pruned after {told} of {sweep.recipe.epochs} epochs")
+
+    return fit(
+        model=model, recipe=replace(sweep.recipe, **chosen), seed=sweep.seed, data=sweep.data,
+        num_val=sweep.num_val, study=sweep.study, out=out, device=sweep.device,
+        precision=sweep.precision, compile=sweep.compile, threads=sweep.threads,
+        test_every=sweep.test_every, on_epoch=tell,
+        progress="bar" if sys.stderr.isatty() else "none",
+    )  # fmt: skip

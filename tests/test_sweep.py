@@ -1,0 +1,208 @@
+"""Sweeps by a real Optuna: what is tried, what is pruned, what a kill costs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from notebook_cells import run_cells
+
+from senet_lib.cli import main
+from senet_lib.data.datasets import make_shapes
+from senet_lib.errors import MissingDependencyError, RunExistsError
+from senet_lib.runs.records import load_run
+
+optuna = pytest.importorskip("optuna")
+
+from senet_lib.sweep import load_sweep, open_sweep, run_sweep  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+FEW = {
+    "study": "few",
+    "num_val": 48,
+    "models": ["resnet20", "se_resnet20"],
+    "trials": 7,
+    "seed": 0,
+    "threads": 1,
+    "device": "cpu",
+    "precision": "fp32",
+    "compile": "off",
+    "space": {"lr": {"low": 1e-6, "high": 1.0, "log": True}, "batch_size": [16, 32]},
+    "recipe": {"epochs": 3, "lr_policy": "one_cycle"},
+}
+DONE = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Writes the settings of a sweep over a few shapes into a folder."""
+    data, few = tmp_path_factory.mktemp("data") / "few.npz", make_shapes(num_train=112, num_test=32)
+    images = {name: getattr(few, name) for name in ("x_train", "x_test")}
+    labels = {name: getattr(few, name).astype(np.uint8) for name in ("y_train", "y_test")}
+    np.savez(data, **images, **labels, classes=np.array(few.classes))
+
+    def write(folder, **changes):
+        path = folder / "few.yaml"
+        path.write_text(yaml.safe_dump({**FEW, "data": str(data), **changes}), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def whole(written, tmp_path_factory):
+    """A sweep that nothing happened to: its root, and the study."""
+    folder = tmp_path_factory.mktemp("sweep")
+    return folder, run_sweep(load_sweep(written(folder)), folder)
+
+
+def found(study):
+    """What was tried and what came of it, in order."""
+    return [
+        (trial.state, trial.params, trial.value, trial.intermediate_values)
+        for trial in study.get_trials(states=DONE)
+    ]
+
+
+def test_trials_are_runs_judged_on_held_out_images(whole):
+    folder, study = whole
+    assert [trial.user_attrs["run"] for trial in study.trials] == [f"trial{k}" for k in range(7)]
+    for trial in study.get_trials(states=DONE[:1]):
+        record = load_run(folder / "few" / trial.user_attrs["run"])
+        record.verify()
+        assert (record.evaluated_on, record.num_val) == ("val", 48)
+        assert len(record.test_logits()[1]) == 48
+        assert trial.value == record.test_error == trial.intermediate_values[3]
+        assert record.recipe["lr"] == trial.params["lr"]
+        assert record.recipe["batch_size"] == trial.params["batch_size"]
+        assert record.model == trial.params["model"] == trial.user_attrs["model"]
+        assert record.num_params == trial.user_attrs["num_params"]
+    pruned = study.get_trials(states=DONE[1:])
+    assert pruned
+    for trial in pruned:
+        run = folder / "few" / trial.user_attrs["run"]
+        assert [path.name for path in run.iterdir()] == ["history.csv"]
+        assert len((run / "history.csv").read_text().splitlines()) - 1 < 3
+
+
+def test_a_sweep_that_is_killed_ends_as_it_would_have(whole, written, tmp_path):
+    words = [sys.executable, "-m", "senet_lib", "sweep", str(written(tmp_path))]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([*words, "--root", str(tmp_path)], env=environment)
+    while not (tmp_path / "few" / "trial2" / "history.csv").is_file():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    study = run_sweep(load_sweep(tmp_path / "few.yaml"), tmp_path)
+    assert found(study) == found(whole[1])
+    states = [trial.state.name for trial in study.trials]
+    died = states.count("FAIL")  # another took its values over
+    assert died == 1
+    assert len(states) == 7 + died
+
+
+def test_workers_share_the_trials_and_the_best_can_be_trained(written, tmp_path, capfd):
+    path = written(tmp_path, trials=4, pruner="hyperband")
+    assert main(["sweep", str(path), "--workers", "2", "--root", str(tmp_path)]) == 0
+    said = capfd.readouterr().out
+    assert "worker 1: " in said
+    assert "worker 2: " in said
+    study = open_sweep(load_sweep(path), tmp_path)
+    assert {trial.state in DONE for trial in study.trials} == {True}
+    assert len({json.dumps(trial.params) for trial in study.trials}) == len(study.trials) == 4
+    command = said.splitlines()[-1].partition("senet train ")[2].split()
+    out = tmp_path / "all"
+    assert main(["train", *command, "--progress", "none", "--out", str(out)]) == 0
+    best = load_run(out)
+    assert best.evaluated_on == "test"
+    assert best.recipe["lr"] == study.best_params["lr"]
+
+
+def test_the_notebook_shows_what_was_tried(whole):
+    names = run_cells("sweep", sweep="few", root=str(whole[0]))
+    done = names["done"]
+    assert len(names["trials"]) == 7
+    assert done["error"].iloc[0] == 100 * whole[1].best_value
+    assert len(names["curves"]) == sum(len(t.intermediate_values) for t in whole[1].trials)
+    assert set(names["shares"]) <= {"lr", "batch_size", "model"}
+    cheapest = done[done["num_params"] == done["num_params"].min()]["error"].min()
+    assert names["front"]["error"].iloc[0] == cheapest
+    assert done["command"].iloc[0] in names["outputs"][0].markdown
+
+
+def test_more_trials_may_be_asked_for_and_nothing_else_may_change(whole, written, tmp_path):
+    folder, study = whole
+    before = len(study.trials)
+    again = run_sweep(load_sweep(written(tmp_path)), folder)
+    assert len(again.trials) == before
+    for change in ({"num_val": 50}, {"seed": 1}, {"space": {"lr": [0.1, 0.2]}}):
+        with pytest.raises(RunExistsError, match=next(iter(change))):
+            open_sweep(load_sweep(written(tmp_path, **change)), folder)
+
+
+def test_a_rate_at_which_the_loss_diverges_is_given_up(written, tmp_path):
+    space = {"lr": [0.1, 1e30]}
+    study = run_sweep(load_sweep(written(tmp_path, space=space, trials=4)), tmp_path)
+    states = {trial.params["lr"]: trial.state for trial in study.trials}
+    assert states == {0.1: DONE[0], 1e30: DONE[1]}
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"trials": 0}, "trials"),
+        ({"num_val": 0}, "num_val"),
+        ({"num_val": 10**7}, "112"),
+        ({"num_val": None}, "num_val"),
+        ({"seeds": [0]}, "seeds"),
+        ({"pruner": "best"}, "pruner"),
+        ({"models": ["resnet21"]}, "resnet21"),
+        ({"data": "nowhere.npz"}, "nowhere"),
+        ({"space": 3}, "space"),
+        ({"space": {}, "models": ["resnet20"]}, "nothing to choose"),
+        ({"space": {"learning_rate": [0.1, 0.2]}}, "learning_rate"),
+        ({"space": {"epochs": [1, 2]}}, "epochs"),
+        ({"space": {"lr": [0.1]}}, "lr"),
+        ({"space": {"lr": [0.1, 0.1]}}, "lr"),
+        ({"space": {"lr": [0.1, -1]}}, "lr"),
+        ({"space": {"lr": 0.1}}, "lr"),
+        ({"space": {"lr": {"low": 0.1}}}, "lr"),
+        ({"space": {"lr": {"low": 0.2, "high": 0.1}}}, "lr"),
+        ({"space": {"lr": {"low": 0.1, "high": 0.2, "step": 0.1}}}, "step"),
+        ({"space": {"lr": {"low": 0.1, "high": 0.2, "log": "yes"}}}, "lr"),
+        ({"space": {"momentum": {"low": 0.0, "high": 0.9, "log": True}}}, "momentum"),
+        ({"space": {"nesterov": {"low": False, "high": True}}}, "nesterov"),
+        ({"space": {"batch_size": {"low": 1.5, "high": 8}}}, "batch_size"),
+    ],
+)
+def test_a_sweep_that_cannot_be_meant_is_one_line(change, part, written, tmp_path, capsys):
+    path = written(tmp_path, **change)
+    assert main(["sweep", str(path), "--root", str(tmp_path / "sweeps")]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert part in said
+
+
+def test_what_lies_there_is_no_study_or_optuna_is_missing(written, tmp_path, monkeypatch):
+    path = written(tmp_path)
+    (tmp_path / "few").mkdir()
+    (tmp_path / "few" / "optuna.db").write_text("no database " * 100, encoding="utf-8")
+    words = ["sweep", str(path), "--root", str(tmp_path)]
+    assert main(words) == 2
+    assert main([*words, "--workers", "0"]) == 2
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingDependencyError, match=r"senet-lib\[sweep\]"):
+        open_sweep(load_sweep(path), tmp_path)
+
+
+def test_the_repositorys_sweep_is_valid():
+    sweep = load_sweep(ROOT / "configs" / "sweep.yaml")
+    assert sweep.num_val > 0
+    assert set(sweep.space) == {"lr", "weight_decay", "label_smoothing", "batch_size"}
