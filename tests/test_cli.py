@@ -1,6 +1,5 @@
 """The command line: a mistake gets one line and exit code 2; the rest prints what it says."""
 
-import dataclasses
 import json
 import os
 import re
@@ -16,8 +15,6 @@ from safetensors.numpy import save_file
 
 from senet_lib.cli import main
 from senet_lib.data.datasets import make_shapes
-from senet_lib.options import make_parser
-from senet_lib.recipe import Recipe
 from senet_lib.runs.records import list_runs
 
 
@@ -85,18 +82,17 @@ def test_mistakes_end_with_one_line_and_code_2(capsys, tmp_path, run):
     def refused(*more, says_so="", **changes):
         says(capsys, [*_train(data, out, changes), *more], says_so)
 
-    refused(model="se_resnet21", says_so="unknown model.*se_resnet20")
-    refused(data="cifar11", says_so="unknown dataset.*cifar10")
+    refused(model="se_resnet21", says_so="se_resnet20")
+    refused(data="cifar11", says_so="cifar10")
     refused(data=tmp_path / "none.npz", says_so="none.npz")
-    refused("--schedule", 225, 150, says_so="schedule is 225 150")
+    refused("--schedule", 225, 150, says_so="225 150")
     refused(device="cuda", says_so="no cuda device")
-    refused("--set", "shortcut=A", "--set", "shortcut=B", says_so="given twice")
+    refused("--set", "shortcut=A", "--set", "shortcut=B", says_so="twice")
     refused(config=tmp_path / "none.yaml", says_so="none.yaml")
     for study in STUDIES:
-        refused(study=study, says_so="study is ")
         several = ["train", "--model", "resnet20", "--study", study, "--seeds", 0, 1]
-        says(capsys, several, "study is ")
-        says(capsys, ["publish", study], "study is ")
+        for words in (_train(data, out, {"study": study}), several, ["publish", study]):
+            says(capsys, words, "study is ")
     for name, value in OUT_OF_RANGE:
         refused(**{name: value})
     for word in SETTINGS:
@@ -104,27 +100,27 @@ def test_mistakes_end_with_one_line_and_code_2(capsys, tmp_path, run):
     (tmp_path / "file").touch()
     says(capsys, _train(data, tmp_path / "file"), "file: File exists")
     says(capsys, ["frobnicate"], "invalid choice")
-    says(capsys, ["models", "vgg*"], "no model matches")
+    says(capsys, ["models", "vgg*"], "vgg")
+    notebook = ["notebook", "train", "--out", out]
+    for wrong in ([*notebook, "-p", "sede=1"], [*notebook, "-p", "seed"], notebook[:2],
+                  ["notebook", "trian", "--out", out]):  # fmt: skip
+        says(capsys, wrong, "seed|name=value|--out|train")
     assert not out.exists()
 
 
 def test_another_recipes_run_and_checkpoints_that_are_none(capsys, tmp_path, run):
     data = run.parents[3] / "few.npz"
-    says(capsys, _train(data, run, {"epochs": 2}), "holds another run", "epochs: 1 there, 2 asked")
-    (tmp_path / "empty").mkdir()
+    says(capsys, _train(data, run, {"epochs": 2}), "epochs: 1 there, 2 asked")
+    for folder in ("empty", "cut"):
+        (tmp_path / folder).mkdir()
     (tmp_path / "text.pth").write_text("not a checkpoint", encoding="utf-8")
-    (tmp_path / "cut").mkdir()
     whole = (run / "weights.safetensors").read_bytes()
     (tmp_path / "cut" / "weights.safetensors").write_bytes(whole[:-1000])
     save_file({"a": np.zeros(3)}, tmp_path / "other.safetensors")
     torch.save({"state_dict": {}}, tmp_path / "other.pth")
-    for name, text in (
-        ("none.pt", "no such checkpoint"), ("empty", "holds neither"),
-        ("text.pth", "not a checkpoint"), ("other.pth", "not a checkpoint of senet_lib"),
-        ("cut/weights.safetensors", "not a whole safetensors file"),
-        ("other.safetensors", "not written by senet_lib"),
-    ):  # fmt: skip
-        says(capsys, ["evaluate", "--checkpoint", tmp_path / name], text)
+    for name in ("none.pt", "empty", "text.pth", "other.pth", "cut/weights.safetensors",
+                 "other.safetensors"):  # fmt: skip
+        says(capsys, ["evaluate", "--checkpoint", tmp_path / name], name)
 
 
 def test_evaluate_agrees_with_the_record_or_says_not(capsys, run, tmp_path):
@@ -140,9 +136,10 @@ def test_evaluate_agrees_with_the_record_or_says_not(capsys, run, tmp_path):
     assert "they do not agree" in capsys.readouterr().out
 
 
-def test_evaluate_maps_classes_by_name_and_refuses_others(capsys, run, tmp_path):
+def test_evaluate_maps_classes_by_name_and_refuses_other_classes_and_images(capsys, run, tmp_path):
     """The same images with classes in another order: the same error, not that of other labels."""
-    with np.load(run.parents[3] / "few.npz") as content:
+    path = run.parents[3] / "few.npz"
+    with np.load(path) as content:
         few = dict(content)
     order = np.random.default_rng(0).permutation(10)
     back = np.argsort(order)
@@ -156,39 +153,34 @@ def test_evaluate_maps_classes_by_name_and_refuses_others(capsys, run, tmp_path)
     two = {name: few[name] % 2 for name in ("y_train", "y_test")}
     images = {name: few[name] for name in ("x_train", "x_test")}
     np.savez(tmp_path / "two.npz", **images, **two)
-    evaluate = ["evaluate", "--checkpoint", run, "--data", tmp_path / "two.npz"]
-    says(capsys, evaluate, "tells 10 apart", "has 2 .0, 1. that")
-
-
-def test_data_that_was_replaced_after_the_training_is_refused(capsys, run, tmp_path):
-    path = run.parents[3] / "few.npz"
+    says(capsys, ["evaluate", "--checkpoint", run, "--data", tmp_path / "two.npz"], "10", "2 .0, 1")
     kept = shutil.copy(path, tmp_path / "kept.npz")
-    with np.load(kept) as few:
-        np.savez(path, **{**few, "x_train": 255 - few["x_train"]})
+    np.savez(path, **{**few, "x_train": 255 - few["x_train"]})
     try:
         for words in (["evaluate"], ["gradcam", "--out-dir", tmp_path / "maps"]):
-            says(capsys, [*words, "--checkpoint", run], "was changed since", "the record says")
+            says(capsys, [*words, "--checkpoint", run], "was changed since")
     finally:
         shutil.copy(kept, path)
 
 
-def test_runs_lists_what_is_there(capsys, run):
+def test_runs_lists_what_is_there(capsys, run, monkeypatch):
     root = str(run.parents[2])
     assert main(["runs", "--root", root]) == 0
     head, line = capsys.readouterr().out.splitlines()
     assert head.split()[:4] == ["study", "model", "seed", "status"]
     assert "resnet20" in line
     assert "finished" in line
-    assert main(["runs", "--root", root, "model=resnet56"]) == 0
-    assert "no run with model=resnet56" in capsys.readouterr().out
-    says(capsys, ["runs", "--root", root, "modle=resnet56"], "unknown column", "model")
-    for odd in ("overrides=-", "overrides=[", "classes=[a]", "seed={}", "recipe={a: 1}", "seed="):
+    says(capsys, ["runs", "--root", root, "modle=resnet56"], "model")
+    for odd in ("overrides=-", "overrides=[", "classes=[a]", "seed={}", "recipe={a: 1}", "seed=",
+                "model=resnet56"):  # fmt: skip
         if main(["runs", "--root", root, odd]):
             assert len(capsys.readouterr().err.splitlines()) == 1
         else:
             assert "no run with" in capsys.readouterr().out
     assert main(["runs", "--root", root, "overrides={}", "seed=0"]) == 0
     assert "finished" in capsys.readouterr().out
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    says(capsys, ["runs", "--root", root], "needs the package pandas")
 
 
 def test_what_is_printed_suits_a_terminal_of_ascii(run):
@@ -201,11 +193,6 @@ def test_what_is_printed_suits_a_terminal_of_ascii(run):
         if "--json" in words:
             assert len(json.loads(done.stdout)) > 50
         done.stdout.decode("ascii")
-
-
-def test_every_setting_is_an_option():
-    words = make_parser().parse_args(["train", "--model", "resnet20"])
-    assert {getattr(words, spec.name) for spec in dataclasses.fields(Recipe)} == {None}
 
 
 def test_a_config_gives_recipe_data_and_study(capsys, run, tmp_path, monkeypatch):
@@ -224,35 +211,6 @@ def test_a_config_gives_recipe_data_and_study(capsys, run, tmp_path, monkeypatch
     runs = list_runs(tmp_path / "outputs/runs")
     assert sorted(runs.protocol) == ["custom", "tiny"]
     assert runs.study.nunique() == 2
-
-
-def test_a_time_limit_is_a_clean_stop(capsys, run, tmp_path):
-    data = run.parents[3] / "few.npz"
-    command = _train(data, tmp_path / "run", {"max-minutes": 1e-6})
-    assert main(command) == 0
-    assert "run the same again to go on" in capsys.readouterr().out
-    assert (tmp_path / "run" / "checkpoint.pt").is_file()
-
-
-def test_export_writes_what_it_says(capsys, run, tmp_path):
-    out = tmp_path / "net.pt2"
-    assert main(["export", "--checkpoint", str(run), "--format", "pt2", "--out", str(out)]) == 0
-    assert str(out) in capsys.readouterr().out
-    assert torch.export.load(out).module()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
-
-
-def test_a_bad_notebook_parameter_is_one_line(capsys, tmp_path):
-    out = tmp_path / "out.ipynb"
-    says(capsys, ["notebook", "train", "--out", out, "-p", "sede=1"], "sede", "seed")
-    says(capsys, ["notebook", "train", "--out", out, "-p", "seed"], "name=value")
-    says(capsys, ["notebook", "trian", "--out", out], "train")
-    says(capsys, ["notebook", "train"], "--out PATH.ipynb")
-    assert not out.exists()
-
-
-def test_a_missing_package_is_one_line(capsys, run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    says(capsys, ["runs", "--root", run.parents[2]], "needs the package pandas")
 
 
 def test_open_takes_the_newest_report_and_ones_own_first(tmp_path, monkeypatch, capsys):
@@ -285,20 +243,13 @@ def test_predict_says_the_same_of_a_run_and_of_what_was_exported_from_it(
     words = ["export", "--checkpoint", run, "--format", "pt2", "--out", out]
     words += ["--normalised"] if normalised else []
     assert main([str(word) for word in words]) == 0
-    capsys.readouterr()
+    assert str(out) in capsys.readouterr().out
     lines = []
     for source in (run, out):
         assert main(["predict", "--model", str(source), str(picture), "--top", "2"]) == 0
         lines.append(capsys.readouterr().out)
     assert lines[0] == lines[1]
     assert any(name in lines[0] for name in load_run(run).classes)
-    says(capsys, ["predict", "--model", run, tmp_path / "no.png"], "no.png")
-    says(capsys, ["predict", "--model", "nonsense", picture], "unknown published network")
-    says(capsys, ["predict", "--model", tmp_path / "no.onnx", picture], "no.onnx")
-
-
-def test_an_exported_file_may_have_any_name(run, tmp_path, capsys):
-    out = tmp_path / "network.bin"
-    assert main(["export", "--checkpoint", str(run), "--format", "pt2", "--out", str(out)]) == 0
-    assert out.is_file()
-    assert "one image takes" in capsys.readouterr().out
+    for source, image in ((run, tmp_path / "no.png"), ("nonsense", picture),
+                          (tmp_path / "no.onnx", picture)):  # fmt: skip
+        says(capsys, ["predict", "--model", source, image], "no")

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
+
+from senet_lib import plugins
+from senet_lib.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "docs" / "own_attention.py"
@@ -37,7 +39,6 @@ def test_a_run_keeps_the_text_and_refuses_another(tmp_path: Path) -> None:
     assert senet(*train).returncode == 0
     record = json.loads((tmp_path / "run" / "record.json").read_text(encoding="utf-8"))
     assert record["plugins"] == {"own.py": own.read_text(encoding="utf-8")}
-    assert senet(*train).returncode == 0  # it is finished
     again = senet("evaluate", "--checkpoint", tmp_path / "run", "--plugin", own)
     assert (again.returncode, "they agree" in again.stdout) == (0, True)
     without = senet("evaluate", "--checkpoint", tmp_path / "run")
@@ -49,16 +50,11 @@ def test_a_run_keeps_the_text_and_refuses_another(tmp_path: Path) -> None:
     assert "another text of own.py" in changed.stderr
 
 
-def test_a_network_without_it_keeps_no_text(tmp_path: Path) -> None:
-    train = ("train", "--model", "resnet20", *TRAIN[3:], *SMALL, "--out", tmp_path / "run")
-    assert senet(*train, "--plugin", EXAMPLE).returncode == 0
-    record = json.loads((tmp_path / "run" / "record.json").read_text(encoding="utf-8"))
-    assert record["plugins"] == {}
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
+def test_a_bad_file_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own.py"
+    for text, says in (
         (None, "there is no plugin"),
         ("def f(:\n", "SyntaxError"),
         ("1 / 0\n", "ZeroDivisionError"),
@@ -69,36 +65,10 @@ def test_a_network_without_it_keeps_no_text(tmp_path: Path) -> None:
             "register_attention('se')(lambda channels, spec: None)\n",
             "registered already",
         ),
-    ],
-)
-def test_a_bad_file_is_one_line(tmp_path: Path, text: str | bytes | None, said: str) -> None:
-    own = tmp_path / "own.py"
-    if text is not None:
-        own.write_bytes(text if isinstance(text, bytes) else text.encode())
-    found = senet("models", "--plugin", own)
-    assert found.returncode == 2
-    assert said in found.stderr
-    assert found.stderr.count("\n") == 1
-
-
-@pytest.mark.slow
-def test_a_study_compares_it_with_se(tmp_path: Path) -> None:
-    """The study of the page, over one epoch of few images."""
-    pytest.importorskip("snakemake")
-    study = yaml.safe_load((ROOT / "configs" / "own.yaml").read_text(encoding="utf-8"))
-    study |= {"grids": 1, "seeds": [0, 1], "compile": "off", "device": "cpu", "gradcam": []}
-    study["recipe"] |= {"epochs": 1, "train_images": 64}
-    study["plugins"] = [str(ROOT / path) for path in study["plugins"]]
-    (tmp_path / "own.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2"]
-    command += ["--configfile", "own.yaml", "--directory", tmp_path]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        list(map(str, command)), cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    page = tmp_path / "outputs" / "reports" / "own" / "ablation-attention.html"
-    assert "alone" in page.read_text(encoding="utf-8")
-    record = "outputs/runs/own/resnet20+attention=alone/seed1/record.json"
-    kept = json.loads((tmp_path / record).read_text(encoding="utf-8"))["plugins"]
-    assert list(kept) == ["own_attention.py"]
+    ):
+        if text is not None:
+            own.write_bytes(text if isinstance(text, bytes) else text.encode())
+        monkeypatch.setenv(plugins.VARIABLE, "")
+        assert main(["models", "--plugin", str(own)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert says in line

@@ -1,6 +1,7 @@
 """What TensorBoard's own reader finds in the events of a run."""
 
 import json
+import shutil
 
 import pytest
 
@@ -15,6 +16,7 @@ def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("clone") / "runs"
     for model in ("se_resnet20", "resnet20"):
         words = ["train", "--model", model, "--epochs", "2", *TINY, "--threads", "1"]
+        words += ["--tensorboard", str(root.with_name(model))]
         assert main([*words, "--out", str(root / "few" / model / "seed0")]) == 0
     return root
 
@@ -42,14 +44,14 @@ def test_curves_gates_and_settings(runs, tmp_path):
         assert 0 <= histogram.min <= histogram.max <= 1
         assert histogram.num == 256 * {"1": 16, "2": 32, "3": 64}[layer[len("gates/stage")]]
     assert events.Scalars("error/final")[0].value == pytest.approx(record["test_error"])
+    as_they_came = read(runs.with_name("se_resnet20")).Scalars("loss/train")
+    assert [point.step for point in as_they_came] == [1, 2]
     plain = read(tmp_path / "few" / "resnet20" / "seed0")
     assert not plain.Tags()["histograms"]
     assert plain.Scalars("loss/train")
 
 
-def test_again_replaces_and_a_run_under_way_is_shown(runs, tmp_path):
-    import shutil
-
+def test_again_replaces_a_run_under_way_is_shown_and_nothing_is_one_line(runs, tmp_path, capsys):
     shutil.copytree(runs / "few", tmp_path / "runs" / "few")
     (tmp_path / "runs/few/resnet20/seed0/record.json").unlink()
     for _ in range(2):
@@ -57,14 +59,6 @@ def test_again_replaces_and_a_run_under_way_is_shown(runs, tmp_path):
         assert main([*words, "--no-gates"]) == 0
     for model in ("resnet20", "se_resnet20"):
         assert len(read(tmp_path / "log" / "few" / model / "seed0").Scalars("rate")) == 2
-
-
-def test_nothing_to_show_is_one_line(tmp_path, capsys):
-    assert main(["tensorboard", "--root", str(tmp_path), "--logdir", str(tmp_path / "log")]) == 2
+    capsys.readouterr()
+    assert main(["tensorboard", "--root", str(tmp_path / "none"), "--logdir", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-def test_a_training_writes_its_epochs_as_they_come(tmp_path):
-    words = ["train", "--model", "resnet20", "--epochs", "2", *TINY, "--out", str(tmp_path / "run")]
-    assert main([*words, "--tensorboard", str(tmp_path / "log")]) == 0
-    assert [point.step for point in read(tmp_path / "log").Scalars("loss/train")] == [1, 2]
