@@ -9,7 +9,6 @@ from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,13 +16,12 @@ import yaml
 from fake_runs import make_run, settings
 from notebook_cells import run_cells
 
-from senet_lib.analysis.confusion import confusion_matrix
 from senet_lib.cli import main, make_parser, train_settings
 from senet_lib.errors import RecordError, UnknownNameError
 from senet_lib.recipe import Recipe, load_study
 from senet_lib.report.batch import execute
-from senet_lib.report.page import render, way_back
-from senet_lib.report.table import Markup, Text, escape, folded, link, table
+from senet_lib.report.page import way_back
+from senet_lib.report.table import Markup, Text, escape, folded, table
 from senet_lib.runs.records import LOGITS, RECORD
 from senet_lib.runs.study import collect, train_command
 
@@ -60,38 +58,30 @@ def broken(tmp_path):
     return tmp_path, config
 
 
-def collect_broken(broken, **changes):
+def test_every_run_that_is_not_compared_is_named_with_its_state_command_and_links(broken):
     folder, config = broken
-    options = {"config": config, "runs_root": folder / "runs", "page_folder": folder / "page"}
-    return collect("demo", **{**options, "logs_root": folder / "logs", **changes})
-
-
-def test_every_run_that_is_not_compared_is_named_with_its_state(broken):
-    study = collect_broken(broken)
+    options = {"study": "demo", "config": config, "runs_root": folder / "runs"}
+    options |= {"page_folder": folder / "page", "logs_root": folder / "logs"}
+    found = run_cells("report", **options)
+    study = found["runs"]
     assert [(r.model, r.seed) for r in study.runs] == [("resnet20", 0)]
-    states = {(p.model, p.seed): p.state for p in study.problems}
-    assert states == {
+    assert {(p.model, p.seed): p.state for p in study.problems} == {
         ("resnet20", 1): "failed",
         ("resnet20", 2): "missing",
         ("se_resnet20", 0): "set aside",
         ("se_resnet20", 1): "unfinished",
         ("se_resnet20", 2): "damaged",
     }
-    reasons = {p.seed: p.reason for p in study.problems if p.model == "se_resnet20"}
-    assert reasons[0] == "made with another recipe: epochs 9, not 2"
     assert study.num_wanted == 6
-
-
-def test_the_page_names_problems_with_commands_and_links(broken):
-    folder, config = broken
-    options = {"study": "demo", "config": config, "runs_root": folder / "runs"}
-    options |= {"page_folder": folder / "page", "logs_root": folder / "logs"}
-    shown = run_cells("report", **options)["outputs"]
-    (html,) = (t.to_html() for t in shown if getattr(t, "caption", "")[:14] == "Runs that are ")
-    assert "NonFiniteLossError: the &lt;loss&gt; is not finite" in html
-    assert 'href="../runs/demo/resnet20/seed1/train.partial.ipynb"' in html
-    assert 'href="../logs/demo/resnet20-seed1.log"' in html
-    assert f"senet train --config {config} --model resnet20 --seed 2" in html
+    tables = [t.to_html() for t in found["outputs"] if hasattr(t, "caption")]
+    (html,) = (text for text in tables if "NonFiniteLossError" in text)
+    for part in (
+        "epochs 9, not 2", "the &lt;loss&gt; is not finite",
+        'href="../runs/demo/resnet20/seed1/train.partial.ipynb"',
+        'href="../logs/demo/resnet20-seed1.log"',
+        f"senet train --config {config} --model resnet20 --seed 2",
+    ):  # fmt: skip
+        assert part in html
 
 
 def test_of_ten_runs_nine_damaged_ones_are_named_and_the_tenth_is_right(tmp_path, capsys):
@@ -140,50 +130,41 @@ def test_of_ten_runs_nine_damaged_ones_are_named_and_the_tenth_is_right(tmp_path
     assert len(lines) == 9  # eight that are damaged, and the copy
 
 
-def test_a_study_that_is_not_there_is_misspelt(tmp_path):
-    make_run(tmp_path, "resnet20", 0, 0.5)
-    with pytest.raises(UnknownNameError, match="did you mean demo"):
-        collect("demo1", runs_root=tmp_path)
-
-
-@pytest.mark.parametrize("change", [{"recipe": Recipe(epochs=9)}, {"data_fingerprint": "cd" * 32}])
-def test_recipes_and_data_are_never_mixed(tmp_path, change):
-    make_run(tmp_path, "resnet20", 0, 0.5)
-    make_run(tmp_path, "se_resnet20", 0, 0.4, **change)
-    with pytest.raises(RecordError, match="mixes 2 recipes or datasets"):
-        collect("demo", runs_root=tmp_path)
-
-
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"data": "cifar10"}, "trained on cifar10, not shapes"),
-        ({"num_val": 50, "evaluated_on": "val"}, "evaluated on 50 held-out training images"),
-        ({"overrides": {"reduction": 8}}, "another network: reduction=8"),
+        ({"data": "cifar10"}, "cifar10"),
+        ({"num_val": 50, "evaluated_on": "val"}, "50 held-out"),
+        ({"overrides": {"reduction": 8}}, "reduction=8"),
     ],
 )
 def test_runs_of_other_data_splits_and_networks_are_set_aside(tmp_path, change, reason):
     make_run(tmp_path, "resnet20", 0, 0.5, **change)
     study = collect(config=json.dumps(settings()), runs_root=tmp_path)
     assert not study.runs
-    assert reason in {p.reason for p in study.problems}
+    assert any(reason in p.reason for p in study.problems)
 
 
-def test_a_run_outside_the_settings_is_set_aside_and_needs_no_command(tmp_path):
+def test_a_run_outside_the_settings_is_set_aside_and_without_any_all_are_taken(tmp_path):
     make_run(tmp_path, "resnet32", 0, 0.5)
     study = collect(config=json.dumps(settings(models=["resnet20"], seeds=[0])), runs_root=tmp_path)
     assert {(p.model, p.state, bool(p.command)) for p in study.problems} == {
         ("resnet20", "missing", True),
         ("resnet32", "set aside", False),
     }
-
-
-def test_without_settings_whatever_is_found_is_reported(tmp_path):
-    make_run(tmp_path, "resnet20", 0, 0.5)
     study = collect("demo", runs_root=tmp_path)
     assert len(study.runs) == study.num_wanted == 1
-    with pytest.raises(RecordError, match="name a study"):
+    with pytest.raises(UnknownNameError, match="did you mean demo"):
+        collect("demo1", runs_root=tmp_path)
+    with pytest.raises(RecordError):
         collect(runs_root=tmp_path)
+    for number, change in enumerate(
+        ({"recipe": Recipe(epochs=9)}, {"data_fingerprint": "cd" * 32})
+    ):
+        make_run(tmp_path, "resnet20", number, 0.4, **change)
+        with pytest.raises(RecordError, match="mixes 2"):  # recipes, or data
+            collect("demo", runs_root=tmp_path)
+        shutil.rmtree(tmp_path / "demo/resnet20")
 
 
 @pytest.mark.parametrize("as_file", [True, False])
@@ -200,9 +181,6 @@ def test_the_command_for_a_missing_run_makes_that_very_run(tmp_path, as_file):
     assert (arguments.model, arguments.seed) == ("se_resnet20", 1)
 
 
-# Tables and pages
-
-
 def test_tables_escape_what_they_show_and_align_numbers():
     rows = {"a": ["<b>", "x"], "n": [1.5, None], "l": [Markup("<i>kept</i>"), ["y", Markup("<b>")]]}
     frame = pd.DataFrame(rows, index=pd.Index(["<u>", "v"], name="net"))
@@ -217,40 +195,17 @@ def test_tables_escape_what_they_show_and_align_numbers():
     assert "row_heading" not in table(frame.reset_index()).to_html()
 
 
-def test_links_are_relative_and_only_to_what_is_there(tmp_path):
-    there = tmp_path / "runs/a+b=1/x&y.html"
-    there.parent.mkdir(parents=True)
-    there.touch()
-    target = '<a href="../runs/a+b=1/x%26y.html">'
-    assert link(there, "p<q", tmp_path / "page") == f"{target}p&lt;q</a>"
-    assert link(there, page_folder=tmp_path / "page") == f"{target}x&amp;y.html</a>"
-    assert link(tmp_path / "none", "text") == "text"
-    assert link(tmp_path / "none") == ""
+def test_folding_changes_no_word_and_escaping_no_letter():
+    from nbconvert.filters import markdown2html
 
-
-def test_folding_changes_no_word():
     remark = "one two three four five six seven eight nine < " * 4 + "the end"
     seen = re.search(r"<summary>(.*?)</summary>", folded(remark))[1]
     assert 70 < len(seen) <= 100
     assert unescape(re.sub(r"<[^>]+>", "", folded(remark))) == remark
     assert folded("short & clear") == "short &amp; clear"
     assert "<summary>command</summary>senet x" in folded("senet x", "command")
-    assert folded("", "command") == ""
-
-
-def test_escaped_text_is_shown_as_it_stands():
-    from nbconvert.filters import markdown2html
-
     text = "se_res2net29_last *x* <script>alert(1)</script> [a](b) `c`"
-    html = markdown2html(escape(text))
-    assert "<script" not in html
-    assert "<em>" not in html
-    assert "<a " not in html
-
-
-def test_confusion_matrix_by_hand():
-    logits = np.array([[2, 0], [0, 1], [3, 0], [0, 9]], np.float32)
-    assert confusion_matrix(logits, np.array([0, 0, 1, 1])).tolist() == [[1, 1], [1, 1]]
+    assert not re.search(r"<script|<em>|<a ", markdown2html(escape(text)))
 
 
 class Page(HTMLParser):
@@ -294,24 +249,20 @@ def test_the_page_loads_nothing_describes_its_images_and_links_to_what_is_there(
 def test_the_page_shows_what_the_records_say_and_how_it_was_made(report):
     text = report.read_text(encoding="utf-8")
     words = unescape(re.sub(r"<[^>]+>", "", text))
-    runs = {
-        (r.model, r.seed): r for r in collect("tiny", runs_root=report.parents[2] / "runs").runs
-    }
+    found = collect("tiny", runs_root=report.parents[2] / "runs").runs
+    runs = {(run.model, run.seed): run for run in found}
     pair = [100 * runs["se_resnet20", seed].test_error for seed in (0, 1)]
     cells = re.findall(r"<td class=.data.*?>(.*?)</td>", text)
     for number in (*pair, np.mean(pair), 100 * runs["resnet20", 0].test_error):
         assert f"{number:.2f}" in cells
     assert "OSError: no space" in words
-    assert (
-        len(re.findall(r"senet train --config (?!configs/)", words)) == 3 + 3
-    )  # problems, finished
+    commands = re.findall(r"senet train --config (?!configs/)", words)
+    assert len(commands) == 3 + 3  # problems, finished
     folds = re.findall(r'<details class="input"( open)?>', text)
     made = re.findall(r'<p class="made">Cell <code>(.*?)</code> of report.ipynb(.*?)</p>', text)
     assert len(made) == len(folds) > 20
     assert not any(folds)
     assert all("-p study=tiny" in by and 'href="#every-run"' in by for _, by in made)
-    assert "Traceback (most" not in words
-    assert "15 contradictions rest on 6 facts" in words
 
 
 SMOKE, LAPTOP = {"data": "shapes"}, {"study": "laptop", "data": "cifar10", "protocol": "laptop"}
@@ -379,26 +330,12 @@ def test_column_colour_and_sentence_are_changed_in_the_notebook_alone(tmp_path):
 @pytest.mark.parametrize(
     ("page", "back"),
     [
-        ("outputs/reports/demo/profile.html", "index.html"),
-        ("outputs/reports/demo/gallery-x/index.html", "../index.html"),
-        ("outputs/runs/demo/resnet20/seed0/train.html", "../../../../reports/demo/index.html"),
-        ("outputs/reports/demo/index.html", ""),
+        ("reports/demo/profile.html", "index.html"),
+        ("reports/demo/gallery-x/index.html", "../index.html"),
+        ("runs/demo/resnet20/seed0/train.html", "../../../../reports/demo/index.html"),
+        ("reports/demo/index.html", ""),
         ("elsewhere/report.html", ""),
     ],
 )
 def test_every_page_of_a_study_leads_back_to_its_report(tmp_path, page, back):
-    assert way_back(tmp_path / page) == back
-
-
-def test_a_notebook_with_code_is_shown_with_it(tmp_path):
-    notebook = nbformat.v4.new_notebook()
-    output = nbformat.v4.new_output("stream", text="Epoch 1\n")
-    cell = nbformat.v4.new_code_cell("value = 1", outputs=[output])
-    notebook.cells = [nbformat.v4.new_markdown_cell("# Does a & b hold?"), cell]
-    nbformat.write(notebook, tmp_path / "x.ipynb")
-    text = render(tmp_path / "x.ipynb", back="up.html")
-    assert "<title>Does a &amp; b hold?</title>" in text
-    assert "Epoch 1" in text
-    assert '<details class="input" open' in text
-    assert "<nav" not in text
-    assert '<a href="up.html">' in text
+    assert way_back(tmp_path / "outputs" / page) == back
