@@ -55,12 +55,12 @@ def test_each_seed_is_the_run_it_would_be_alone(words, tmp_path, capfd):
 def test_the_threads_asked_for_are_kept(monkeypatch, threads, cores, seeds, at_once, each):
     """A run rounds by them, so that it would be another one than the workflow's."""
     process = MagicMock()
-    process.return_value.__enter__.return_value = MagicMock(returncode=0, stdout=())
+    process.return_value.__enter__.return_value = MagicMock(returncode=3, stdout=())
     pool = MagicMock(wraps=seeds_module.ThreadPoolExecutor)
     monkeypatch.setattr(seeds_module.subprocess, "Popen", process)
     monkeypatch.setattr(seeds_module.os, "cpu_count", lambda: cores)
     monkeypatch.setattr(seeds_module, "ThreadPoolExecutor", pool)
-    assert train_seeds(["--model", "m"], range(seeds), device="cpu", threads=threads) == 0
+    assert train_seeds(["--model", "m"], range(seeds), device="cpu", threads=threads) == 3
     pool.assert_called_once_with(at_once)
     for call in process.call_args_list:
         (command,) = call.args
@@ -102,4 +102,3 @@ def test_a_wrong_list_of_seeds_is_refused_in_one_line(words, capfd):
         assert code == 2
         assert says in said
         assert said.count("\n") == 1
-    assert train_seeds([*words, "--epochs", "0"], [0, 1]) == 2  # a failing seed's exit code
