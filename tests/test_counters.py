@@ -70,7 +70,7 @@ def test_a_layer_called_twice_counts_twice_by_thops_rule() -> None:
 
 @pytest.mark.parametrize("layer", [nn.ConvTranspose2d(3, 3, 2), nn.PReLU(), nn.Softmax(1)])
 def test_a_layer_whose_rule_is_not_stated_is_refused(layer: nn.Module) -> None:
-    with pytest.raises(SenetError, match="whose rule in thop is not stated"):
+    with pytest.raises(SenetError, match="rule"):
         count_thop_rule(nn.Sequential(nn.Conv2d(3, 3, 1), layer))
 
 

@@ -271,7 +271,7 @@ def test_cifar10_in_another_order_is_the_same_and_with_labels_exchanged_is_not(
     (tmp_path / "cifar10.npz").touch()
     changed = sources.Arrays(**reverse | {"y_train": labels})
     monkeypatch.setattr(sources, "read_npz", lambda path: changed)
-    with pytest.raises(DataError, match=r"is not cifar10: fingerprint .* expected cac8a7f09e88"):
+    with pytest.raises(DataError, match="cac8a7f09e88"):
         load_data("cifar10", tmp_path)
 
 

@@ -62,7 +62,7 @@ def test_data_that_was_changed_since_is_refused(tmp_path):
     load_matching(path, fingerprint=before, **about)
     content["x_train"][0, 3, 3] ^= 1
     save(tmp_path / "a.npz", **content)
-    with pytest.raises(DataError, match="was changed since the network was trained on it"):
+    with pytest.raises(DataError, match="was changed"):
         load_matching(path, fingerprint=before, **about)
 
 
@@ -71,7 +71,7 @@ def test_labels_without_names_leave_none_out_and_a_named_class_without_a_picture
 ):
     for labels in (np.arange(9) % 3 + 1, np.arange(9) % 3 * 2):
         content = arrays(None) | {"y_train": labels, "y_test": labels[:6]}
-        with pytest.raises(DataError, match=r"no training image has the label [01]"):
+        with pytest.raises(DataError, match=r"label [01]"):
             load_data(save(tmp_path / "a.npz", **content))
     content = arrays() | {"classes": np.array([*NAMES, "mauve"])}
     assert load_data(save(tmp_path / "a.npz", **content)).num_classes == 4

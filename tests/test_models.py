@@ -305,9 +305,9 @@ def test_a_user_can_register_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert input_size("tiny") == (3, 4, 4)
     with pytest.raises(SenetError, match="registered already"):
         register_model("tiny", summary="again")
-    with pytest.raises(SenetError, match="num_classes and in_channels first"):
+    with pytest.raises(SenetError, match="num_classes"):
         register_model("odd", summary="no arguments")(lambda: nn.Identity())
-    with pytest.raises(SenetError, match="cannot be registered"):
+    with pytest.raises(SenetError, match="registered"):
         register_model("a+b", summary="x")
 
 

@@ -297,7 +297,7 @@ def test_the_top_says_whether_by_how_much_how_sure_and_at_what_cost(
     words = top + " ".join(names["pairs"]["decision"]) if len(errors) else top
     assert all(part in words for part in said)
     if len(errors) == 2:
-        assert "10.00 % more parameters and 0.10 % more multiply-accumulates" in top
+        assert all(part in top for part in ("10.00 %", "0.10 %"))
     assert len(names["runs"].problems) == 6 - sum(map(len, errors.values()))
 
 
