@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
-from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
 from senet_lib.analysis import statistics as stats
 from senet_lib.errors import SenetError
@@ -85,32 +84,6 @@ def test_sign_flips_are_counted_one_by_one(differences):
     ]
     expected = sum(s >= abs(sum(differences)) for s in sums) / len(sums)
     assert stats.sign_flip([d / 1000 for d in differences]) == expected
-
-
-# The same images
-
-
-def answers(both: int, only_plain: int, only_variant: int, neither: int) -> list[np.ndarray]:
-    """Right or wrong by image for two networks, from the four counts."""
-    pairs = [(True, True), (True, False), (False, True), (False, False)]
-    return list(np.repeat(pairs, [both, only_plain, only_variant, neither], axis=0).T)
-
-
-def test_mcnemar_on_published_tables():
-    """Agresti 1990, Categorical Data Analysis, p. 350: 150 of 236 discordant pairs; and Bentur in
-    Fagerland et al. 2013 (doi:10.1186/1471-2288-13-91): 1 of 8, 2 (1 + 8) / 2^8 = 0.0703."""
-    found = stats.mcnemar(*answers(794, 150, 86, 570))
-    p = scipy_stats.binomtest(86, 236).pvalue
-    assert found == (150, 86, pytest.approx((150 - 86) / 1600), pytest.approx(p, rel=1e-9))
-    assert stats.mcnemar(*answers(1, 1, 7, 12)) == (1, 7, pytest.approx(-6 / 21), 18 / 256)
-
-
-@pytest.mark.parametrize("only_variant", [10, 14, 200])
-def test_mcnemar_is_statsmodels_exact_test(only_variant):
-    found = stats.mcnemar(*answers(30, 10, only_variant, 5))
-    expected = statsmodels_mcnemar([[30, 10], [only_variant, 5]], exact=True)
-    assert found.p == pytest.approx(expected.pvalue, rel=1e-12)
-    assert (found.p == 1) == (only_variant == 10)  # equal counts are no evidence
 
 
 # Published numbers

@@ -8,9 +8,10 @@ with the reference. Nothing is listed by hand, so a study with more values gives
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from scipy.stats import kendalltau
 
 from senet_lib.analysis.axes import AXES
 from senet_lib.analysis.contrasts import MARGIN, Comparison
@@ -19,9 +20,6 @@ from senet_lib.analysis.families import by_model
 from senet_lib.errors import SenetError, unknown
 from senet_lib.models import all_settings
 from senet_lib.runs.records import RunRecord
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 COMPARED = (
     *("difference", "low", "high", "p", "decision", "at_least", "more_seeds", "detectable"),
@@ -37,18 +35,17 @@ class Ablation:
 
     Attributes:
         frame: a row a value in the axis's order, the plain network first. Columns: value (None for
-            it), label (the value in words), those of `errors.leaderboard`, added_params (over the
-            plain network's, a fraction), published (ImageNet error), those of COMPARED from
-            `errors.compare_runs` over the whole study, against the plain network, and again as
-            se_difference and so on against SE with its usual settings; params_a_point, the
-            parameters added for each percentage point of error less, where the decision is
-            "better". Missing values are NaN, and decisions "". Errors and differences are
-            fractions; `low` and `high` are of the difference.
+            it), label (in words), those of `errors.leaderboard`, added_params (over the plain
+            network's, a fraction), published (ImageNet error), those of COMPARED from
+            `errors.compare_runs` against the plain network, and again as se_difference and so on
+            against SE with its usual settings; params_a_point, the parameters added for each
+            percentage point of error less, where the decision is "better". What is missing is NaN,
+            or "" for a decision; `low` and `high` are of the difference.
         comparison: of the study against its plain networks, with its spread.
         run: one of the runs, for what all of them share.
     """
 
-    frame: "pd.DataFrame"
+    frame: pd.DataFrame
     comparison: Comparison
     run: RunRecord
 
@@ -61,22 +58,15 @@ def find_axes(runs: Sequence[RunRecord]) -> list[str]:
 def ablate(
     runs: Sequence[RunRecord], key: str, *, rng: np.random.Generator, margin: float = MARGIN
 ) -> Ablation | None:
-    """One axis of a study.
+    """One axis of a study; None where the runs have not two of its values, or not the plain
+    network.
 
     Args:
-        runs: all finished runs of the study, of one recipe, data and split, as `runs.study.collect`
-            gives them; networks of other axes add to what is known of the spread, and to the
-            family of tests.
+        runs: all finished runs of the study; networks of other axes add to what is known of the
+            spread, and to the family of tests.
         key: a key of `AXES`.
-        rng: see `errors.compare_runs`.
-        margin: what a difference must exceed to matter, a fraction.
-    Returns:
-        The axis; None where the runs have not two of its values, or not the plain network.
-    Raises:
-        UnknownNameError: there is no such axis.
+        rng, margin: see `errors.compare_runs`.
     """
-    import pandas as pd
-
     if key not in AXES:
         raise unknown("axis", key, AXES)
     axis, (plain, found) = AXES[key], _find_members(runs, key)
@@ -102,15 +92,8 @@ def ablate(
 
 
 def rank_agreement(found: Ablation) -> tuple[float, float, int] | None:
-    """Kendall's tau of the mean errors with the published ones, its p and how many values it is of.
-
-    Args:
-        found: an axis.
-    Returns:
-        None below three published values, which have no order to speak of.
-    """
-    from scipy.stats import kendalltau
-
+    """Kendall's tau of an axis's mean errors with the published ones, its p and how many values it
+    is of; None below three, which have no order to speak of."""
     known = found.frame.dropna(subset="published")
     if len(known) < 3:
         return None

@@ -1,27 +1,21 @@
 """The questions of the ablation: settings, their values, and what was published of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 PAPER = "Hu et al. 2018 (arXiv:1709.01507), section 6, SE-ResNet-50, ImageNet top-1 error"
 PAPER_PLAIN = 0.2330  # of ResNet-50, without SE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Axis:
-    """One question of the ablation.
-
-    Attributes:
-        title: what it is, in words.
-        values: each value in words, in the order in which they are shown; others follow.
-        reference: the value of the usual SE network.
-        published: ImageNet error of each value, a fraction; the hypothesis for the order.
-    """
+class Axis(NamedTuple):
+    """One question of the ablation: its title, each value in words as they are shown, the value of
+    the usual SE network, and each value's ImageNet error, which is the hypothesis for the order."""
 
     title: str
     values: Mapping[object, str]
     reference: object
-    published: Mapping[object, float] = field(default_factory=dict)
+    published: Mapping[object, float] = MappingProxyType({})
 
 
 AXES = {

@@ -27,17 +27,17 @@ from senet_lib.profiling import black_image, calls_of, looking
 if TYPE_CHECKING:
     from pytorch_grad_cam.base_cam import BaseCAM
 
-METHODS = {
-    "gradcam": "GradCAM",
-    "gradcam++": "GradCAMPlusPlus",
+METHOD_NAMES = {
+    "gradcam": "Grad-CAM",
+    "gradcam++": "Grad-CAM++",
     "layercam": "LayerCAM",
     "hirescam": "HiResCAM",
-    "scorecam": "ScoreCAM",
-    "eigencam": "EigenCAM",
+    "scorecam": "Score-CAM",
+    "eigencam": "Eigen-CAM",
 }
+_CLASSES = ("GradCAM", "GradCAMPlusPlus", "LayerCAM", "HiResCAM", "ScoreCAM", "EigenCAM")
+METHODS = dict(zip(METHOD_NAMES, _CLASSES, strict=True))
 """Methods by name, and their classes in pytorch-grad-cam."""
-_NAMES = ("Grad-CAM", "Grad-CAM++", "LayerCAM", "HiResCAM", "Score-CAM", "Eigen-CAM")
-METHOD_NAMES = dict(zip(METHODS, _NAMES, strict=True))
 UPSAMPLINGS = ("bilinear", "nearest", "none")
 SCORECAM_NUMBERS = 2**24  # of masked images in memory at a time: 64 MiB in float32
 
@@ -48,17 +48,11 @@ class LayerError(SenetError):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CamMaps:
-    """Maps of N images, and what the network said about them.
+    """Maps of N images, and what the network said about them."""
 
-    Attributes:
-        maps: (N, H, W) float32, 0 or more, in the method's own unit; not comparable across methods.
-        logits: (N, K) float32.
-        targets: (N,) int64, the class each map speaks of.
-    """
-
-    maps: np.ndarray
-    logits: np.ndarray
-    targets: np.ndarray
+    maps: np.ndarray  # (N, H, W) float32, 0 or more, in the method's own unit
+    logits: np.ndarray  # (N, K) float32
+    targets: np.ndarray  # (N,) int64, the class each map speaks of
 
 
 def compute_maps(
@@ -86,7 +80,7 @@ def compute_maps(
         layer: where the map is taken: a dotted module name, such as "stage2" or "stage3.0.conv1",
             or "last", what is averaged over H and W before the linear layer. In a network whose
             head begins with a normalisation that is the output of that, else of the last stage.
-        batch_size: images at a time; bounds the memory, not the result.
+        batch_size: images at a time, 1 or more; bounds the memory, not the result.
         upsample: how the map, after its ReLU, is brought to the images' size: "bilinear" (corners
             not aligned), "nearest", or "none" to keep the layer's size.
     Returns:
@@ -95,7 +89,6 @@ def compute_maps(
         UnknownNameError: no such method, layer or upsampling.
         DataError: images or targets have the wrong shape or type.
         LayerError: the layer's output is not one (N, C, H, W) map that the logits depend on.
-        SenetError: `batch_size` is below 1.
     Source: Selvaraju et al. 2017 (arXiv:1610.02391), Chattopadhay et al. 2018 (arXiv:1710.11063),
         Jiang et al. 2021 (LayerCAM), Draelos and Carin 2020 (arXiv:2011.08891), Wang et al. 2020
         (arXiv:1910.01279), Muhammad and Yeasin 2020 (arXiv:2008.00299).
@@ -141,12 +134,8 @@ def scale_for_display(maps: np.ndarray) -> np.ndarray:
 
 
 def find_layer(model: nn.Module, layer: str) -> nn.Module:
-    """The module that a layer's name stands for, see `compute_maps`.
-
-    Raises:
-        UnknownNameError: the model has no such module.
-        LayerError: "last" is asked of a model that has no such layer, or is of no kind known here.
-    """
+    """The module that a layer's name stands for, see `compute_maps`; UnknownNameError, or
+    LayerError where "last" is asked of a model of no kind known here."""
     if layer == "last" and isinstance(model, Neighbour):
         return _last_map(model)
     if layer == "last" and isinstance(model, Network):

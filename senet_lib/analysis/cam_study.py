@@ -5,9 +5,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
@@ -29,44 +29,26 @@ from senet_lib.device import keep_freed_memory
 from senet_lib.errors import DataError, RecordError
 from senet_lib.runs.records import DEFAULT_ROOT, anchored
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 OBJECTS_A_GRID, GRIDS_A_REMOVAL, LEAST_REMOVALS = 5, 4, 4
 FEW = 4  # the other methods and layers are tried on a quarter of the cases
 
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """Images or grids with the maps of several networks.
+    """Images or grids with the maps of several networks."""
 
-    Attributes:
-        images: (M, H, W, 3) uint8.
-        labels: (M,), their classes; of a grid the class explained.
-        maps: (M, H, W) of each network, raw; of an image for the class that the network names.
-        logits: (M, K) of each network; none of grids.
-        masks: (M, H, W) bool, the tile of the class; None of images.
-        index: (M,), places in the split; None of grids.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    maps: dict[str, np.ndarray]
-    logits: dict[str, np.ndarray] = field(default_factory=dict)
-    masks: np.ndarray | None = None
-    index: np.ndarray | None = None
+    images: np.ndarray  # (M, H, W, 3) uint8
+    labels: np.ndarray  # (M,), their classes; of a grid the class explained
+    maps: dict[str, np.ndarray]  # (M, H, W), raw; of an image for the class that the network names
+    logits: dict[str, np.ndarray] = field(default_factory=dict)  # (M, K); none of grids
+    masks: np.ndarray | None = None  # (M, H, W) bool, the tile of the class; of grids
+    index: np.ndarray | None = None  # (M,), places in the split; of images
 
 
 class CamStudy:
-    """The networks of one seed, with everything they are asked.
-
-    Attributes:
-        compared: all runs that were compared in choosing the images.
-        runs: those of the seed.
-        networks: their networks by name, in eval mode.
-        trials: what they are asked to find.
-        page_folder: where the page and the scores go.
-    """
+    """The networks of one seed, with everything they are asked: `compared`, all runs that the
+    images were chosen by; `runs` and `networks` of the seed, by name and in eval mode; `trials`;
+    and `page_folder`, where the page and the scores go."""
 
     def __init__(
         self,
@@ -83,17 +65,12 @@ class CamStudy:
         """Load the networks of one seed and draw what they are asked.
 
         Args:
-            study: the study's name.
-            models: registry names; those without a finished run are left out.
+            study, models, runs_root: as in `trials.compare`, whose errors these are.
             seed: whose networks are loaded; the images are those that all seeds get right.
-            runs_root: folder of the studies' folders.
             method, layer: of the maps, as in `cam.compute_maps`.
             grids: grids of each size; five times as many objects, a quarter as many images for
                 deletion, insertion and ROAD.
             page_folder: where page and scores go; empty: outputs/reports/<study>.
-        Raises:
-            RecordError: no run of the seed has finished, or what `trials.compare` raises.
-            DataError: the data has too few classes for grids and mosaics.
         """
         keep_freed_memory()  # or each batch would have its memory mapped and cleared anew
         self.compared = compared = compare(study, models, runs_root)
@@ -118,16 +95,14 @@ class CamStudy:
     def _explain(self, network: nn.Module) -> Explain:
         return explainer(network, self.method, self.layer)
 
-    def measure(self) -> "pd.DataFrame":
+    def measure(self) -> pd.DataFrame:
         """Score every network on every trial and by faithfulness, and write the scores beside the
         page.
 
         Returns:
-            Columns model, those of `trials.measure`, and untrained: what the maps of the network
+            Model, the columns of `trials.measure`, and untrained: what the maps of the network
             score before training, on fewer cases.
         """
-        import pandas as pd
-
         data, index = self.compared.dataset, self.compared.kept[: self.num_removals]
         images, targets = self.compared.images(index), torch.from_numpy(data.y_test[index])
         frames = []
@@ -145,16 +120,9 @@ class CamStudy:
         write_scores(path, self.compared, self.seed, frame, self.method, self.layer)
         return frame
 
-    def measure_ways(self, ways: Sequence[tuple[str, str]]) -> "pd.DataFrame":
-        """Score other methods and layers on the fewer cases of the first trial.
-
-        Args:
-            ways: pairs of method and layer.
-        Returns:
-            The columns of `trials.measure`, with model, method and layer.
-        """
-        import pandas as pd
-
+    def measure_ways(self, ways: Sequence[tuple[str, str]]) -> pd.DataFrame:
+        """Score pairs of method and layer on the fewer cases of the first trial: the columns of
+        `trials.measure`, with model, method and layer."""
         frames = [
             measure(explainer(network, method, layer), self.few[:1]).assign(
                 model=name, method=method, layer=layer
@@ -173,14 +141,8 @@ class CamStudy:
         }
 
     def examples(self, num_right: int = 4, num_split: int = 4) -> Examples:
-        """Images with every network's map for the class it names.
-
-        Args:
-            num_right: images that all networks get right, drawn at random.
-            num_split: then images on which they disagree, one of them being right.
-        Returns:
-            The images; the first of the split where there are none of either kind.
-        """
+        """Images with every network's map for the class it names: some that all networks get right,
+        then some on which they disagree, one of them being right; drawn at random."""
         data = self.compared.dataset
         said = np.stack([run.test_logits()[0].argmax(1) for run in self.runs])  # (networks, N)
         agreed = (said == said[0]).all(0)
@@ -204,7 +166,8 @@ class CamStudy:
 
     def grid_examples(self, count: int = 3) -> Examples:
         """A case of each of the first `count` 2 x 2 grids, with maps of the whole grid."""
-        trial, cases = self.trials[0], self.trials[0].grids
+        trial = self.trials[0]
+        cases = trial.grids
         chosen = np.unique(cases.grid_of, return_index=True)[1][:count]
         grids = cases.grid_of[chosen]
         raw = torch.from_numpy(self.compared.dataset.x_test[cases.tiles[grids]])  # (M, T, h, w, 3)

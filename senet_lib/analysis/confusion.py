@@ -8,13 +8,11 @@ from senet_lib.evaluation import probabilities
 
 
 def confusion_matrix(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many images of each class were taken for each class.
+    """How many images of each class (row) were taken for each class (column), (K, K) int64.
 
     Args:
         logits: (N, K).
         labels: (N,), integer.
-    Returns:
-        (K, K), int64; row: true class, column: predicted class.
     """
     matrix = np.zeros((logits.shape[1],) * 2, np.int64)
     np.add.at(matrix, (labels, logits.argmax(1)), 1)
@@ -30,8 +28,7 @@ def choose_images(
     """Indices of the images that fit, those the network is surest of first; ties by index.
 
     Args:
-        logits: (N, K).
-        labels: (N,), integer.
+        logits, labels: (N, K), and (N,) integer.
         true: the true class; "" for any.
         said: the predicted class, "right" or "wrong"; "" for any.
     """

@@ -15,16 +15,13 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from senet_lib.analysis.dunnett import Families, critical_value, effect_for, found_with, within
 from senet_lib.analysis.statistics import checked, sign_flip, standard_deviation
 from senet_lib.errors import SenetError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Errors = Mapping[str, Mapping[int, float]]
 LEVEL = 0.95  # simultaneous coverage
@@ -53,29 +50,19 @@ class Spread:
     p_homogeneous: float = math.nan
     ratio: float = math.nan
 
-    @property
-    def homogeneous(self) -> bool:
-        """Whether one spread for all is not refuted at 5 %; False where it cannot be tested."""
-        return self.p_homogeneous >= 0.05
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Comparison:
-    """Every network of a study against its control; see `compare`.
+    """Every network of a study against its control, see `compare`: a frame with a row a network
+    that has a control, the spread of all networks, half an interval's length over the standard
+    error (NaN without degrees of freedom), and the design."""
 
-    Attributes:
-        frame: one row a network that has a control; columns in `compare`.
-        spread: of all networks, with or without a control.
-        critical: half an interval's length over the standard error; NaN without degrees of freedom.
-        families: the design.
-    """
-
-    frame: "pd.DataFrame"
+    frame: pd.DataFrame
     spread: Spread
     critical: float
     families: Families
 
-    def planning(self, differences: Sequence[float] = (0.0025, 0.005, 0.01)) -> "pd.DataFrame":
+    def planning(self, differences: Sequence[float] = (0.0025, 0.005, 0.01)) -> pd.DataFrame:
         """How many seeds it takes to find true differences, fractions above 0, with 80 % power,
         every network having as many and as many being compared.
 
@@ -83,8 +70,6 @@ class Comparison:
             A row a difference: difference, seeds (of each network, in all) and more (beyond the
             fewest that a compared network or a control has); NA where the spread is unknown.
         """
-        import pandas as pd
-
         fewest = min((min(n, *(m for m, _ in rest)) for n, rest in self.families), default=0)
         seeds = pd.array([self.seeds_for(one) for one in differences], dtype="Int64")
         frame = pd.DataFrame({"difference": list(differences), "seeds": seeds})
@@ -98,9 +83,7 @@ class Comparison:
             return None
 
         def enough(n: int) -> bool:
-            design = tuple(
-                (n, ((n, sum(count for _, count in rest)),)) for _, rest in self.families
-            )
+            design = tuple((n, ((n, sum(k for _, k in rest)),)) for _, rest in self.families)
             df = (n - 1) * self.spread.num_networks
             effect = difference / (self.spread.sd * math.sqrt(2 / n)) if self.spread.sd else 1e9
             return found_with(effect, critical_value(design, df, LEVEL), df) >= POWER
@@ -136,9 +119,6 @@ def pooled_spread(errors: Errors, *, rng: np.random.Generator) -> Spread:
     4,999 times, because the usual chi-square is far off for two seeds a network. The tests of
     Levene and of Brown and Forsythe do not exist for two seeds.
 
-    Args:
-        errors: error of each seed, by network, all finite.
-        rng: draws the distribution.
     Source: Bartlett 1937, Proc. R. Soc. A 160:268.
     """
     (sd, df), (sds, dfs) = pooled_sd(errors), _sds(errors)
@@ -195,12 +175,10 @@ def compare(
         rng: for the homogeneity of the spread.
         margin: what a difference must exceed to matter, a fraction above 0.
     Raises:
-        SenetError: a number is not finite, an argument is out of range, a network has no seed, or
-            a control is compared with another one.
+        SenetError: a number is not finite, the margin is not above 0, a network has no seed, or a
+            control is compared with another one.
     Source: Dunnett 1955, JASA 50:1096; Schuirmann 1987, J. Pharmacokin. Biopharm. 15:657 (TOST).
     """
-    import pandas as pd
-
     if not 0 < margin < math.inf:
         raise SenetError(f"margin is {margin}; a difference that matters is above 0")
     for name in {*controls, *controls.values()}:
@@ -259,7 +237,7 @@ def _row(model: str, control: str, errors: Errors) -> tuple[object, ...]:
     return (*known, differences, sign_flip(differences.values()), 2 / 2 ** len(differences))
 
 
-def _beyond(bounds: "pd.Series", families: Families, df: int) -> np.ndarray:
+def _beyond(bounds: pd.Series, families: Families, df: int) -> np.ndarray:
     """1 - `within`; NaN stays."""
     values = bounds.to_numpy(float, copy=True)
     known = np.isfinite(values)

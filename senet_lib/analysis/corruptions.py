@@ -3,17 +3,15 @@
 # Legend: N images, H height, W width.
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
+from scipy.ndimage import gaussian_filter
 
 from senet_lib.errors import SenetError, unknown
 from senet_lib.evaluation import predict
 from senet_lib.runs.records import RunRecord
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 STRENGTHS = {"noise": (0.02, 0.05, 0.1), "blur": (0.5, 0.8, 1.2), "contrast": (0.7, 0.4, 0.2)}
 """What each corruption takes: the noise's SD as a share of the range of values, a Gaussian blur's
@@ -30,11 +28,6 @@ def corrupt(
         kind: a key of `STRENGTHS`. The borders of a blurred image are continued outwards.
         strength: in the unit stated there, 0 or more.
         rng: draws the noise, each value of each image by itself.
-    Returns:
-        Same shape and type.
-    Raises:
-        UnknownNameError: there is no such corruption.
-        SenetError: the strength is negative.
     """
     if kind not in STRENGTHS:
         raise unknown("corruption", kind, STRENGTHS)
@@ -47,15 +40,13 @@ def corrupt(
         mean = given.mean((1, 2), keepdims=True)
         worse = mean + strength * (given - mean)
     else:
-        from scipy.ndimage import gaussian_filter
-
         worse = gaussian_filter(given, (0, strength, strength, 0), mode="nearest")
     return worse.round().clip(0, 255).astype(np.uint8)
 
 
 def robustness(
     runs: Sequence[RunRecord], images: np.ndarray, labels: np.ndarray, *, rng: np.random.Generator
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """The error of stored networks on the same images, as they are and made worse.
 
     Args:
@@ -66,11 +57,7 @@ def robustness(
     Returns:
         A row a run, corruption and level: model, seed, kind, level (0: as they are, to 3),
         strength (NaN at level 0), images and error.
-    Raises:
-        SenetError: weights are missing or damaged, or there is no image.
     """
-    import pandas as pd
-
     if not len(images):
         raise SenetError("there is no image to make worse")
     shown = {("", 0, np.nan): images}

@@ -8,11 +8,13 @@ the model as it was.
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from senet_lib.errors import SenetError
 from senet_lib.models import create_model, input_size
@@ -49,9 +51,8 @@ class FvcoreCount:
     Attributes:
         by_operator: operator to its part of the total, which has also 2 a value for batch
             normalisation, and some pooling.
-        left_out: operator to its number of calls, for those that compute and that fvcore does not
-            count, most frequent first. It warns of all but the rectifier, clamping and max, which
-            it takes as free.
+        left_out: calls of each operator that computes and that fvcore does not count, most frequent
+            first.
     """
 
     by_operator: Counter[str]
@@ -64,14 +65,8 @@ class FvcoreCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedNetwork:
-    """One network by every convention.
-
-    Attributes:
-        profile: the closed form.
-        fvcore: count of fvcore.
-        torch_flops: count of torch.utils.flop_counter: a multiply-accumulate is 2.
-        thop: count by thop's rule, see `count_thop_rule`.
-    """
+    """One network by every convention: the closed form, fvcore's, torch's (a multiply-accumulate
+    is 2) and that of `count_thop_rule`."""
 
     profile: ModelProfile
     fvcore: FvcoreCount
@@ -93,23 +88,13 @@ class CountedNetwork:
 
 
 def count_network(name: str) -> CountedNetwork:
-    """Build a registered network and count it by every convention, for an image of its own size.
-
-    Args:
-        name: registry name, with or without settings.
-    Raises:
-        UnknownNameError: there is no such network.
-        SenetError: thop has a rule for one of its layers that is not stated here.
-    """
+    """A registered network by every convention, for an image of its own size; see `count_model`."""
     return count_model(create_model(name), input_size(name))
 
 
 def count_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> CountedNetwork:
-    """Count a model that maps (1, *input_size) to something by every convention.
-
-    Raises:
-        SenetError: as `count_thop_rule` and `profiling.profile_model`.
-    """
+    """A model that maps (1, *input_size) to something by every convention; errors as
+    `count_thop_rule` and `profiling.profile_model`."""
     counters = (profile_model, count_fvcore, count_flop_counter, count_thop_rule)
     profile, fvcore, torch_flops, thop = (count(model, input_size) for count in counters)
     return CountedNetwork(profile=profile, fvcore=fvcore, torch_flops=torch_flops, thop=thop)
@@ -123,12 +108,9 @@ def count_fvcore(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> F
 
     passed: Counter[str] = Counter()
 
-    def noting(operator: str) -> Callable[[object, object], Counter[str]]:
-        def handle(inputs: object, outputs: object) -> Counter[str]:
-            passed[operator] += 1
-            return Counter()
-
-        return handle
+    def note(operator: str, inputs: object, outputs: object) -> Counter[str]:
+        passed[operator] += 1
+        return Counter()
 
     image = black_image(model, input_size)
     with looking(model), torch.no_grad():
@@ -136,7 +118,7 @@ def count_fvcore(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> F
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         analysis.tracer_warnings("none")
         for operator in _FVCORE_SILENT:
-            analysis.set_op_handle(f"aten::{operator}", noting(operator))
+            analysis.set_op_handle(f"aten::{operator}", partial(note, operator))
         by_operator = Counter({name: int(n) for name, n in analysis.by_operator().items()})
     for operator, calls in analysis.unsupported_ops().items():
         passed[operator.removeprefix("aten::")] += calls
@@ -146,8 +128,6 @@ def count_fvcore(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> F
 def count_flop_counter(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> int:
     """Floating-point operations by torch's FlopCounterMode: convolutions and matrix products, a
     multiplication and its addition counted apart; errors as `profiling.black_image`."""
-    from torch.utils.flop_counter import FlopCounterMode
-
     image = black_image(model, input_size)
     with looking(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(image)
@@ -165,8 +145,7 @@ def count_thop_rule(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -
     Returns:
         convolution, linear, normalisation and pooling.
     Raises:
-        SenetError: input_size is not three positive whole numbers, or the model has a layer that
-            thop counts by a rule that is not stated here.
+        SenetError: the model has a layer that thop counts by a rule that is not stated here.
     Source: thop (Lyken17/pytorch-OpCounter) at 43c064a, written anew from its rule.
     """
     image = black_image(model, input_size)

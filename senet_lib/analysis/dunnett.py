@@ -1,7 +1,8 @@
 """The joint distribution behind Dunnett's test: several networks against their controls.
 
 Differences from one control share its chance, and all share the estimated standard deviation, so
-that they are judged by the largest among them.
+that they are judged by the largest among them. `scipy.stats.dunnett` has one control and needs the
+values themselves; here are any number of controls, and designs that nobody has run yet.
 """
 
 # Legend: B bounds, k differences, s the estimated over the true SD.
@@ -10,6 +11,9 @@ import math
 from functools import lru_cache
 
 import numpy as np
+from scipy import stats
+from scipy.optimize import brentq
+from scipy.special import ndtr
 
 Families = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
 """Of each control its seeds, and of its networks (seeds, how many networks have as many)."""
@@ -29,8 +33,6 @@ def within(bounds: np.ndarray, families: Families, df: int) -> np.ndarray:
     Returns:
         (B,), in [0, 1].
     """
-    from scipy.special import ndtr
-
     z, z_weights = _normal_nodes()
     s, s_weights = chi_nodes(df)
     reach = np.asarray(bounds, float)[:, None, None] * s[:, None]  # (B, s, 1)
@@ -49,7 +51,6 @@ def within(bounds: np.ndarray, families: Families, df: int) -> np.ndarray:
 def critical_value(families: Families, df: int, level: float) -> float:
     """The bound that all standardised differences stay within with a chance of `level`, in (0, 1);
     other arguments as in `within`, the design not empty."""
-    from scipy.optimize import brentq
 
     def excess(bound: float) -> float:
         return float(within(np.array([bound]), families, df)[0]) - level
@@ -61,22 +62,14 @@ def critical_value(families: Families, df: int, level: float) -> float:
 
 
 def found_with(effect: float, critical: float, df: int) -> float:
-    """Chance that a difference exceeds a critical value with the right sign.
-
-    Args:
-        effect: true difference over its true standard error, 0 or above.
-        critical, df: bound of the standardised difference, and degrees of freedom of the SD.
-    """
-    from scipy.special import ndtr
-
+    """Chance that a difference exceeds a critical value with the right sign, `effect` being the
+    true difference over its true standard error, `df` the degrees of freedom of the SD."""
     s, weights = chi_nodes(df)
     return float(ndtr(effect - critical * s) @ weights)
 
 
 def effect_for(power: float, critical: float, df: int) -> float:
     """The effect for which `found_with` gives a power in (0, 1); its other arguments alike."""
-    from scipy.optimize import brentq
-
     high = critical + 1
     while found_with(high, critical, df) < power:
         high *= 2
@@ -94,8 +87,6 @@ def _normal_nodes() -> tuple[np.ndarray, np.ndarray]:
 @lru_cache(maxsize=4096)
 def chi_nodes(df: int) -> tuple[np.ndarray, np.ndarray]:
     """Likewise over s, the square root of a chi-square over its degrees of freedom."""
-    from scipy import stats
-
     nodes, weights = np.polynomial.legendre.leggauss(96)
     low, high = (math.sqrt(stats.chi2.ppf(q, df) / df) for q in (1e-14, 1 - 1e-14))
     s = low + (high - low) * ((nodes + 1) / 2) ** 2  # denser near zero, where df is small

@@ -6,25 +6,21 @@ zero, the network is better.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from scipy import stats
 
 from senet_lib.analysis.contrasts import MARGIN, Comparison, compare, pooled_sd
 from senet_lib.analysis.families import by_model, family
-from senet_lib.analysis.predictions import correct_matrix
-from senet_lib.analysis.statistics import McNemar, mcnemar
 from senet_lib.errors import unknown
 from senet_lib.runs.records import RunRecord
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CONTROLS = {"plain": "", "se": "se_"}
 """What networks are compared with, and what its name has before the family's."""
 
 
-def leaderboard(runs: Sequence[RunRecord]) -> "pd.DataFrame":
+def leaderboard(runs: Sequence[RunRecord]) -> pd.DataFrame:
     """One row a network, lowest mean error first.
 
     Args:
@@ -35,9 +31,6 @@ def leaderboard(runs: Sequence[RunRecord]) -> "pd.DataFrame":
         0 and 1, which loses no coverage; not numbers where no network has two seeds), and errors:
         {seed: error}.
     """
-    import pandas as pd
-    from scipy import stats
-
     groups = by_model(runs)
     sd, df = pooled_sd(_errors(groups))
     half = sd * stats.t.ppf(0.975, df) if df else math.nan
@@ -60,16 +53,12 @@ def _errors(groups: Mapping[str, Sequence[RunRecord]]) -> dict[str, dict[int, fl
 
 
 def controls(models: Sequence[str], against: str = "plain") -> dict[str, str]:
-    """What each network of a study is compared with.
+    """{network: control} of those whose control is there.
 
     Args:
         models: names, as `by_model` gives them.
         against: "plain", the network of the same family without attention, or "se", the one with SE
             at its usual settings, which the questions about a single setting need.
-    Returns:
-        {network: control} of those whose control is there, in the order of `models`.
-    Raises:
-        UnknownNameError: there is no such control.
     """
     if against not in CONTROLS:
         raise unknown("control", against, CONTROLS)
@@ -94,23 +83,3 @@ def compare_runs(
     """
     errors = _errors(by_model(runs))
     return compare(errors, controls(list(errors), against), rng=rng, margin=margin)
-
-
-def mcnemar_frame(runs: Sequence[RunRecord], against: str = "plain") -> "pd.DataFrame":
-    """McNemar's test of each network against its control on the evaluated images, seed by seed.
-
-    Args:
-        runs: finished runs of one recipe, data and split.
-        against: see `controls`.
-    Returns:
-        model, control, seed, and the fields of `statistics.McNemar`.
-    """
-    import pandas as pd
-
-    groups = {m: {run.seed: run for run in group} for m, group in by_model(runs).items()}
-    rows = [
-        (m, control, seed, *mcnemar(*correct_matrix([groups[control][seed], groups[m][seed]])))
-        for m, control in controls(list(groups), against).items()
-        for seed in sorted(groups[m].keys() & groups[control].keys())
-    ]
-    return pd.DataFrame(rows, columns=["model", "control", "seed", *McNemar._fields])

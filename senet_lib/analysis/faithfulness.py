@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.sparse.linalg import spsolve
 from torch import Tensor, nn
 
 from senet_lib.errors import DataError, SenetError, unknown
@@ -52,9 +53,6 @@ def removal_curve(
     Returns:
         Shares of the pixels changed, (steps + 1,), and probabilities, (N, steps + 1), float64; see
         `area`.
-    Raises:
-        DataError: the arrays do not fit together or a map has a value that is not finite.
-        SenetError: steps is out of range, or no substrate has the name.
     Source: Petsiuk et al. 2018 (RISE).
     Differs from the paper: the blur mirrors the image at its border, where theirs pads with zeros.
     """
@@ -114,9 +112,6 @@ def road_curves(
     Returns:
         Probability of the class, (2, N, F): the highest pixels replaced (MoRF), and the lowest
         (LeRF); see `road`.
-    Raises:
-        DataError: as in `removal_curve`.
-        SenetError: a fraction is out of range, or so small that it replaces no pixel.
     Source: Rong et al. 2022 (arXiv:2202.00449).
     """
     images, maps = _fitting(images, maps)
@@ -201,7 +196,6 @@ def _imputed(
 ) -> Tensor:
     """Images whose removed pixels (B, count) are imputed from the others, plus noise."""
     from pytorch_grad_cam.metrics.road import NoisyLinearImputer, neighbors_weights
-    from scipy.sparse.linalg import spsolve
 
     result = images.clone(memory_format=torch.contiguous_format)
     for image, pixels in zip(result, removed, strict=True):

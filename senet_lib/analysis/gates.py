@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -24,9 +24,6 @@ from senet_lib.models import create_model
 from senet_lib.models.attention import attention_paths
 from senet_lib.profiling import calls_of
 from senet_lib.runs.records import RunRecord
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NEAR_ZERO, NEAR_ONE = 0.05, 0.95
 CONSTANT_SD = 0.01
@@ -73,13 +70,13 @@ class Gates:
 
 @torch.inference_mode()
 def record_gates(model: nn.Module, images: Tensor, *, batch_size: int = 500) -> Gates:
-    """The gates of every attention layer, in eval mode on the model's device.
+    """The gates of every attention layer, in eval mode on the model's device; the model stays as it
+    is.
 
     Args:
-        model: any network with attention; modes, hooks and buffers are as before afterwards.
+        model: any network with attention.
         images: (N, channels, H, W), normalised floats.
-        batch_size: images at a time, at least 1; bounds the memory, not the result. What is kept
-            is (N, C) floats a layer and nothing else.
+        batch_size: images at a time; bounds the memory, not the result.
     Raises:
         NoAttentionError: the model has no attention.
         DataError: the images have another form or there are none.
@@ -141,11 +138,9 @@ def hooked(
 
 
 def class_means(gates: Gates, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean gate of each class: layer to (K, C) float64; a class without images is NaN.
+    """Mean gate of each class: layer to (K, C) float64; a class without images is NaN. Labels are
+    (N,) integers from 0.
 
-    Args:
-        gates: of N images.
-        labels: (N,), integers from 0.
     Source: Hu et al. 2018 (arXiv:1709.01507), the section on the role of excitation.
     """
     return {layer: _means(values, labels) for layer, values in gates.values.items()}
@@ -178,23 +173,17 @@ def _class_share(values: np.ndarray, labels: np.ndarray) -> float:
     return float(between.sum() / total.sum()) if total.any() else float("nan")
 
 
-def layer_table(gates: Gates, labels: np.ndarray) -> "pd.DataFrame":
-    """One row a layer, in order of depth.
+def layer_table(gates: Gates, labels: np.ndarray) -> pd.DataFrame:
+    """One row a layer, in order of depth, of the gates and the labels, (N,), of N images.
 
-    Args:
-        gates: of N images.
-        labels: (N,), integers from 0.
     Returns:
         - layer, stage (None where the path names none), channels (C), mean (of all N * C gates);
         - near_zero and near_one (gates below 0.05, negative or not, and above 0.95, of N * C),
-          constant (channels, of C, by `CONSTANT_SD`); near_zero_share, near_one_share and
-          constant_share, the same as fractions;
+          constant (channels, of C, by `CONSTANT_SD`), and the same as fractions, ending in _share;
         - class_share: share of the gates' variance that lies between the classes' means, channels
           that hardly vary hardly counting; NaN where none varies. chance: (K - 1) / (N - 1), the
           expected share if labels had nothing to do with the gates; K counts the classes present.
     """
-    import pandas as pd
-
     rows, labels = [], checked_labels(labels, len(next(iter(gates.values.values()))))
     for layer, values in gates.values.items():
         low, high = int((values < NEAR_ZERO).sum()), int((values > NEAR_ONE).sum())
@@ -211,14 +200,10 @@ def layer_table(gates: Gates, labels: np.ndarray) -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
-def stage_table(table: "pd.DataFrame") -> "pd.DataFrame":
-    """Early against late: the mean over the layers of each stage, of `layer_table`'s fractions.
-
-    Returns:
-        Columns stage, layers (how many), mean, near_zero_share, near_one_share, constant_share,
-        class_share; every layer has the same weight, and one whose gates do not vary has no part
-        in the mean of class_share.
-    """
+def stage_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Early against late: of each stage its number of layers, and the means over them of
+    `layer_table`'s fractions; every layer has the same weight, and one whose gates do not vary has
+    no part in the mean of class_share."""
     shares = ["mean", "near_zero_share", "near_one_share", "constant_share", "class_share"]
     groups = table.groupby("stage", sort=True)
     means = groups[shares].mean()
@@ -227,11 +212,8 @@ def stage_table(table: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def telling_classes(means: np.ndarray) -> list[int]:
-    """Up to four classes: the two whose mean gates differ most, each with its nearest one.
-
-    Args:
-        means: (K, C), mean gates of each class in one layer; rows of NaN are left out.
-    """
+    """Of mean gates (K, C) of one layer, up to four classes: the two that differ most, each with
+    its nearest one; rows of NaN are left out."""
     present = np.flatnonzero(np.isfinite(means).all(1))
     if len(present) < 2:
         return present.tolist()
@@ -247,12 +229,8 @@ def untrained_network(run: RunRecord, images: np.ndarray) -> nn.Module:
     """The run's network with fresh weights, as a control: what its gates do without training.
 
     The weights are drawn from the run's seed. Normalisations get their statistics from the first
-    500 images, for without any the activations would grow from block to block.
-
-    Args:
-        run: which network.
-        images: (N, H, W, 3) uint8.
-    """
+    500 of the images, (N, H, W, 3) uint8, for without any the activations would grow from block to
+    block."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         network = create_model(

@@ -63,15 +63,11 @@ class Grids:
 
 
 def kept_by_all(logits: Iterable[np.ndarray], labels: np.ndarray) -> np.ndarray:
-    """Images that every compared network classifies correctly, (N,) bool.
+    """Images that every compared network classifies correctly, (N,) bool, of the logits (N, K) of
+    each network and seed, and the labels.
 
     All networks must be scored on the same tiles: if each chose its own, a network that is right
-    more often would be given harder ones.
-
-    Args:
-        logits: (N, K) of each network and seed compared.
-        labels: (N,), integer.
-    """
+    more often would be given harder ones."""
     return np.all([np.asarray(values).argmax(axis=1) == labels for values in logits], axis=0)
 
 
@@ -84,7 +80,7 @@ def make_grids(
     *,
     rng: np.random.Generator,
 ) -> Grids:
-    """Grids of n x n images of distinct classes; each tile's class is a case.
+    """Grids of n x n images of distinct classes; each tile's class is a case, in the tiles' order.
 
     Every set of n x n classes is as likely as any other, in any order. The images of a class are
     dealt like cards: none comes again before too few of the others are left.
@@ -96,10 +92,7 @@ def make_grids(
         n: tiles along a side, at least 2.
         count: grids, at least 1.
         rng: decides classes, places and images; the same state gives the same grids.
-    Returns:
-        `count` grids with n x n cases each, those of a grid in the order of its tiles.
     Raises:
-        SenetError: n or count is too small.
         DataError: the arrays do not fit together, or too few classes have an image.
     Source: Böhle et al. 2021 (grid pointing game).
     Differs from the paper: tiles are drawn at random instead of taken by falling confidence.
@@ -125,17 +118,12 @@ def focus_mosaics(
     *,
     rng: np.random.Generator,
 ) -> Grids:
-    """2 x 2 mosaics with two images of a target class and one of each of two others, shuffled.
+    """2 x 2 mosaics with two images of a target class and one of each of two others, shuffled: one
+    case a mosaic, ordered by target class; every class with an image is a target.
 
     Args:
-        images, labels, keep, rng: as in `make_grids`.
+        images, labels, keep, rng: as in `make_grids`, whose errors these are.
         count: mosaics for each target class, at least 1; the paper makes 100.
-    Returns:
-        One case a mosaic, ordered by target class; every class with an image is a target.
-    Raises:
-        SenetError: count is too small.
-        DataError: the arrays do not fit together, fewer than three classes have an image, or one
-            has a single image.
     Source: Arias-Duart et al. 2021 (Focus).
     """
     decks = _decks(images, labels, keep, count, rng)
@@ -155,16 +143,12 @@ def focus_mosaics(
 
 
 def grid_maps(grids: Grids, explain: Explain, *, batch_size: int = 128) -> np.ndarray:
-    """The map of every case, the network looking at the whole grid.
+    """The map of every case, (M, n h, n w) float32, raw, the network looking at the whole grid.
 
     Args:
         grids: the cases.
-        explain: gives the maps of a batch.
+        explain: gives the maps of a batch, at the size of its images.
         batch_size: cases at a time; bounds the memory, not the result.
-    Returns:
-        (M, n h, n w) float32, raw, in the order of the cases.
-    Raises:
-        DataError: `explain` gives maps of another size than the images.
     """
     return np.concatenate([
         _explained(explain, grids.images(grids.grid_of[part]), grids.targets[part])
@@ -177,13 +161,9 @@ def tile_maps(grids: Grids, explain: Explain, *, batch_size: int = 128) -> np.nd
 
     The case's class is explained on every tile of its grid, its own and the others, and the raw
     maps are laid side by side at their common scale. So nothing of one tile can reach another, not
-    by a spatial mean and not by channel gates: what differs from `grid_maps` is the mixture, and a
-    network is not blamed for gates that the mixture has set.
+    by a spatial mean and not by channel gates: what differs from `grid_maps`, whose arguments these
+    are, is the mixture, and a network is not blamed for gates that the mixture has set.
 
-    Args:
-        grids, batch_size: as in `grid_maps`, whose results and errors these are.
-        explain: gives the maps of a batch; raw, for a map scaled on its own would count as much
-            as the others whatever its evidence.
     Source: after the DiFull setting of Rao et al. 2022.
     Differs from the paper: DiFull joins a classification head to each tile, so that the other tiles
         cannot matter to it; here every tile has the whole network and is asked for the same class.

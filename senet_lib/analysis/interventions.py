@@ -9,11 +9,13 @@ Shapes: N images, C channels of an attention's map, H x W pixels.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from senet_lib.analysis.families import label
@@ -35,9 +37,6 @@ from senet_lib.models.blocks import Network
 from senet_lib.runs.evaluate import images_of
 from senet_lib.runs.records import DEFAULT_ROOT, anchored, from_top, load_run
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 SUMMARIES = "gates-*.json"
 SHARES = ("mean", "class_share", "constant_share")
 NEEDED = ("model", "seed", "images", "layers", "first", "last", "error", "fixed_error")
@@ -46,7 +45,7 @@ NEEDED = ("model", "seed", "images", "layers", "first", "last", "error", "fixed_
 @torch.inference_mode()
 def channel_importance(
     model: nn.Module, images: Tensor, labels: np.ndarray, layer: str
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """Zero one channel's gated output at a time and measure what the network loses.
 
     The gate is set to zero, which makes the channel of the rescaled map zero for every image. In
@@ -60,11 +59,7 @@ def channel_importance(
         A row a channel: layer, channel, mean_gate (over the images), error_change (error without
         the channel less that of the untouched network, a fraction; above 0: it was of use) and
         loss_change (the same of the mean cross-entropy, in nats).
-    Raises:
-        UnknownNameError: the model has no such layer.
     """
-    import pandas as pd
-
     _check_layer(model, layer)
     before, after = _split(model, layer)
     gate_sum: list[Tensor] = []  # (C,) for each batch
@@ -138,8 +133,6 @@ def fixed_gates(
             images; other layers compute theirs as usual. Empty: the untouched network.
     Returns:
         (2, N) float64: whether it is wrong, 0 or 1, and its cross-entropy in nats.
-    Raises:
-        UnknownNameError: the model has no such layer.
     """
     for layer in fixed:
         _check_layer(model, layer)
@@ -157,13 +150,11 @@ class Subject:
     """A finished run's network with the images it is asked about.
 
     Attributes:
-        run: its record.
-        model: the trained network, in eval mode.
+        run, model: its record, and the trained network in eval mode.
         data: name or path of the data the images are from.
         images: (N, 3, H, W), normalised by the moments the network was trained with.
         labels: (N,) int64.
-        gates: of every attention layer over the images.
-        untrained: the same of the network as `untrained_network` makes it.
+        gates, untrained: `record_gates` over the images, and that of `untrained_network`.
     """
 
     def __init__(
@@ -178,10 +169,7 @@ class Subject:
         """Load a finished run, and record its gates over the first images it was evaluated on.
 
         Args:
-            study: the study's name.
-            model: the network's name.
-            seed: the run's seed.
-            runs_root: folder of the studies' folders.
+            study, model, seed, runs_root: which run.
             data: name or path of the data; empty: what the run was trained on.
             num_images: images to take, in their canonical order, which is as good as drawn at
                 random; all where there are fewer.
@@ -204,7 +192,7 @@ class Subject:
         self.gates = record_gates(self.model, self.images)
         self.untrained = record_gates(untrained_network(run, pixels), self.images)
 
-    def importance(self, layer: str, num_images: int = 200) -> "pd.DataFrame":
+    def importance(self, layer: str, num_images: int = 200) -> pd.DataFrame:
         """`channel_importance` of every channel of a layer, on the first `num_images` images."""
         images, labels = self.images[:num_images], self.labels[:num_images]
         return channel_importance(self.model, images, labels, layer)
@@ -215,12 +203,9 @@ class Subject:
         return fixed_gates(self.model, self.images, self.labels, means)
 
 
-def fix_stages(subject: Subject) -> "pd.DataFrame":
-    """What changes with the gates of each stage at their means over the images, and with all there.
-
-    Returns:
-        Index "none" (the network as it is), "stage 1" and so on, "all"; the columns of
-        `fixed_table`.
+def fix_stages(subject: Subject) -> pd.DataFrame:
+    """What changes with the gates of each stage at their means over the images, and with all there:
+    the columns of `fixed_table`, index "none" (the network as it is), "stage 1" and so on, "all".
     """
     gates = subject.gates
     found = {"none": subject.fix([])}
@@ -229,18 +214,14 @@ def fix_stages(subject: Subject) -> "pd.DataFrame":
     return fixed_table({**found, "all": subject.fix(gates.layers)})
 
 
-def fixed_table(fixed: Mapping[str, np.ndarray]) -> "pd.DataFrame":
-    """What fixing gates changes, image by image.
+def fixed_table(fixed: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """What fixing gates changes, image by image, of `fixed_gates`; "none" is the untouched network.
 
-    Args:
-        fixed: of `fixed_gates`; "none" is the untouched network.
     Returns:
         Index which gates are fixed; columns error, error_change (fractions), loss, loss_change
         (nats), low and high: the 95 % t interval of the mean change of loss over the images, which
         is infinite for a single image and a point where all change alike.
     """
-    import pandas as pd
-
     plain, rows = fixed["none"], []
     for scores in fixed.values():
         changes = scores[1] - plain[1]
@@ -255,20 +236,15 @@ def fixed_table(fixed: Mapping[str, np.ndarray]) -> "pd.DataFrame":
     return pd.DataFrame(rows, index=list(fixed))
 
 
-def importance_table(found: "pd.DataFrame") -> "pd.DataFrame":
-    """What single channels are worth: a row a layer.
+def importance_table(found: pd.DataFrame) -> pd.DataFrame:
+    """What single channels are worth, of rows of `channel_importance`: a row a layer.
 
-    Args:
-        found: rows of `channel_importance`, of any number of layers.
     Returns:
         Index the layer; columns channels (tried), median and largest (of the change of loss, nats),
         largest_error (of the change of error, a fraction), falls (channels without which the loss
         falls), rho and p (Spearman's correlation of mean gate and change of loss, two-sided; NaN
         for fewer than three channels or where either does not vary).
     """
-    import pandas as pd
-    from scipy.stats import spearmanr
-
     rows = {}
     for layer, one in found.groupby("layer", sort=False):
         pair = one[["mean_gate", "loss_change"]]
@@ -286,16 +262,10 @@ def importance_table(found: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def write_summary(
-    subject: Subject, table: "pd.DataFrame", fixed: "pd.DataFrame", page_folder: str | Path = ""
+    subject: Subject, table: pd.DataFrame, fixed: pd.DataFrame, page_folder: str | Path = ""
 ) -> None:
-    """Write the numbers of one run to `gates-<model>.json`, whole or not at all.
-
-    Args:
-        subject: the run and its images.
-        table: of `gates.layer_table`.
-        fixed: of `fix_stages`.
-        page_folder: where; empty: outputs/reports/<study>.
-    """
+    """Write the numbers of one run, `layer_table` and `fix_stages`, to `gates-<model>.json` in the
+    page's folder, by default outputs/reports/<study>."""
     stages = stage_table(table)
     rows = {"first": stages.iloc[0], "last": stages.iloc[-1]} if len(stages) else {}
     ends = {end: {name: float(row[name]) for name in SHARES} for end, row in rows.items()}
@@ -309,7 +279,7 @@ def write_summary(
     write_json(folder / f"gates-{content['model']}.json", content)
 
 
-def read_summaries(folder: str | Path) -> "pd.DataFrame":
+def read_summaries(folder: str | Path) -> pd.DataFrame:
     """What `write_summary` left in a folder: a row a network, none where none was looked at.
 
     Returns:
@@ -318,8 +288,6 @@ def read_summaries(folder: str | Path) -> "pd.DataFrame":
     Raises:
         RecordError: a file is unreadable or incomplete.
     """
-    import pandas as pd
-
     shares = {f"{name}_{end}": (name, end) for name in SHARES for end in ("first", "last")}
     rows = []
     for path in sorted(Path(folder).glob(SUMMARIES)):

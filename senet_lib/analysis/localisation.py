@@ -17,14 +17,13 @@ Three rules hold throughout:
 # A metric takes positive parts a, (N, P) float64, and masks, (N, P) bool, and gives (N,) in [0, 1].
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
 
 from senet_lib.errors import DataError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 THRESHOLDS = tuple(i / 100 for i in range(1, 100))
 """Shares of a map's maximum at which it is cut."""
@@ -102,8 +101,6 @@ def pointing_game(a: np.ndarray, inside: np.ndarray) -> np.ndarray:
 def auc(a: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Area under the ROC curve of the pixels, those of the region being the positives: the chance
     that a pixel of the region lies above one outside it, ties counting half."""
-    from scipy.stats import rankdata
-
     size = inside.sum(axis=1)
     outside = a.shape[1] - size
     if not outside.all():
@@ -139,20 +136,18 @@ def chance(metric: str, masks: np.ndarray) -> np.ndarray:
     return METRICS[metric].chance(np.asarray(masks, bool).mean(axis=(1, 2)))
 
 
-def score(maps: np.ndarray, masks: np.ndarray) -> "pd.DataFrame":
+def score(maps: np.ndarray, masks: np.ndarray) -> pd.DataFrame:
     """Score every map by every metric.
 
     Args:
         maps: (N, H, W), any float, finite.
         masks: (N, H, W) bool, none of them empty or full.
     Returns:
-        One row a map in the order given: a column for each of `METRICS`, and `zero`, whether it is
-        a zero map. Zero maps have their rows and scores like any other.
+        One row a map: a column for each of `METRICS`, and `zero`, whether it is a zero map. Zero
+        maps have their rows and scores like any other.
     Raises:
         DataError: the arrays do not fit together, a value is not finite or a mask does not do.
     """
-    import pandas as pd
-
     frames = []
     for start in range(0, max(len(maps), 1), CHUNK):
         a, inside = _checked(maps[start : start + CHUNK], masks[start : start + CHUNK])
@@ -162,13 +157,8 @@ def score(maps: np.ndarray, masks: np.ndarray) -> "pd.DataFrame":
 
 
 def iou_curve(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Intersection over union of the region with {a >= t max(a)}, for each t of `THRESHOLDS`.
-
-    Args:
-        maps, masks: as in `score`, whose errors these are.
-    Returns:
-        (N, T) float64 in [0, 1]; 0 for a zero map.
-    """
+    """Intersection over union of the region with {a >= t max(a)}, for each t of `THRESHOLDS`: (N,
+    T), 0 for a zero map; arguments and errors as in `score`."""
     return _iou_curve(*_checked(maps, masks), THRESHOLDS)
 
 

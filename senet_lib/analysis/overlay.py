@@ -3,6 +3,7 @@
 # Legend: H height, W width.
 
 import numpy as np
+from matplotlib import colormaps
 
 COLOURS = "inferno"
 PANEL_PIXELS, GAP_PIXELS = 128, 4
@@ -28,14 +29,8 @@ def panels(image: np.ndarray, scaled: np.ndarray) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, scaled: np.ndarray) -> np.ndarray:
-    """The map laid over the grey image, the more opaque the higher it is.
-
-    Args:
-        image: (H, W, 3), uint8.
-        scaled: (H, W), in [0, 1], as `scale_for_display` gives it.
-    Returns:
-        (H, W, 3), uint8.
-    """
+    """The map laid over the grey image, the more opaque the higher it is: (H, W, 3) uint8;
+    arguments as in `panels`."""
     grey = (image / 255 @ np.array(GREY))[..., None]
     opacity = OPACITY * scaled[..., None]
     mixed = (1 - opacity) * grey + opacity * heat(scaled)
@@ -44,6 +39,4 @@ def overlay(image: np.ndarray, scaled: np.ndarray) -> np.ndarray:
 
 def heat(scaled: np.ndarray) -> np.ndarray:
     """The colours of maps, (..., 3) in [0, 1], of values (...) in [0, 1]."""
-    from matplotlib import colormaps
-
     return colormaps[COLOURS](scaled)[..., :3]

@@ -7,31 +7,21 @@ the spread of its error the finite test set makes, and how sure each prediction 
 # Legend: S seeds, N images, K classes.
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from senet_lib.analysis.families import label
 from senet_lib.errors import SenetError
 from senet_lib.evaluation import probabilities
 from senet_lib.runs.records import RunRecord
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 BINS = 15
 
 
 def correct_matrix(runs: Sequence[RunRecord]) -> np.ndarray:
-    """Which images each run classifies correctly.
-
-    Args:
-        runs: of one network, a seed each, evaluated on the same images.
-    Returns:
-        (S, N) bool, the runs in the order given.
-    Raises:
-        SenetError: the runs were evaluated on different images.
-    """
+    """Which images each run classifies correctly, (S, N) bool; SenetError if the runs were not
+    evaluated on the same images."""
     stored = [run.test_logits() for run in runs]
     labels = [one[1] for one in stored]
     if any(not np.array_equal(labels[0], other) for other in labels[1:]):
@@ -40,7 +30,7 @@ def correct_matrix(runs: Sequence[RunRecord]) -> np.ndarray:
 
 
 def split_variance(correct: np.ndarray) -> tuple[float, float]:
-    """The variance of an error over seeds, and the part of it that the finite test set makes.
+    """The variance (n - 1) of an error over seeds, and the part of it that the test set makes.
 
     An error is a mean over images, so its variance is that of single images, summed, and the
     covariances between them. The first sum alone would be there if each image were got wrong with a
@@ -49,10 +39,6 @@ def split_variance(correct: np.ndarray) -> tuple[float, float]:
 
     Args:
         correct: (S, N) bool, two seeds or more.
-    Returns:
-        Variance (n - 1) of the error over seeds, and the part of the finite test set.
-    Raises:
-        SenetError: there are fewer than two seeds.
     Source: Jordan 2023 (arXiv:2304.01910), section 3.
     """
     if len(correct) < 2:
@@ -62,7 +48,7 @@ def split_variance(correct: np.ndarray) -> tuple[float, float]:
     return float(total), float(correct.var(0, ddof=1).sum() / images**2)
 
 
-def spread_split(groups: "dict[str, Sequence[RunRecord]]") -> "pd.DataFrame":
+def spread_split(groups: "dict[str, Sequence[RunRecord]]") -> pd.DataFrame:
     """The spread of every network over seeds, split by where it comes from.
 
     Args:
@@ -72,11 +58,7 @@ def spread_split(groups: "dict[str, Sequence[RunRecord]]") -> "pd.DataFrame":
         (what the networks really differ by, 0 where its estimated variance is below zero) and
         share_images (the former's share of the variance, above 1 in that case). The last row, "all
         networks", pools the variances, by degrees of freedom.
-    Raises:
-        SenetError: runs of one network were evaluated on different images.
     """
-    import pandas as pd
-
     rows = []
     for model, runs in groups.items():
         if len(runs) > 1:
@@ -97,60 +79,33 @@ def spread_split(groups: "dict[str, Sequence[RunRecord]]") -> "pd.DataFrame":
     )
 
 
-def calibration(logits: np.ndarray, labels: np.ndarray, bins: int = BINS) -> "pd.DataFrame":
-    """A reliability diagram: how often predictions of each confidence are right.
-
-    Args:
-        logits: (N, K).
-        labels: (N,), integer.
-        bins: of equal width, over confidences from 0 to 1.
-    Returns:
-        A row a bin: low, high, count, confidence and accuracy (means; NaN in an empty bin). A
-        confidence on a border belongs to the lower bin.
-    Raises:
-        SenetError: there is no bin, or no image.
-    """
-    import pandas as pd
-
-    if bins < 1 or not len(labels):
-        raise SenetError(f"{bins} bins and {len(labels)} images; both must be at least 1")
-    confidence, right = probabilities(logits).max(1), logits.argmax(1) == labels
-    edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    count = np.bincount(place, minlength=bins)
-    sums = {"confidence": np.bincount(place, confidence, bins),
-            "accuracy": np.bincount(place, right, bins)}  # fmt: skip
-    means = {name: total / np.where(count > 0, count, np.nan) for name, total in sums.items()}
-    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "count": count, **means})
-
-
-def calibration_error(table: "pd.DataFrame") -> float:
-    """Mean distance of confidence and accuracy over the bins of `calibration`, by their counts.
+def calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
+    """Mean distance of confidence and accuracy over bins of equal width from 0 to 1, by their
+    counts; a confidence on a border belongs to the lower bin. Logits (N, K), labels (N,), N at
+    least 1.
 
     Source: Naeini et al. 2015 (AAAI); Guo et al. 2017 (arXiv:1706.04599).
     """
-    gaps = (table["confidence"] - table["accuracy"]).abs().fillna(0)
-    return float((gaps * table["count"]).sum() / table["count"].sum())
+    sure, right = probabilities(logits).max(1), logits.argmax(1) == labels
+    places = pd.cut(sure, np.linspace(0, 1, bins + 1), include_lowest=True)
+    gaps = pd.Series(sure - right).groupby(places, observed=True).sum().abs()
+    return float(gaps.sum() / len(labels))
 
 
-def calibration_frame(runs: Sequence[RunRecord]) -> "pd.DataFrame":
+def calibration_frame(runs: Sequence[RunRecord]) -> pd.DataFrame:
     """How well each run knows how often it is right: a row a run, with model, seed, ece (its
     `calibration_error`), confidence (mean) and accuracy."""
-    import pandas as pd
-
     rows = []
     for run in runs:
         logits, labels = run.test_logits()
         sure, right = probabilities(logits).max(1).mean(), (logits.argmax(1) == labels).mean()
-        ece = calibration_error(calibration(logits, labels))
+        ece = calibration_error(logits, labels)
         rows.append((label(run), run.seed, ece, float(sure), float(right)))
     return pd.DataFrame(rows, columns=["model", "seed", "ece", "confidence", "accuracy"])
 
 
-def class_errors(runs: Sequence[RunRecord]) -> "pd.DataFrame":
+def class_errors(runs: Sequence[RunRecord]) -> pd.DataFrame:
     """The error of each run on each class: model, seed, class (its name), images and error."""
-    import pandas as pd
-
     rows = []
     for run in runs:
         logits, labels = run.test_logits()

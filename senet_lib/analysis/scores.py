@@ -8,9 +8,10 @@ ones.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from senet_lib.analysis.families import label
 from senet_lib.analysis.localisation import ENERGY_LABELS, METRICS
@@ -19,9 +20,6 @@ from senet_lib.analysis.trials import FAITHFULNESS_LABELS, Compared
 from senet_lib.errors import RecordError
 from senet_lib.files import read_json, write_json
 from senet_lib.runs.records import anchored
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 REPORTS = (Path("outputs/reports"), Path("outputs/published/reports"))
 PATTERN = "localisation-seed*.json"
@@ -55,7 +53,7 @@ class StudyScores:
     method: str
     layer: str
     right: Mapping[int, int]
-    frame: "pd.DataFrame"
+    frame: pd.DataFrame
     paths: Sequence[Path]
 
     @property
@@ -74,7 +72,7 @@ class StudyScores:
         rows = f[(f["model"] == model) & (f["trial"] == trial) & (f["metric"] == metric)]
         return dict(zip(rows["seed"].tolist(), rows["score"].tolist(), strict=True))
 
-    def table(self) -> "pd.DataFrame":
+    def table(self) -> pd.DataFrame:
         """Every network, trial and metric over the seeds.
 
         Returns:
@@ -83,8 +81,6 @@ class StudyScores:
             seeds: what a uniform map scores, the same maps on a wrong region, maps of the untrained
             network), cases and zero (summed over the seeds).
         """
-        import pandas as pd
-
         rows = []
         keys = ["trial", "metric", "model"]
         for key, group in self.frame.groupby(keys, sort=False):
@@ -100,17 +96,10 @@ class StudyScores:
 
 
 def write_scores(
-    path: Path, compared: Compared, seed: int, frame: "pd.DataFrame", method: str, layer: str
+    path: Path, compared: Compared, seed: int, frame: pd.DataFrame, method: str, layer: str
 ) -> None:
-    """Write the scores of one seed's networks, whole or not at all.
-
-    Args:
-        path: where; its name should match `PATTERN`.
-        compared: the networks and images.
-        seed: whose runs were measured.
-        frame: of `CamStudy.measure`.
-        method, layer: of the maps.
-    """
+    """Write the scores of one seed's networks, a frame of `CamStudy.measure`, whole or not at all,
+    to a path whose name should match `PATTERN`."""
     run = compared.runs[0]
     known = {key: getattr(run, key) for key in SHARED[:5]}
     rows = [
@@ -125,15 +114,8 @@ def write_scores(
 
 
 def read_scores(folder: str | Path) -> StudyScores | None:
-    """The scores beside one report, or None where there are none.
-
-    Args:
-        folder: of the report.
-    Raises:
-        RecordError: a file is unreadable, or the seeds' files are of different kinds.
-    """
-    import pandas as pd
-
+    """The scores beside one report, or None where there are none; RecordError where a file is
+    unreadable, or the seeds' files are of different kinds."""
     paths = sorted(Path(folder).glob(PATTERN))
     contents = [read_json(path, (*SHARED, "seed", "right", "rows")) for path in paths]
     if not contents:
@@ -151,10 +133,7 @@ def read_scores(folder: str | Path) -> StudyScores | None:
 
 def all_scores(*roots: str | Path) -> list[StudyScores]:
     """The scores of every study that has some; each recipe and data once, those found first.
-
-    Args:
-        roots: folders of reports; none: outputs/reports, then outputs/published/reports.
-    """
+    Without `roots`, folders of reports, outputs/reports and then outputs/published/reports."""
     found: dict[tuple[str, str, str], StudyScores] = {}
     for root in roots or tuple(anchored(path) for path in REPORTS):
         for folder in sorted({path.parent for path in Path(root).glob(f"*/{PATTERN}")}):
@@ -165,12 +144,7 @@ def all_scores(*roots: str | Path) -> list[StudyScores]:
 
 
 def metric_label(trial: str, metric: str) -> str:
-    """A metric's name in tables; the mass in the region is called by what the regions are.
-
-    Args:
-        trial: a key of `trials.TRIAL_LABELS`.
-        metric: a key of `localisation.METRICS` or of `trials.FAITHFULNESS_LABELS`.
-    """
+    """A metric's name in tables; the mass in the region is called by what a trial's regions are."""
     if metric in FAITHFULNESS_LABELS:
         return FAITHFULNESS_LABELS[metric]
     if metric == "energy":

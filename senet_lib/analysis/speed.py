@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.benchmark import Timer
 
 from senet_lib.device import Setup, memory_format, rounding, synchronise
 from senet_lib.errors import SenetError
@@ -41,10 +42,8 @@ def measure(
 ) -> dict[str, Any]:
     """Time and memory of a pass of a copy of the model, and what part its attention has in both.
 
-    The model itself is left as it was.
-
     Args:
-        model: maps (N, *input_size) to something.
+        model: maps (N, *input_size) to something; left as it was.
         input_size: (channels, height, width) in pixels.
         batch_size: N, at least 1.
         device: auto, cpu, cuda, mps or xpu.
@@ -63,11 +62,7 @@ def measure(
           attention_time, attention_time_low and attention_time_high (median and quartiles of the
           time between hooks before and after each module, device events on a GPU, over that of the
           pass; addition and rectifier after the module are not in it).
-    Raises:
-        SenetError: a number out of range, or there is no such device.
     """
-    from torch.utils.benchmark import Timer
-
     if repeats < 1:
         raise SenetError(f"repeats is {repeats}; it must be at least 1")
     paths, profile = attention_paths(model), profile_model(model, input_size)

@@ -1,19 +1,17 @@
 """Statistics over few seeds: an interval, tests, effect sizes and the cost that an error is worth.
 
 The unit is the seed; results have the unit of the values given. The tests are two-sided; the
-formulas are those of scipy and statsmodels. Whole studies are compared in `contrasts`.
+formulas are those of scipy. Whole studies are compared in `contrasts`.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from senet_lib.errors import SenetError
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 FEWEST_SEEDS = 3  # with fewer nothing is said to be established
 MOST_FLIPPED = 20
@@ -27,16 +25,6 @@ class Interval(NamedTuple):
     mean: float
     low: float
     high: float
-
-
-class McNemar(NamedTuple):
-    """Two networks on the same images: how many one of them alone classifies correctly, error of
-    the variant minus error of the control (a fraction of the images), and the exact p."""
-
-    only_control_right: int
-    only_variant_right: int
-    difference: float
-    p: float
 
 
 class SummaryTest(NamedTuple):
@@ -56,16 +44,12 @@ def interval(
     """Mean of values and its 95 % interval from Student's t with n - 1 degrees of freedom.
 
     Args:
-        values: one a seed.
-        bounds: what the mean cannot leave, (0, 1) for an error; the ends are cut there, which
-            loses no coverage.
+        values: one a seed, finite.
+        bounds: what the mean cannot leave, (0, 1) for an error; cutting the ends there loses no
+            coverage.
     Returns:
         None below two values, and where all are equal, for which the method has no answer.
-    Raises:
-        SenetError: a value is not a finite number.
     """
-    from scipy import stats
-
     array = np.array(list(checked(dict(enumerate(values)), "value").values()))
     if len(array) < 2 or not (sd := standard_deviation(array)):
         return None
@@ -81,9 +65,7 @@ def sign_flip(differences: Iterable[float]) -> float:
     It assumes no distribution, and cannot fall below 2 / 2^n, so that five pairs never reach 5 %.
 
     Args:
-        differences: one a seed, at least 1 and at most 20.
-    Raises:
-        SenetError: there are none or too many, or one is not a finite number.
+        differences: one a seed, 1 to 20 of them, finite.
     Source: Fisher 1935, The Design of Experiments, section 21.
     """
     values = np.array(list(checked(dict(enumerate(differences)), "difference").values()))
@@ -96,48 +78,14 @@ def sign_flip(differences: Iterable[float]) -> float:
     return float((np.abs(sums) >= least).mean())
 
 
-def mcnemar(control_correct: "ArrayLike", variant_correct: "ArrayLike") -> McNemar:
-    """McNemar's exact test on the images that two networks of one seed were evaluated on.
-
-    It is about these two trained networks: how much another seed would change either is not in it.
-
-    Args:
-        control_correct: whether the control is right, (N,) bool, one an image.
-        variant_correct: the same of the variant, images in the same order.
-    Raises:
-        SenetError: the arrays are not boolean, one-dimensional, of equal length and non-empty.
-    Source: McNemar 1947, Psychometrika 12:153.
-    """
-    from statsmodels.stats.contingency_tables import mcnemar as test
-
-    control, variant = np.asarray(control_correct), np.asarray(variant_correct)
-    if not control.dtype == variant.dtype == bool or control.ndim != 1 or not control.size:
-        raise SenetError("McNemar's test takes one truth value an image: predictions == labels")
-    if control.shape != variant.shape:
-        raise SenetError(
-            f"{control.size} images of the control, {variant.size} of the variant; McNemar's "
-            "test takes the same images in the same order"
-        )
-    only_control, only_variant = int((control & ~variant).sum()), int((~control & variant).sum())
-    p = float(test([[0, only_control], [only_variant, 0]], exact=True).pvalue)
-    return McNemar(only_control, only_variant, (only_control - only_variant) / control.size, p)
-
-
 def from_summary(
     mean_1: float, sd_1: float, n_1: int, mean_2: float, sd_2: float, n_2: int
 ) -> SummaryTest:
-    """What published means and standard deviations imply, without the values behind them.
+    """What two published means, SDs (n - 1) and counts imply, without the values behind them;
+    differences are first minus second. SenetError where nothing varies or a mean is of one value.
 
-    Args:
-        mean_1, sd_1, n_1: first mean, its standard deviation (n - 1) and the values it is of.
-        mean_2, sd_2, n_2: second; differences are first minus second.
-    Raises:
-        SenetError: a number is not finite, an SD is negative, neither varies or a mean is of fewer
-            than two values.
     Source: Cohen 1988, chapter 2; Welch 1947.
     """
-    from scipy import stats
-
     checked({"mean_1": mean_1, "sd_1": sd_1, "mean_2": mean_2, "sd_2": sd_2}, "the summary's")
     df = n_1 + n_2 - 2
     if min(sd_1, sd_2) < 0 or not max(sd_1, sd_2) or min(n_1, n_2) < 2:
@@ -160,26 +108,17 @@ def from_summary(
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
-    """The points that none beats, lower being better on both axes.
+    """Indices of the (cost, error) points that none beats, by ascending cost.
 
-    A point is beaten by another that is at least as good in cost and in error and better in one.
-    Equal points do not beat each other: either all of them are returned or none.
-
-    Args:
-        points: (cost, error) of each network.
-    Returns:
-        Indices into `points`, by ascending cost; equal points in the order given.
-    Raises:
-        SenetError: a coordinate is not a finite number.
+    A point is beaten by another that is at least as good in cost and in error and better in one,
+    lower being better; equal points do not beat each other.
     """
     for i, point in enumerate(points):
         checked(dict(zip(("cost", "error"), point, strict=True)), f"point {i},")
-    front: list[int] = []
-    for i in sorted(range(len(points)), key=lambda i: tuple(points[i])):
-        best = points[front[-1]] if front else (math.inf, math.inf)
-        if points[i][1] < best[1] or tuple(points[i]) == tuple(best):
-            front.append(i)
-    return front
+    given = np.array(points, float).reshape(-1, 2)
+    as_good, better = given[None] <= given[:, None], given[None] < given[:, None]
+    beaten = (as_good.all(2) & better.any(2)).any(1)
+    return sorted(np.flatnonzero(~beaten).tolist(), key=lambda i: given[i, 0])
 
 
 def checked(values: Mapping[object, float], what: str) -> dict:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -36,9 +36,6 @@ from senet_lib.data.datasets import Dataset
 from senet_lib.errors import DataError, RecordError
 from senet_lib.runs.evaluate import images_of
 from senet_lib.runs.records import DEFAULT_ROOT, RECORD, RunRecord, from_top, load_run
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 DRAW = 2020
 """Seed of the draw of tiles; the same for every network, seed and study."""
@@ -97,7 +94,7 @@ class Compared:
     """The networks that are compared, and the images they share.
 
     Attributes:
-        runs: the finished runs, of one dataset; networks in the order asked for, seeds ascending.
+        runs: of one dataset; networks in the order asked for, seeds ascending.
         dataset: its second split is asked about.
         kept: indices of the images that may be used, ascending.
         right: images that every run classifies correctly. Where they are fewer than `FEWEST_RIGHT`,
@@ -119,9 +116,8 @@ def compare(study: str, models: Sequence[str], runs_root: str = str(DEFAULT_ROOT
     """Find the runs of some networks in a study, all seeds, and the images to ask them about.
 
     Args:
-        study: the study's name, a folder below `runs_root`.
+        study, runs_root: its name, a folder below the root.
         models: registry names; those without a finished run are left out.
-        runs_root: folder of the studies' folders.
     Raises:
         RecordError: no run of these has finished, or they are of different data or recipes.
     """
@@ -148,16 +144,15 @@ def compare(study: str, models: Sequence[str], runs_root: str = str(DEFAULT_ROOT
 
 
 def make_trials(compared: Compared, grids: int, objects: int) -> list[Trial]:
-    """The trials of a comparison, drawn alike wherever it is made.
+    """The trials of a comparison, drawn alike wherever it is made: grids of 2 x 2 and of 3 x 3
+    tiles, each also with its tiles seen alone; mosaics; objects. What the images do not allow, for
+    want of classes, is left out.
 
     Args:
         compared: the networks and their images.
         grids: grids of each size; a grid of n x n tiles gives n x n cases. Mosaics: as many in all.
         objects: images with an exact mask, where the dataset has masks; fewer where there are
             fewer.
-    Returns:
-        Grids of 2 x 2 and of 3 x 3 tiles, each also with its tiles seen alone; mosaics; objects.
-        What the images do not allow, for want of classes, is left out.
     """
     dataset, images = compared.dataset, compared.images()
     keep = np.isin(np.arange(len(images)), compared.kept)
@@ -193,20 +188,15 @@ def explainer(model: nn.Module, method: str = "gradcam", layer: str = "last") ->
     )
 
 
-def measure(explain: Explain, trials: Sequence[Trial]) -> "pd.DataFrame":
-    """Score a network on every trial.
+def measure(explain: Explain, trials: Sequence[Trial]) -> pd.DataFrame:
+    """Score a network, by the maps that `explain` gives of it, on every trial.
 
-    Args:
-        explain: gives the network's maps, see `explainer`.
-        trials: of `make_trials`.
     Returns:
         One row a trial and metric: trial, metric, score (over the cases, the mean, on mosaics the
         median), chance (likewise, of a uniform map), wrong (likewise, of the same maps and
         `Trial.wrong` regions: what such maps score where they should find nothing), cases (M) and
         zero (maps without a positive value).
     """
-    import pandas as pd
-
     rows = []
     for trial in trials:
         maps, over = trial.ask(explain), getattr(np, trial.over_maps)
@@ -225,21 +215,15 @@ def measure(explain: Explain, trials: Sequence[Trial]) -> "pd.DataFrame":
 
 def measure_faithfulness(
     model: nn.Module, explain: Explain, images: Tensor, targets: Tensor
-) -> "pd.DataFrame":
-    """Whether the network's answer depends on the pixels that its maps rank high.
+) -> pd.DataFrame:
+    """Whether the network's answer for the targets (M,) depends on the pixels of the normalised
+    images (M, C, H, W) that its maps rank high.
 
-    Args:
-        model: the network.
-        explain: gives its maps.
-        images: (M, C, H, W), normalised.
-        targets: (M,), the classes to explain.
     Returns:
         Rows as `measure` gives them, trial "faithfulness": the area under the deletion curve (lower
         is better), that of the insertion curve and ROAD (higher is better). Chance is the score of
         a uniform map, which removes pixels at random.
     """
-    import pandas as pd
-
     found = explain(images, targets)
     ways = {
         "deletion": lambda *asked: area(*removal_curve(*asked, rng=np.random.default_rng(DRAW))),

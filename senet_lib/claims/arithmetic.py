@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import stats
 
 from senet_lib.claims.claim import Claim, say
 
@@ -305,8 +306,6 @@ def _summary(book: Book, mean: str = "value", sd: str = "value") -> tuple[Any, d
 
 def _p_value(claim: Claim, book: Book) -> Derivation:
     """The source names no test: a figure that some usual test allows is not ruled out."""
-    from scipy import stats
-
     said, printed = _summary(book)
     paired = float(stats.ttest_rel(*WITNESS).pvalue)
     plain, gated = (f"{np.mean(e):.2f} ± {np.std(e, ddof=1):.2f}" for e in WITNESS)

@@ -13,6 +13,9 @@ one, a count anywhere within a factor of two, equally likely in its logarithm.
 import math
 from dataclasses import dataclass, replace
 
+from scipy import stats
+from scipy.special import ndtr
+
 from senet_lib.analysis.dunnett import chi_nodes
 from senet_lib.claims.claim import Claim
 
@@ -64,8 +67,6 @@ class Estimate(_Measured):
         return self.number - half, self.number + half
 
     def _t(self, level: float) -> float:
-        from scipy import stats
-
         return float(stats.t.ppf((1 + level) / 2, self.df))
 
     def room(self, claim: Claim) -> tuple[float, float]:
@@ -79,8 +80,6 @@ class Estimate(_Measured):
             claim: of a mean or a difference.
             verdict: what `agrees` answered.
         """
-        from scipy.special import ndtr
-
         reach, half_digit = _reach(claim), (claim.high - claim.low) / 2
         off = reach + margin(claim)
         if not self.se:
@@ -104,8 +103,6 @@ class Spread(_Measured):
 
     def interval(self, level: float = 1 - ALPHA) -> tuple[float, float]:
         """Chi-square interval of a coverage in (0, 1)."""
-        from scipy import stats
-
         low, high = (stats.chi2.ppf(q, self.df) for q in ((1 - level) / 2, (1 + level) / 2))
         return self.number * math.sqrt(self.df / high), self.number * math.sqrt(self.df / low)
 
@@ -120,7 +117,6 @@ class Spread(_Measured):
             claim: of a standard deviation.
             verdict: what `agrees` answered.
         """
-        from scipy import stats
 
         def below(sd: float) -> float:
             """Chance of a measured SD below this."""

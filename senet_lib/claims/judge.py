@@ -38,6 +38,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from senet_lib.claims.arithmetic import ARITHMETIC
 from senet_lib.claims.claim import Claim, content, load_claims, load_protocol, say
 from senet_lib.claims.equivalence import count_if_false
@@ -52,8 +54,6 @@ from senet_lib.runs.records import DEFAULT_ROOT, RunRecord, from_top
 from senet_lib.runs.study import train_command
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from senet_lib.analysis.scores import StudyScores
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
@@ -253,7 +253,7 @@ def counts(judgements: Sequence[Judgement]) -> dict[str, int]:
     return {verdict: found[verdict] for verdict in VERDICTS}
 
 
-def claims_frame(judgements: Sequence[Judgement]) -> "pd.DataFrame":
+def claims_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
     """Every claim and what was found of it, a row each.
 
     Args:
@@ -264,8 +264,6 @@ def claims_frame(judgements: Sequence[Judgement]) -> "pd.DataFrame":
         `Judgement`), derivation, remark and command (all in one line). Numbers are in the claim's
         unit, NaN where there is none.
     """
-    import pandas as pd
-
     none = (math.nan, math.nan)
     columns = ("verdict", "near_miss", "number", "n", "if_false", "fact", "derivation", "remark")
     rows = []

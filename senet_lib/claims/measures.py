@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from senet_lib.analysis.literature import PUBLISHED
 from senet_lib.analysis.localisation import METRICS
@@ -238,8 +239,6 @@ def _gain(claim: Claim, book: Book, evidence: Evidence) -> Found:
 
 def _p_value(claim: Claim, book: Book, evidence: Evidence) -> Found:
     """p of the paired t test over shared seeds; without a difference it is anything alike."""
-    from scipy import stats
-
     runs = evidence.behind(claim)
     n = len(runs) // 2
     errors = np.array([run.test_error for run in runs]).reshape(2, n)
@@ -279,11 +278,11 @@ def _sota(claim: Claim, book: Book, evidence: Evidence) -> Found:
     """The mean error, against the claim and against the published errors at like size."""
     found, stated = _error(claim, book, evidence), book[TABLE("se_", "params")]
     limit = LIKE_SIZE * stated.middle * MILLION
-    by_error = sorted(PUBLISHED, key=lambda point: point.error)
-    near = [point for point in by_error if point.num_params and point.num_params <= limit]
-    best, lowest = near[0], by_error[0]
+    by_error = PUBLISHED.sort_values("error", kind="stable")
+    near = by_error[by_error["num_params"] <= limit]
+    best, lowest = near.iloc[0], by_error.iloc[0]
     remark = say("sota", times=LIKE_SIZE, stated=stated, number=len(near), best=best, lowest=lowest,
-                 least=100 * best.error, most=100 * near[-1].error,
+                 least=100 * best.error, most=100 * near["error"].iloc[-1],
                  any_size=100 * lowest.error)  # fmt: skip
     holds = found.interval[1] < 100 * best.error if found.holds else found.holds
     return replace(found, holds=holds).saying(remark)

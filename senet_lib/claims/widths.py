@@ -10,14 +10,11 @@ otherwise: 0.64 and 0.66 M instead of 0.63 and 0.65 M.
 
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from senet_lib.claims.claim import Claim, load_claims
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SCALE, REDUCTION, BLOCKS, CLASSES = 4, 16, 3, 10
 SIDES = (32, 16, 8)
@@ -77,14 +74,12 @@ def res2net_sizes(stem: np.ndarray, widths: Sequence[np.ndarray]) -> dict[str, n
 
 
 @cache
-def fitting_widths() -> "pd.DataFrame":
+def fitting_widths() -> pd.DataFrame:
     """Every choice of `STEMS` and `WIDTHS` that prints the source's 0.63 M, 100 M and 0.65 M.
 
     Returns:
         stem, w1, w2, w3 and what `res2net_sizes` gives, a row a choice.
     """
-    import pandas as pd
-
     grid = np.meshgrid(np.array(STEMS), *map(np.array, WIDTHS), indexing="ij")
     ascending = (grid[1] <= grid[2]) & (grid[2] <= grid[3])
     stem, *widths = (axis[ascending] for axis in grid)
