@@ -10,15 +10,19 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from scipy import stats
 
+from senet_lib.analysis.counters import count_thop_rule
+from senet_lib.analysis.statistics import from_summary
 from senet_lib.claims.claim import Claim, say
-
-if TYPE_CHECKING:
-    from senet_lib.profiling import ModelProfile
+from senet_lib.models import AttentionSpec, create_model, input_size
+from senet_lib.models.blocks import BasicBlock
+from senet_lib.models.res2net import Res2NetBlock
+from senet_lib.profiling import ModelProfile, profile_model
 
 Book = Mapping[str, Claim]
 MILLION = 1e6
@@ -37,54 +41,34 @@ for the difference of 47 images is."""
 
 @dataclass(frozen=True, kw_only=True)
 class Derivation:
-    """What arithmetic gives for a claim.
+    """What arithmetic gives for a claim."""
 
-    Attributes:
-        text: the derivation, its numbers computed.
-        ruled_out: the printed figure is impossible.
-        number: what the figure ought to be, in the claim's unit; None where only a bound follows.
-        fact: key of the fact on which a contradiction rests; empty where there is none.
-    """
-
-    text: str
-    ruled_out: bool
-    number: float | None = None
-    fact: str = ""
+    text: str  # the derivation, its numbers computed
+    ruled_out: bool  # the printed figure is impossible
+    number: float | None = None  # what it ought to be, in the claim's unit; None: a bound alone
+    fact: str = ""  # key of the fact on which a contradiction rests
 
 
 def _counted(count: Callable[[Any, tuple[int, ...]], Any], model: str) -> Any:
     """What a counter says of a network by its registry name; the random state stays as it is."""
-    import torch
-
-    from senet_lib.models import create_model, input_size
-
     with torch.random.fork_rng(devices=[]):
         return count(create_model(model), input_size(model))
 
 
 @cache
-def cost(model: str) -> "ModelProfile":
+def cost(model: str) -> ModelProfile:
     """Parameters and MACs of a network by its registry name."""
-    from senet_lib.profiling import profile_model
-
     return _counted(profile_model, model)
 
 
 @cache
 def thop_total(model: str) -> int:
     """What thop's present rule, which adds normalisation and pooling, gives for a network."""
-    from senet_lib.analysis.counters import count_thop_rule
-
     return _counted(count_thop_rule, model).total()
 
 
 def millions(number: float, digits: int = 3) -> str:
-    """A count in millions, such as 0.856 M.
-
-    Args:
-        number: the count.
-        digits: decimals.
-    """
+    """A count in millions, such as 0.856 M."""
     return f"{number / MILLION:.{digits}f} M"
 
 
@@ -92,11 +76,8 @@ def millions(number: float, digits: int = 3) -> str:
 
 
 def block_weights(subject: str) -> tuple[int, int]:
-    """Weights of one block of the source's table (C = 64, s = 4, r = 16).
-
-    Returns:
-        Those applied at every pixel (the convolutions), and those of the gates, applied once.
-    """
+    """Weights of one block of the source's table (C = 64, s = 4, r = 16): those applied at every
+    pixel (the convolutions), and those of the gates, applied once."""
     convs = 2 * 9 * CHANNELS**2
     if "res2net" in subject:
         convs = 2 * CHANNELS**2 + (SCALE - 1) * 9 * (CHANNELS // SCALE) ** 2
@@ -105,20 +86,8 @@ def block_weights(subject: str) -> tuple[int, int]:
 
 
 @cache
-def block_cost(subject: str, side: int) -> "ModelProfile":
-    """The same block built by our code and profiled.
-
-    Args:
-        subject: the block, as a claim calls it.
-        side: of the map, in pixels.
-    """
-    import torch
-
-    from senet_lib.models import AttentionSpec
-    from senet_lib.models.blocks import BasicBlock
-    from senet_lib.models.res2net import Res2NetBlock
-    from senet_lib.profiling import profile_model
-
+def block_cost(subject: str, side: int) -> ModelProfile:
+    """The same block, as a claim calls it, by our code, for maps of so many pixels a side."""
     spec = AttentionSpec(attention="se" if subject.startswith("se-") else "none")
     with torch.random.fork_rng(devices=[]):
         if "res2net" in subject:
@@ -184,12 +153,8 @@ def _plain_bound(claim: Claim, book: Book) -> Derivation:
 
 
 def densenet_macs(depth: int = 100, growth: int = 12) -> int:
-    """MACs of DenseNet-BC on 32x32 images in closed form, 10 classes, compression one half.
-
-    Args:
-        depth: weighted layers.
-        growth: k, channels that a layer adds.
-    """
+    """MACs of DenseNet-BC on 32x32 images in closed form, 10 classes, compression one half, by its
+    weighted layers and the channels that a layer adds."""
     layers, channels, side = (depth - 4) // 6, 2 * growth, 32
     total = 9 * 3 * channels * side**2
     for stage in range(3):
@@ -289,13 +254,8 @@ def _division(claim: Claim, book: Book) -> Derivation:
 
 
 def _summary(book: Book, mean: str = "value", sd: str = "value") -> tuple[Any, dict[str, float]]:
-    """The tests on the table's means and SDs of Res2Net-29 and SE-Res2Net-29, and these numbers.
-
-    Attributes of the claims are taken: as printed, or the nearest means and the largest SDs that
-    print so.
-    """
-    from senet_lib.analysis.statistics import from_summary
-
+    """The tests on the table's means and SDs of Res2Net-29 and SE-Res2Net-29, and these numbers: as
+    printed, or the nearest means and the largest SDs that print so."""
     numbers = {}
     for k, (se, end) in enumerate((("", "low"), ("se_", "high")), start=1):
         numbers[f"mean_{k}"] = float(getattr(book[TABLE(se, "error")], mean or end))

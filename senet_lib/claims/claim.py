@@ -26,46 +26,26 @@ CLAIMS = Path(__file__).with_name("claims.yaml")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """One figure of a source document.
-
-    Attributes:
-        id: its name.
-        source: file name of the document.
-        where: section of the document.
-        subject: the model, pair or block it is about.
-        quantity: what is claimed, in words.
-        value: as printed.
-        unit: M (million), %, pp (percentage points), nats, M/pp or none.
-        measure: which quantity of ours answers it, a key of `MEASURES`.
-        note: what is odd about it.
-        printed: the value as printed, where `value` lost a digit or holds two numbers.
-        models: registry names; of a pair, the variant first; of a count, the first is the network
-            of the row, and others are shown beside it.
-        protocol: how the networks must have been trained; empty for what needs no training.
-        arithmetic: key of `senet_lib.claims.arithmetic.ARITHMETIC`; empty if no check applies.
-        epoch: epoch of the history that is meant, counted from 1; 0 for the last.
-        column: which figure of that epoch.
-        reconstructed: the networks are ours, their widths chosen to come near the source's totals.
-        reply: what is to be said of it in place of the note.
-    """
+    """One figure of a source document."""
 
     id: str
-    source: str
-    where: str
-    subject: str
-    quantity: str
-    value: str
-    unit: str
-    measure: str
-    note: str = ""
-    printed: str = ""
+    source: str  # file name of the document
+    where: str  # section of it
+    subject: str  # the model, pair or block it is about
+    quantity: str  # what is claimed, in words
+    value: str  # as printed
+    unit: str  # M (million), %, pp (percentage points), nats, M/pp or none
+    measure: str  # which quantity of ours answers it, a key of `MEASURES`
+    note: str = ""  # what is odd about it
+    printed: str = ""  # the value as printed, where `value` lost a digit or holds two numbers
+    # registry names; of a pair, the variant first; of a count, the first is the network of the row
     models: Sequence[str] = ()
-    protocol: str = ""
-    arithmetic: str = ""
-    epoch: int = 0
-    column: str = ""
-    reconstructed: bool = False
-    reply: str = ""
+    protocol: str = ""  # how the networks must have been trained, if they must
+    arithmetic: str = ""  # key of `senet_lib.claims.arithmetic.ARITHMETIC`, if a check applies
+    epoch: int = 0  # epoch of the history that is meant, counted from 1; 0 for the last
+    column: str = ""  # which figure of that epoch
+    reconstructed: bool = False  # the networks' widths are ours, chosen to come near the source's
+    reply: str = ""  # what is to be said of it in place of the note
 
     @property
     def claimed(self) -> str:
@@ -109,12 +89,7 @@ class Claim:
         return self.meets(number, number)
 
     def meets(self, low: float, high: float) -> bool:
-        """Whether an interval, ends included, and the tolerance have a point in common.
-
-        Args:
-            low: the interval's lower end, in the claim's unit.
-            high: its upper end.
-        """
+        """Whether an interval, ends included, and the tolerance have a point in common."""
         return high >= self.low and (low <= self.high if self.is_range else low < self.high)
 
 
@@ -122,13 +97,8 @@ _RANGE = re.compile(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
 
 
 def tolerance(text: str) -> tuple[float, float]:
-    """What the printed digits stand for: the ends of an interval.
-
-    Args:
-        text: a number with or without "~" or a sign, a range such as 82-88, or "> 0 ...".
-    Raises:
-        SenetError: it is none of these.
-    """
+    """What the printed digits stand for: the ends of an interval. The text is a number with or
+    without "~" or a sign, a range such as 82-88, or "> 0 ..."."""
     if found := _RANGE.fullmatch(text):
         return float(found[1]), float(found[2])
     if text.startswith("> 0"):
@@ -147,22 +117,13 @@ def content() -> Mapping[str, Any]:
 
 
 def say(key: str, **numbers: Any) -> str:
-    """A text of that file with numbers in it.
-
-    Args:
-        key: its name.
-        numbers: what it asks for, by name.
-    """
+    """A text of that file with the numbers that it asks for by name."""
     return content()["texts"][key].format(**numbers)
 
 
 def load_claims(pattern: str = "*") -> list[Claim]:
-    """The claims whose id matches a shell-style pattern, in the order of the documents.
-
-    Raises:
-        UnknownNameError: there is no such claim.
-        SenetError: no claim matches the pattern.
-    """
+    """The claims whose id matches a shell-style pattern, in the order of the documents; SenetError
+    if there is none."""
     claims = [Claim(**row) for row in content()["claims"]]
     found = [claim for claim in claims if fnmatchcase(claim.id, pattern)]
     if not found and re.search(r"[*?[]", pattern):
@@ -173,11 +134,7 @@ def load_claims(pattern: str = "*") -> list[Claim]:
 
 
 def load_protocol(name: str) -> Study:
-    """A protocol as a study of no networks: its seeds, data and recipe.
-
-    Raises:
-        UnknownNameError: there is no such protocol.
-    """
+    """A protocol as a study of no networks: its seeds, data and recipe."""
     protocols = content()["protocols"]
     if name not in protocols:
         raise unknown("protocol", name, protocols)

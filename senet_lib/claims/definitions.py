@@ -24,23 +24,13 @@ def claimed_order(claims: Iterable[Claim]) -> dict[str, float]:
 
 
 class Definition(NamedTuple):
-    """One meaning that "the IoU of the map" could have, and what the networks score by it.
-
-    Attributes:
-        trial: key of the trial.
-        metric: key of the metric.
-        means: over the seeds, by network.
-        ordered: whether the means stand in the claimed order.
-        seeds_ordered: seeds whose own scores stand in it.
-        seeds: seeds that all networks have.
-    """
+    """One meaning that "the IoU of the map" could have, and what the networks score by it."""
 
     trial: str
     metric: str
-    means: Mapping[str, float]
-    ordered: bool
-    seeds_ordered: int
-    seeds: int
+    means: Mapping[str, float]  # over the seeds, by network
+    ordered: bool  # whether the means stand in the claimed order
+    seeds: int  # that all networks have
 
     @property
     def label(self) -> str:
@@ -49,26 +39,16 @@ class Definition(NamedTuple):
 
 
 def definitions(scores: StudyScores, order: Sequence[str]) -> list[Definition]:
-    """Every IoU that was measured, for networks in the order claimed, the highest first.
-
-    Args:
-        scores: of one study.
-        order: the networks.
-    Returns:
-        A definition for each trial and each of `IOU_METRICS` that all networks have scores of.
-    """
+    """A definition for each trial and each of `IOU_METRICS` that all networks have scores of; the
+    networks in the order claimed, the highest first."""
     found = []
     for trial, metric in itertools.product(scores.trials, IOU_METRICS):
         values = [scores.per_seed(model, trial, metric) for model in order]
         if all(values):
-            shared = set.intersection(*map(set, values))
             means = [float(np.mean(list(by_seed.values()))) for by_seed in values]
-            alike = sum(_falls([v[seed] for v in values]) for seed in shared)
-            named = dict(zip(order, means, strict=True))
-            found.append(Definition(trial, metric, named, _falls(means), alike, len(shared)))
+            falls = all(a > b for a, b in itertools.pairwise(means))
+            seeds = len(set.intersection(*map(set, values)))
+            found.append(
+                Definition(trial, metric, dict(zip(order, means, strict=True)), falls, seeds)
+            )
     return found
-
-
-def _falls(values: Sequence[float]) -> bool:
-    """Whether each value lies below the one before."""
-    return all(a > b for a, b in itertools.pairwise(values))

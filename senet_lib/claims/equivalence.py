@@ -49,13 +49,8 @@ class _Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate(_Measured):
-    """A mean, or a difference of means, as measured.
-
-    Attributes:
-        number: in the claim's unit.
-        se: its standard error, likewise; 0 where nothing varies.
-        df: degrees of freedom of the standard error, at least 1.
-    """
+    """A mean, or a difference of means, in the claim's unit, with its standard error (0 where
+    nothing varies) and that one's degrees of freedom, at least 1."""
 
     number: float
     se: float
@@ -74,12 +69,7 @@ class Estimate(_Measured):
         return claim.middle - _reach(claim), claim.middle + _reach(claim)
 
     def if_false(self, claim: Claim, verdict: bool) -> float:
-        """Chance that `agrees` answers likewise if the true mean is off by twice the margin.
-
-        Args:
-            claim: of a mean or a difference.
-            verdict: what `agrees` answered.
-        """
+        """Chance that `agrees` answers likewise if the true mean is off by twice the margin."""
         reach, half_digit = _reach(claim), (claim.high - claim.low) / 2
         off = reach + margin(claim)
         if not self.se:
@@ -111,12 +101,7 @@ class Spread(_Measured):
         return claim.middle / SPREAD_FACTOR, claim.middle * SPREAD_FACTOR
 
     def if_false(self, claim: Claim, verdict: bool) -> float:
-        """Chance that `agrees` answers likewise if the true spread is twice the claimed one.
-
-        Args:
-            claim: of a standard deviation.
-            verdict: what `agrees` answered.
-        """
+        """Chance that `agrees` answers likewise if the true spread is twice the claimed one."""
 
         def below(sd: float) -> float:
             """Chance of a measured SD below this."""
@@ -144,12 +129,8 @@ def _reach(claim: Claim) -> float:
 
 
 def count_if_false(claim: Claim, verdict: bool) -> float:
-    """Chance that a count prints as claimed, or does not, if it may be anything within a factor 2.
-
-    Args:
-        claim: of a count, or of a ratio of counts.
-        verdict: whether it does.
-    """
+    """Chance that a count, or a ratio of counts, prints as claimed, or does not, if it may be
+    anything within a factor 2."""
     middle, half = abs(claim.middle), (claim.high - claim.low) / 2
     low, high = max(middle - half, middle / 2), min(middle + half, middle * 2)
     chance = math.log(high / low) / math.log(4)

@@ -20,14 +20,9 @@ if TYPE_CHECKING:
 
 
 def claim_runs(*roots: str | Path) -> list[RunRecord]:
-    """Every finished run below some folders, without the damaged and the copies (`senet runs` names
-    them).
-
-    Args:
-        roots: folders; none: outputs/runs and outputs/published/runs.
-    Raises:
-        RecordError: a folder that is named does not exist.
-    """
+    """Every finished run below some folders, by default outputs/runs and outputs/published/runs,
+    without the damaged and the copies (`senet runs` names them). RecordError if a folder that is
+    named does not exist."""
     for root in roots:
         if not Path(root).is_dir():
             raise RecordError(f"{root} is no folder, so there are no runs to read")
@@ -56,12 +51,7 @@ class Evidence:
             seeds.setdefault(run.seed, run)
 
     def of(self, model: str, protocol: str) -> dict[int, RunRecord]:
-        """Runs of a model, by seed, ascending.
-
-        Args:
-            model: the network's name.
-            protocol: how it must have been trained.
-        """
+        """Runs of a model under a protocol, by seed, ascending."""
         runs = self.runs.get(load_protocol(protocol).recipe.id, {}).get(model, {})
         return dict(sorted(runs.items()))
 
@@ -76,12 +66,8 @@ class Evidence:
         return [self.of(model, claim.protocol)[seed] for model in claim.models for seed in seeds]
 
     def missing(self, claim: Claim, wanted: int) -> list[tuple[str, int]]:
-        """Model and seed of the runs without which the claim's models do not share enough seeds.
-
-        Args:
-            claim: the claim.
-            wanted: seeds that are enough.
-        """
+        """Model and seed of the runs without which the claim's models do not share as many seeds as
+        wanted."""
         shared, planned = self.shared(claim), load_protocol(claim.protocol).seeds
         more = [s for s in (*planned, *range(100)) if s not in shared]
         seeds = list(dict.fromkeys(more))[: max(wanted - len(shared), 0)]

@@ -65,25 +65,16 @@ OF_CLAIM = ("id", "source", "where", "subject", "quantity", "claimed")
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement(Found):
-    """What was found of one claim, and what that says of it.
-
-    Attributes:
-        claim: the claim.
-        verdict: one of `VERDICTS`.
-        derivation: the arithmetic, with its numbers; empty where none applies.
-        commands: what to type to get the runs that are missing.
-        near_miss: the figure would agree if the last zero printed is no digit.
-        fact: the fact that a contradiction rests on, by its key, else empty.
-        family: what the figure lies between over all widths that print the source's totals, in the
-            claim's unit; None where its network's widths are stated.
-    """
+    """What was found of one claim, and what that says of it."""
 
     claim: Claim
-    verdict: str
-    derivation: str
-    commands: Sequence[str]
-    near_miss: bool
-    fact: str
+    verdict: str  # one of `VERDICTS`
+    derivation: str  # the arithmetic, with its numbers, if any applies
+    commands: Sequence[str]  # what to type to get the runs that are missing
+    near_miss: bool  # the figure would agree if the last zero printed is no digit
+    fact: str  # the fact that a contradiction rests on, by its key
+    # what the figure lies between over all widths that print the source's totals, in the claim's
+    # unit; None where its network's widths are stated
     family: tuple[float, float] | None
 
     def lines(self) -> dict[str, str]:
@@ -128,14 +119,12 @@ def _finite(value: Any) -> Any:
 def judge(
     claims: Sequence[Claim], runs: Sequence[RunRecord], scores: Sequence["StudyScores"] = ()
 ) -> list[Judgement]:
-    """Say of each claim what was found; the rules are in the module's docstring.
+    """Say of each claim what was found, in their order; the rules are in the module's docstring.
 
     Args:
         claims: those to judge.
         runs: whatever runs there are; those of other recipes, data or networks settle nothing.
         scores: what maps score, see `senet_lib.analysis.scores.all_scores`; likewise.
-    Returns:
-        One judgement a claim, in the same order.
     """
     book, evidence = {claim.id: claim for claim in load_claims()}, Evidence(runs, scores)
     return [_judge(claim, book, evidence) for claim in claims]
@@ -218,9 +207,9 @@ def _elsewhere(claim: Claim, evidence: Evidence) -> str:
 
 
 def _commands(claim: Claim, missing: Sequence[tuple[str, int]]) -> list[str]:
-    """What makes the missing runs, a command a model: by the protocol's file of settings where
-    that is at hand and says the same, else by flags. Then what measures the maps of all networks
-    that a claim of an IoU is made of, a command a seed."""
+    """What makes the missing runs, a command a model, by the protocol's file of settings if it is
+    at hand and says the same, else by flags; then what measures the maps of all networks that a
+    claim of an IoU is made of, a command a seed."""
     protocol = load_protocol(claim.protocol)
     config = content()["protocols"][claim.protocol]["config"]
     path = anchored(config)
@@ -256,8 +245,6 @@ def counts(judgements: Sequence[Judgement]) -> dict[str, int]:
 def claims_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
     """Every claim and what was found of it, a row each.
 
-    Args:
-        judgements: what `judge` gives.
     Returns:
         id, source, where, subject, quantity, claimed (with its unit), verdict, near_miss, number,
         low and high (its interval), n (seeds), if_false, fact, family_low and family_high (see
@@ -285,11 +272,8 @@ def facts(judgements: Sequence[Judgement]) -> dict[str, list[str]]:
 
 
 def judge_all(runs_root: str | Path = DEFAULT_ROOT) -> list[Judgement]:
-    """Every claim, by the runs below a folder; below outputs/runs, by the published ones too.
-
-    Args:
-        runs_root: the folder of the studies' folders; one that does not exist holds no runs.
-    """
+    """Every claim, by the runs below a folder; below outputs/runs, by the published ones too. A
+    folder that does not exist holds no runs."""
     from senet_lib.analysis.scores import all_scores
 
     root = from_top(runs_root, DEFAULT_ROOT)

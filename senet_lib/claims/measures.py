@@ -39,29 +39,17 @@ LIKE_SIZE = 2.0  # times the parameters
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A measured quantity in the claim's unit; without an interval, it is not measured yet.
+    """A measured quantity in the claim's unit; without an interval, it is not measured yet."""
 
-    Attributes:
-        number: the estimate.
-        interval: its ends, equal for what has no spread.
-        measured: number and interval in words.
-        runs: the runs behind it.
-        n: seeds behind it, 0 where none is needed.
-        missing: model and seed of the runs that are needed.
-        remark: what a reader should know.
-        holds: the answer, where it is not that tolerance and interval meet.
-        if_false: chance that the answer would be the same if the claim were false; None for counts.
-    """
-
-    number: float | None = None
-    interval: tuple[float, float] | None = None
-    measured: str = ""
-    runs: Sequence[RunRecord] = ()
-    n: int = 0
-    missing: Sequence[tuple[str, int]] = ()
-    remark: str = ""
-    holds: bool | None = None
-    if_false: float | None = None
+    number: float | None = None  # the estimate
+    interval: tuple[float, float] | None = None  # its ends, equal for what has no spread
+    measured: str = ""  # number and interval in words
+    runs: Sequence[RunRecord] = ()  # the runs behind it
+    n: int = 0  # seeds behind it, 0 where none is needed
+    missing: Sequence[tuple[str, int]] = ()  # model and seed of the runs that are needed
+    remark: str = ""  # what a reader should know
+    holds: bool | None = None  # the answer, where it is not that tolerance and interval meet
+    if_false: float | None = None  # chance of the same answer were the claim false; None for counts
 
     def saying(self, *remarks: str) -> "Found":
         """The same with more remarks; those that are empty say nothing."""
@@ -69,13 +57,8 @@ class Found:
 
 
 def exact(number: float, measured: str, **more: Any) -> Found:
-    """What is found where nothing varies.
-
-    Args:
-        number: in the claim's unit.
-        measured: the same in words.
-        more: other fields of `Found`.
-    """
+    """What is found where nothing varies: the number in the claim's unit, in words, and other
+    fields of `Found`."""
     return Found(number=number, interval=(number, number), measured=measured, **more)
 
 

@@ -35,11 +35,9 @@ PREFIXES = {
 
 
 def res2net_sizes(stem: np.ndarray, widths: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Parameters and MACs of Res2Net-29 and of its gated forms, for 32x32 images and ten classes.
+    """Parameters and MACs of Res2Net-29 and of its gated forms, for 32x32 images and ten classes,
+    with so many channels of the stem, (...), and stream widths w of the three stages, each (...).
 
-    Args:
-        stem: channels of the stem, (...), integer.
-        widths: w of each of the three stages, each (...).
     Returns:
         params and macs of the network without gates; se_params and se_macs with gates on the whole
         of Z; last_params with gates on stream s; first2_params with gates for the streams 1 and 2
@@ -75,11 +73,8 @@ def res2net_sizes(stem: np.ndarray, widths: Sequence[np.ndarray]) -> dict[str, n
 
 @cache
 def fitting_widths() -> pd.DataFrame:
-    """Every choice of `STEMS` and `WIDTHS` that prints the source's 0.63 M, 100 M and 0.65 M.
-
-    Returns:
-        stem, w1, w2, w3 and what `res2net_sizes` gives, a row a choice.
-    """
+    """Every choice of `STEMS` and `WIDTHS` that prints the source's 0.63 M, 100 M and 0.65 M: a row
+    a choice, with stem, w1, w2, w3 and what `res2net_sizes` gives."""
     grid = np.meshgrid(np.array(STEMS), *map(np.array, WIDTHS), indexing="ij")
     ascending = (grid[1] <= grid[2]) & (grid[2] <= grid[3])
     stem, *widths = (axis[ascending] for axis in grid)
