@@ -137,10 +137,7 @@ def keep_freed_memory() -> None:
 
 
 def computed_on(how: Any) -> str:
-    """Device, precision, and what made it faster, such as "cpu, fp32, kernels".
-
-    Args:
-        how: a `Setup`, or the record of a run.
-    """
+    """Device, precision, and what made it faster, such as "cpu, fp32, kernels", of a `Setup` or a
+    record."""
     faster = ", compiled" if how.compile else ", kernels" if how.fused else ""
     return f"{how.device}, {how.precision}{faster}"

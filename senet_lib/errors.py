@@ -49,12 +49,8 @@ class MissingDependencyError(SenetError):
 
 
 class NonFiniteLossError(RuntimeError):
-    """The training loss became infinite or not a number.
-
-    Attributes:
-        epoch: epoch in which it was noticed, counted from 1.
-        step: first step of that epoch with a non-finite loss, counted from 1.
-    """
+    """The training loss became infinite or not a number, at a step of an epoch, both counted from
+    1."""
 
     def __init__(self, *, epoch: int, step: int) -> None:
         self.epoch, self.step = epoch, step
@@ -80,13 +76,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """An `UnknownNameError` that offers the nearest known names, or when none is near all of them,
-    unless they are more than a hundred.
-
-    Args:
-        kind: what the name stands for, such as "model".
-        name: the name that was given.
-        known: the names that exist.
-    """
+    unless they are more than a hundred."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
@@ -96,12 +86,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun, in the plural unless it is 1.
-
-    Args:
-        number: how many.
-        noun: of what, one of them.
-    """
+    """A number with its noun, in the plural unless it is 1."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 

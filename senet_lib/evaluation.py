@@ -16,12 +16,8 @@ from senet_lib.device import rounding
 
 @contextmanager
 def evaluating(model: nn.Module, *, tf32: bool = False) -> Iterator[None]:
-    """Eval mode within; afterwards every module is in the mode it was in.
-
-    Args:
-        model: any network.
-        tf32: whether a GPU may round the inputs of fp32 convolutions to 10 bits.
-    """
+    """Eval mode within; afterwards every module is in the mode it was in. With tf32, a GPU may
+    round the inputs of fp32 convolutions to 10 bits."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -42,17 +38,14 @@ def predict(
     batch_size: int = 500,
     precision: str = "fp32",
 ) -> torch.Tensor:
-    """Logits of every image, computed in eval mode on the model's device.
+    """Logits of every image, (N, K) float32, computed in eval mode on the model's device.
 
     Args:
         model: any classifier; its training mode is put back afterwards.
         images: (N, H, W, 3), uint8.
-        mean: mean of each colour channel, in [0, 1].
-        std: standard deviation of each colour channel.
+        mean, std: of each colour channel, in [0, 1].
         batch_size: images at a time; bounds the memory, not the result.
         precision: "fp32", or "bf16" for bf16 autocast.
-    Returns:
-        (N, K), float32, on the model's device.
     """
     device = next(model.parameters()).device
     images = torch.as_tensor(images)
@@ -73,11 +66,7 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def error_and_loss(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
-    """(share of wrong predictions in [0, 1], mean cross-entropy in nats).
-
-    Args:
-        logits: (N, K).
-        labels: (N,), integer, on the same device.
-    """
+    """(share of wrong predictions in [0, 1], mean cross-entropy in nats) of logits (N, K) and
+    labels (N,) on one device."""
     wrong = (logits.argmax(1) != labels).double().mean()
     return wrong.item(), F.cross_entropy(logits.float(), labels).item()

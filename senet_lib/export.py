@@ -32,13 +32,7 @@ class ExportMismatchError(RuntimeError):
 
 
 class Normalised(nn.Module):
-    """images - minus the mean, over the deviation - network: takes RGB in [0, 1].
-
-    Args:
-        network: takes normalised images (N, C, H, W).
-        mean: of each channel.
-        std: of each channel.
-    """
+    """images - minus the mean, over the deviation - network: takes RGB in [0, 1]."""
 
     def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -73,9 +67,7 @@ def export_model(
     Returns:
         The path of the file.
     Raises:
-        UnknownNameError: another format.
         MissingDependencyError: ONNX is asked for and onnx, onnxscript or onnxruntime is missing.
-        SenetError: the path is a folder.
         ExportMismatchError: the written network gives other logits.
     """
     if format not in _FORMATS:
@@ -104,12 +96,8 @@ def export_model(
 
 
 def latency_ms(run: Callable[[Tensor], Tensor], input_size: Sequence[int]) -> float:
-    """Milliseconds that one image takes, the median of about half a second of calls.
-
-    Args:
-        run: a network, or what `load_exported` gives.
-        input_size: (channels, height, width) in pixels.
-    """
+    """Milliseconds that one image takes, the median of about half a second of calls of a network,
+    or of what `load_exported` gives."""
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # looks for CUDA
     from torch.utils.benchmark import Timer
 
@@ -131,8 +119,7 @@ def load_exported(
     Returns:
         A function from images (N, C, H, W) to logits (N, K), and what the file says of itself.
     Raises:
-        UnknownNameError: another ending.
-        SenetError: the file is missing or damaged.
+        SenetError: the ending is another, or the file is missing or damaged.
         MissingDependencyError: it is ONNX, and onnx, onnxscript or onnxruntime is missing.
     """
     path = Path(path)

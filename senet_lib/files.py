@@ -14,12 +14,7 @@ from senet_lib.errors import RecordError
 
 
 def partial_name(name: str, own: str = "*") -> str:
-    """The temporary name of a file or folder, or a pattern for those of every process.
-
-    Args:
-        name: the file's or folder's own.
-        own: what tells the process.
-    """
+    """The temporary name of a file or folder, or a pattern for those of every process."""
     return f".{name}.{own}.partial"
 
 
@@ -91,15 +86,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_whole(path: str | Path, content: str | bytes, keep: str | Path | None = None) -> None:
-    """Write a file whole or not at all, text in UTF-8.
-
-    Args:
-        path: the file; missing folders are made.
-        content: all of it.
-        keep: where the file that was there before goes.
-    Raises:
-        OSError: it could not be written; `filename` is the file's own name.
-    """
+    """Write a file whole or not at all, text in UTF-8; arguments and errors as in `replacing`."""
     with replacing(path, keep) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
@@ -111,26 +98,14 @@ def sha256_of(path: Path) -> str:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a mapping as JSON, whole or not at all.
-
-    Args:
-        path: the file; missing folders are made.
-        content: what it is to hold.
-    Raises:
-        ValueError: JSON cannot say it, such as NaN.
-    """
+    """Write a mapping as JSON, whole or not at all; ValueError where JSON cannot say it, such as
+    NaN."""
     write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
-    """Read what `write_json` wrote.
-
-    Args:
-        path: the file.
-        needed: keys that must be there.
-    Raises:
-        RecordError: the file is no readable JSON object, or lacks a key.
-    """
+    """Read what `write_json` wrote; RecordError where the file is no readable JSON object, or lacks
+    a key that is needed."""
     content = None
     with suppress(OSError, ValueError, RecursionError):
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -17,13 +17,7 @@ ROOT = option("--root", default="outputs/runs", metavar="DIR", help="default: ou
 def print_table(
     head: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[int] = ()
 ) -> None:
-    """Print rows below a head, in columns as wide as they need.
-
-    Args:
-        head: names of the columns.
-        rows: each with as many cells.
-        right: the columns that are set to the right.
-    """
+    """Print rows below a head, in columns as wide as they need; some are set to the right."""
     texts = [[str(cell) for cell in row] for row in (head, *rows)]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     forms = [f"{'>' if i in right else '<'}{width}" for i, width in enumerate(widths)]

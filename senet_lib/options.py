@@ -39,12 +39,7 @@ _COMMANDS: dict[str, tuple[str, tuple[Option, ...], Callable[[argparse.Namespace
 
 
 def command(text: str, *options: Option) -> Callable[[Callable], Callable]:
-    """Make a command of a function, by the function's name.
-
-    Args:
-        text: what it does, in one sentence.
-        options: its options.
-    """
+    """Make a command of a function, by the function's name, with one sentence of what it does."""
 
     def keep(run: Callable) -> Callable:
         _COMMANDS[run.__name__.strip("_")] = (text, options, run)
@@ -54,12 +49,7 @@ def command(text: str, *options: Option) -> Callable[[Callable], Callable]:
 
 
 def option(*flags: str, **how: Any) -> Option:
-    """An option of a command.
-
-    Args:
-        flags: its spellings.
-        how: the rest, as `add_argument` takes it.
-    """
+    """An option of a command: its spellings, and the rest as `add_argument` takes it."""
     return flags, how
 
 
@@ -100,13 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def add_settings(group: Any, kind: type, names: Iterable[str]) -> None:
-    """An option for each of these fields of a recipe or a study, from what the field says.
-
-    Args:
-        group: a parser, or a group of its options.
-        kind: the dataclass.
-        names: of its fields.
-    """
+    """An option for each of these fields of a recipe or a study, from what the field says."""
     for spec in dataclasses.fields(kind):
         if spec.name not in names:
             continue
@@ -177,11 +161,7 @@ def train_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def pairs(texts: Sequence[str]) -> dict[str, Any]:
-    """key=value texts, the values read as YAML reads them (8 is a number, true is true).
-
-    Raises:
-        SenetError: a text has another form, a key comes twice, or a value is not valid YAML.
-    """
+    """key=value texts, the values read as YAML reads them (8 is a number, true is true)."""
     found: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")

@@ -33,13 +33,8 @@ _registry: list[Callable[[], set[str]]] = []  # once it is there
 
 
 def use(paths: Iterable[str | Path]) -> None:
-    """Let this process and those it starts know what these files register.
-
-    Args:
-        paths: of Python files; relative ones as seen from the top of the clone.
-    Raises:
-        PluginError: a file is missing, or fails when it is executed.
-    """
+    """Let this process and those it starts know what these Python files register; relative paths
+    are seen from the top of the clone. PluginError where one is missing or fails."""
     named = _named()
     for path in map(anchored, paths):
         if not path.is_file():
@@ -54,13 +49,7 @@ def use(paths: Iterable[str | Path]) -> None:
 
 def load(registered: Callable[[], set[str]]) -> None:
     """Execute the files that are named and were not executed yet; the registry calls it once it is
-    there.
-
-    Args:
-        registered: gives the names of all networks and attentions.
-    Raises:
-        PluginError: one cannot be read or raises an exception.
-    """
+    there, with what gives the names of all networks and attentions."""
     _registry[:] = [registered]
     for path in _named():
         if path in _LOADED:
@@ -80,12 +69,8 @@ def load(registered: Callable[[], set[str]]) -> None:
 
 
 def behind(model: str, overrides: Mapping[str, Any]) -> dict[str, str]:
-    """The plugins that a network needs: the text of each by its file's name.
-
-    Args:
-        model: its name, with or without settings.
-        overrides: settings given beside the name.
-    """
+    """The plugins that a network needs, by its name and the settings beside it: the text of each by
+    its file's name."""
     words = {part.rpartition("=")[2] for part in model.split("+")} | set(
         map(str, overrides.values())
     )

@@ -38,42 +38,25 @@ COUNTED_LAYERS = (*CONVS, *_TRANSPOSED, nn.Linear)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCost:
-    """One call of one convolution or linear layer.
+    """One call of one convolution or linear layer."""
 
-    Attributes:
-        name: path of the module inside the model.
-        kind: class of the module, such as Conv2d.
-        output_shape: without the batch axis.
-        num_params: weights and biases; 0 for a second call of the same module.
-        macs: multiply-adds for one image.
-        bias_adds: additions of biases for one image, not part of `macs`.
-    """
-
-    name: str
-    kind: str
-    output_shape: tuple[int, ...]
-    num_params: int
-    macs: int
-    bias_adds: int
+    name: str  # path of the module inside the model
+    kind: str  # class of the module, such as Conv2d
+    output_shape: tuple[int, ...]  # without the batch axis
+    num_params: int  # weights and biases; 0 for a second call of the same module
+    macs: int  # multiply-adds for one image
+    bias_adds: int  # additions of biases for one image, not part of `macs`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelProfile:
-    """Cost of a model for one image.
+    """Cost of a model for one image."""
 
-    Attributes:
-        num_params: all trainable parameters, each once.
-        macs: multiply-adds of convolutions and linear layers.
-        bias_adds: bias additions of the same layers.
-        uncounted: calls of every operator that computes and is not in `macs`, by its name.
-        layers: the counted calls, in the order in which they ran.
-    """
-
-    num_params: int
-    macs: int
-    bias_adds: int
-    uncounted: dict[str, int]
-    layers: list[LayerCost]
+    num_params: int  # all trainable parameters, each once
+    macs: int  # multiply-adds of convolutions and linear layers
+    bias_adds: int  # bias additions of the same layers
+    uncounted: dict[str, int]  # calls of each operator that computes and is not in `macs`
+    layers: list[LayerCost]  # the counted calls, in the order in which they ran
 
 
 class _OperatorCount(TorchDispatchMode):
@@ -101,11 +84,8 @@ def looking(model: nn.Module) -> Iterator[None]:
 
 
 def black_image(model: nn.Module, input_size: Sequence[int]) -> Tensor:
-    """One image of zeros, (1, C, H, W), on the device and in the type of the model's weights.
-
-    Raises:
-        SenetError: input_size is not three positive whole numbers.
-    """
+    """One image of zeros, (1, C, H, W), on the device and in the type of the model's weights;
+    SenetError where input_size is not three positive whole numbers."""
     if len(input_size) != 3 or any(not isinstance(n, int) or n < 1 for n in input_size):
         raise SenetError(f"input size must be channels, height, width, not {tuple(input_size)}")
     like = next(iter(model.parameters()), torch.empty(0))
@@ -115,13 +95,10 @@ def black_image(model: nn.Module, input_size: Sequence[int]) -> Tensor:
 def profile_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> ModelProfile:
     """Count parameters and multiply-adds by running the model on one black image.
 
-    The model is left as it was: its modes, its hooks, its buffers and the random state.
-
     Args:
-        model: any module that maps (1, *input_size) to something, on any one device.
+        model: any module that maps (1, *input_size) to something, on any one device; it is left as
+            it was: its modes, its hooks, its buffers and the random state.
         input_size: (channels, height, width) in pixels.
-    Returns:
-        The cost for one image.
     Raises:
         SenetError: the model does not run on that input, or input_size is not three positive
             whole numbers.

@@ -117,12 +117,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Recipe":
-        """A recipe from a mapping; what it does not name keeps its default.
-
-        Raises:
-            UnknownNameError: a key is no field of a recipe.
-            RecipeError: a value has the wrong type or is out of range.
-        """
+        """A recipe from a mapping; what it does not name keeps its default."""
         known = [f.name for f in dataclasses.fields(cls)]
         for key in fields:
             if key not in known:

@@ -10,12 +10,8 @@ MAX_BYTES = 100_000
 
 
 def read(path: Path) -> Any:
-    """What a YAML file holds.
-
-    Raises:
-        RecipeError: the file is missing, too long, not UTF-8 or not valid YAML, or a key of it
-            is there twice.
-    """
+    """What a YAML file holds; RecipeError where it is missing, too long, not UTF-8 or not valid
+    YAML, or a key of it is there twice."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -32,14 +28,7 @@ def read(path: Path) -> Any:
 
 
 def parse(text: str, where: str) -> Any:
-    """What a text in YAML means.
-
-    Args:
-        text: the YAML.
-        where: what an error calls it.
-    Raises:
-        RecipeError: as in `read`.
-    """
+    """What a text in YAML means; errors as in `read`, which call it `where`."""
     import yaml
 
     class Loader(yaml.SafeLoader):

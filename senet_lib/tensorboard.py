@@ -29,11 +29,7 @@ GATED_IMAGES = 256
 
 
 def writer_class() -> type["SummaryWriter"]:
-    """TensorBoard's writer of events.
-
-    Raises:
-        MissingDependencyError: TensorBoard is not installed.
-    """
+    """TensorBoard's writer of events; MissingDependencyError where it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -45,11 +41,7 @@ def writer_class() -> type["SummaryWriter"]:
 
 @contextmanager
 def event_file(folder: str | Path) -> Iterator["SummaryWriter"]:
-    """A writer of TensorBoard's events into a folder; what an earlier one left there goes.
-
-    Raises:
-        MissingDependencyError: TensorBoard is not installed.
-    """
+    """A writer of TensorBoard's events into a folder; what an earlier one left there goes."""
     kind, folder = writer_class(), Path(folder)
     for old in folder.rglob("events.out.tfevents.*"):
         old.unlink()
@@ -58,31 +50,16 @@ def event_file(folder: str | Path) -> Iterator["SummaryWriter"]:
 
 
 def add_epoch(writer: "SummaryWriter", row: Mapping[str, float]) -> None:
-    """One epoch's numbers; those that were not measured are left out.
-
-    Args:
-        writer: where to.
-        row: of the history; errors in [0, 1].
-    """
+    """One row of a history, errors in [0, 1]; numbers that were not measured are left out."""
     for column, chart in SCALARS.items():
         if column in row and not math.isnan(row[column]):
             writer.add_scalar(chart, row[column], int(row["epoch"]))
 
 
 def write_run(path: str | Path, logdir: str | Path, *, gates: bool = True) -> Path:
-    """Write one run's events.
-
-    Args:
-        path: the run's folder, finished or not.
-        logdir: TensorBoard's folder; the run goes to <study>/<model>/seed<k> in it.
-        gates: whether the gates of a finished run's layers, over the first 256 images that it was
-            evaluated on, are written as histograms; a network without gates has none.
-    Returns:
-        The folder of the events.
-    Raises:
-        MissingDependencyError: TensorBoard is not installed.
-        SenetError: the folder holds no run.
-    """
+    """Write one run's events, finished or not, and give their folder, <study>/<model>/seed<k> in
+    `logdir`. With gates, those of a finished run's layers over the first 256 images that it was
+    evaluated on are written as histograms."""
     import pandas as pd
 
     path = Path(path)

@@ -31,16 +31,8 @@ _ERROR = re.compile(r"Error in rule (\w+)")
 
 
 def run_study(config: str | Path, cores: str) -> int:
-    """Do what is missing of a study and say how it goes; the same again goes on from there.
-
-    Args:
-        config: the study's YAML file.
-        cores: how many of the machine's, or "all".
-    Returns:
-        Snakemake's exit code.
-    Raises:
-        RecipeError: the file is no study.
-    """
+    """Do what is missing of a study and say how it goes; the same again goes on from there. The
+    exit code is Snakemake's."""
     study = load_study(config)
     log = Path("outputs/logs") / study.study / "workflow.log"
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -18,27 +18,18 @@ from senet_lib.errors import DataError
 
 
 class EpochPlan(NamedTuple):
-    """What happens to the images of one epoch; position k of a tensor is the k-th image shown.
+    """What happens to the images of one epoch; position k of a tensor is the k-th image shown."""
 
-    Attributes:
-        order: (N,) int64 on the CPU, a permutation: `order[k]` is the image shown k-th.
-        offset_y: (N,) int64, top row of its crop within the padded image, 0 to 2p.
-        offset_x: (N,) int64, left column of its crop, 0 to 2p.
-        flipped: (N,) bool, whether its crop is mirrored left to right.
-        hole_y: (N,) float32 in [0, 1), height of a hole's middle, as a share of the image's.
-        hole_x: (N,) float32 in [0, 1), its place from left to right.
-    """
-
-    order: Tensor
-    offset_y: Tensor
-    offset_x: Tensor
-    flipped: Tensor
-    hole_y: Tensor
-    hole_x: Tensor
+    order: Tensor  # (N,) int64 on the CPU, a permutation: `order[k]` is the image shown k-th
+    offset_y: Tensor  # (N,) int64, top row of its crop within the padded image, 0 to 2p
+    offset_x: Tensor  # (N,) int64, left column of its crop, 0 to 2p
+    flipped: Tensor  # (N,) bool, whether its crop is mirrored left to right
+    hole_y: Tensor  # (N,) float32 in [0, 1), height of a hole's middle, as a share of the image's
+    hole_x: Tensor  # (N,) float32 in [0, 1), its place from left to right
 
 
 def draw_epoch(num_images: int, seed: int, epoch: int, padding: int, flip: float) -> EpochPlan:
-    """Draw the order, crops and flips of one epoch: a pure function of its arguments.
+    """Draw the order, crops and flips of one epoch, on the CPU: a pure function of its arguments.
 
     Args:
         num_images: size of the training split.
@@ -46,8 +37,6 @@ def draw_epoch(num_images: int, seed: int, epoch: int, padding: int, flip: float
         epoch: the epoch's number, 0 or more.
         padding: black pixels added on each side, 0 or more; 0 means no crop.
         flip: chance of a left-right flip, 0 to 1.
-    Returns:
-        The plan, on the CPU.
     Raises:
         DataError: an argument is out of range.
     """
@@ -70,14 +59,8 @@ def draw_epoch(num_images: int, seed: int, epoch: int, padding: int, flip: float
 
 
 def pad_images(images: Tensor, padding: int) -> Tensor:
-    """Add a black border, as torchvision's RandomCrop does to an image before normalisation.
-
-    Args:
-        images: (N, H, W, 3) uint8.
-        padding: width p of the border in pixels.
-    Returns:
-        (N, H + 2p, W + 2p, 3) uint8, contiguous, on the same device.
-    """
+    """Images (N, H, W, 3) uint8 with a black border of so many pixels, contiguous, as torchvision's
+    RandomCrop pads an image before normalisation."""
     return F.pad(images, (0, 0, *[padding] * 4)).contiguous()
 
 
@@ -89,8 +72,7 @@ def crop_flip(
     Args:
         padded: (N, H + 2p, W + 2p, 3) uint8, contiguous, from `pad_images`.
         index: (B,) int64, which images; on the same device, like the next three.
-        dy: (B,) int64, top row of each crop.
-        dx: (B,) int64, left column of each crop.
+        dy, dx: (B,) int64, top row and left column of each crop.
         flipped: (B,) bool, which crops are mirrored left to right.
         size: height and width of a crop.
     Returns:
@@ -110,12 +92,9 @@ def cut_out(images: Tensor, y: Tensor, x: Tensor, side: int, fill: tuple[int, ..
 
     Args:
         images: (B, H, W, 3) uint8.
-        y: (B,) in [0, 1), the middle of the square as a share of the height.
-        x: (B,) in [0, 1), likewise of the width.
+        y, x: (B,) in [0, 1), the middle of the square as shares of height and width.
         side: of the square, in pixels.
         fill: its colour, a number from 0 to 255 for each channel.
-    Returns:
-        (B, H, W, 3) uint8.
     Source: DeVries and Taylor 2017 (arXiv:1708.04552), section 3.2.
     """
     _, height, width, _ = images.shape

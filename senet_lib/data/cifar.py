@@ -56,11 +56,8 @@ def layout_of(folder: Path) -> str | None:
 
 def read_pickles(folder: Path) -> Arrays:
     """Read CIFAR's own folder, `cifar-10-batches-py` or `cifar-100-python`, or one made like it, in
-    the files' order.
-
-    Raises:
-        DataError: a file is missing, damaged, or holds anything but arrays, lists and text.
-    """
+    the files' order; DataError where a file is missing, damaged, or holds anything but arrays,
+    lists and text."""
     train, test, meta, labels, names = _LAYOUTS[layout_of(folder)]
     try:
         classes = [_text(name) for name in _unpickle(folder / meta)[names]]
@@ -108,13 +105,8 @@ def _text(value: Any) -> str:
 
 
 def download_cifar(name: str, folder: Path) -> Arrays:
-    """Let torchvision fetch CIFAR-10 or CIFAR-100, or read what it left in the folder before.
-
-    Args:
-        name: "cifar10" or "cifar100".
-        folder: the data folder; a download goes to a temporary folder in it, removed afterwards.
-    Raises:
-        DataError: the folder cannot be written, or the download failed.
+    """Let torchvision fetch cifar10 or cifar100, or read what it left in the data folder before;
+    DataError where that cannot be. A download goes to a temporary folder in it, removed afterwards.
     """
     from torchvision import datasets
 

@@ -32,17 +32,12 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset(Arrays):
     """Two splits of images with labels, in canonical order, with their fingerprint: SHA-256 over
-    x_train, y_train, x_test, y_test as uint8, in hexadecimal.
+    x_train, y_train, x_test, y_test as uint8, in hexadecimal."""
 
-    Attributes:
-        name: the name or path it was loaded by.
-        test_name: what the second split is: "test", or "val" after `hold_out`.
-    """
-
-    name: str
+    name: str  # the name or path it was loaded by
     classes: tuple[str, ...]
     fingerprint: str
-    test_name: str = "test"
+    test_name: str = "test"  # what the second split is: "test", or "val" after `hold_out`
 
     @property
     def num_classes(self) -> int:
@@ -108,17 +103,16 @@ def load_matching(
 ) -> Dataset:
     """The images that a trained network is shown, with labels as the network numbers them.
 
+    Classes are matched by name; where the data has no names, a line in the log says that they are
+    taken by number.
+
     Args:
-        name_or_path: as in `load_data`.
+        name_or_path: as in `load_data`, whose errors these are.
         classes: names of the network's classes, in the order of its logits.
         fingerprint: what the data must have, as a record says; "" takes any.
         num_val: training images to hold out, as in `hold_out`.
-    Returns:
-        The dataset with `classes` in the network's order. Classes are matched by name; where
-        the data has no names, a line in the log says that they are taken by number.
     Raises:
-        DataError: as in `load_data`; or the classes are not the network's, or the fingerprint is
-            another one.
+        DataError: the classes are not the network's, or the fingerprint is another one.
     """
     dataset = hold_out(load_data(name_or_path), num_val)
     if fingerprint and dataset.fingerprint != fingerprint:
@@ -154,16 +148,11 @@ def _renumbered(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
 
 def prepare(name: str, data_dir: Path | None = None) -> Path:
     """Make sure that a dataset can be loaded without network: what `senet data NAME` does.
+    Arguments and errors as in `load_data`.
 
-    Args:
-        name: as in `load_data`.
-        data_dir: as in `load_data`.
     Returns:
         The verified file or folder. For `shapes`, which is always made afresh, a copy with masks
         for use elsewhere, `shapes.npz` in the data folder.
-    Raises:
-        UnknownNameError: no dataset has the name.
-        DataError: as in `load_data`.
     """
     dataset = load_data(name, data_dir)
     if name not in NAMES:
@@ -177,15 +166,8 @@ def prepare(name: str, data_dir: Path | None = None) -> Path:
 def make_shapes(
     num_train: int = SHAPES_TRAIN, num_test: int = SHAPES_TEST, seed: int = 0
 ) -> Dataset:
-    """Draw the embedded dataset; the same arguments give the same bytes on every platform.
-
-    Args:
-        num_train: images to train on, at least 1.
-        num_test: images to test on, at least 1.
-        seed: 0 or more; `load_data("shapes")` uses 0.
-    Raises:
-        DataError: a number is out of range.
-    """
+    """Draw the embedded dataset; the same arguments give the same bytes on every platform. At least
+    one image of each split, and a seed of 0 or more; `load_data("shapes")` uses 0."""
     content = {"classes": SHAPES_CLASSES}
     for k, (split, number) in enumerate((("train", num_train), ("test", num_test))):
         keys = (f"x_{split}", f"y_{split}", f"masks_{split}")
@@ -202,8 +184,6 @@ def hold_out(dataset: Dataset, num_val: int) -> Dataset:
     Returns:
         A dataset whose `x_test`, `y_test` are the last `num_val` of a fixed permutation of train,
         and whose `test_name` is "val". Both parts keep the canonical order.
-    Raises:
-        DataError: `num_val` is negative or leaves nothing to train on.
     """
     total = len(dataset.x_train)
     if num_val == 0:
@@ -221,17 +201,11 @@ def hold_out(dataset: Dataset, num_val: int) -> Dataset:
 
 
 def take(dataset: Dataset, num_train: int) -> Dataset:
-    """Keep the first training images alone, to make training cheaper.
+    """Keep the first training images alone, to make training cheaper; 0 keeps all. The fingerprint
+    stays, for it names the whole.
 
     The order is that of the images' hashes, so the first are as good as drawn at random, and a
-    smaller choice lies within a larger one.
-
-    Args:
-        dataset: any dataset; its fingerprint stays, for it names the whole.
-        num_train: images to keep; 0 keeps all.
-    Raises:
-        DataError: `num_train` is negative or more than there are.
-    """
+    smaller choice lies within a larger one."""
     total = len(dataset.x_train)
     if not 0 <= num_train <= total:
         raise DataError(f"cannot take {num_train} of {total} training images; 0 takes all")
@@ -245,12 +219,8 @@ def _folder(chosen: Path | None) -> Path:
 
 
 def find_path(name: str) -> Path:
-    """A file or folder of data: as seen from here, or else from the top of the clone.
-
-    Raises:
-        UnknownNameError: it is meant as a name, and no dataset has it.
-        DataError: there is no such file or folder.
-    """
+    """A file or folder of data: as seen from here, or else from the top of the clone. DataError
+    where it does not exist, UnknownNameError where it is meant as a name."""
     path = Path(name).expanduser()
     for place in (path, anchored(path)):
         if name and place.exists():

@@ -49,11 +49,8 @@ def read_folder(path: Path) -> Arrays:
 
     Every kind of picture that Pillow reads is read, by the rule of `square`; what is left out is
     counted in one line of the log. Classes are the sub-folders' names in alphabetic order, composed
-    (NFC).
-
-    Raises:
-        DataError: a folder is missing or empty, the classes differ, or an image cannot be read.
-    """
+    (NFC). DataError where a folder is missing or empty, the classes differ, or an image cannot be
+    read."""
     try:
         return _read_folder(path)
     except OSError as error:

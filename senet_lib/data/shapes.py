@@ -88,8 +88,6 @@ def draw_shapes(
     Returns:
         images (n, 32, 32, 3) uint8, labels (n,) int64, which index `CLASSES`, and masks
         (n, 32, 32) bool: pixels of which the object covers at least half.
-    Raises:
-        DataError: a number is out of range.
     """
     if num_images < 1 or seed < 0:
         raise DataError(f"cannot draw {num_images} shapes from seed {seed}: need at least 1 and 0")

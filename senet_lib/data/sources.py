@@ -33,36 +33,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Arrays:
-    """Two splits of images with labels.
+    """Two splits of images with labels."""
 
-    Attributes:
-        x_train: (N, 32, 32, 3) uint8, RGB.
-        y_train: (N,) int64, 0 to K - 1, indices of `classes`.
-        x_test: (M, 32, 32, 3) uint8, RGB.
-        y_test: (M,) int64.
-        classes: K names, or None where the source has none.
-        masks_train: (N, 32, 32) bool, the object's pixels, where they are known.
-        masks_test: (M, 32, 32) bool.
-        fingerprint: what the source claims for itself, if it does.
-    """
-
-    x_train: np.ndarray
-    y_train: np.ndarray
-    x_test: np.ndarray
-    y_test: np.ndarray
-    classes: tuple[str, ...] | None = None
-    masks_train: np.ndarray | None = None
-    masks_test: np.ndarray | None = None
-    fingerprint: str | None = None
+    x_train: np.ndarray  # (N, 32, 32, 3) uint8, RGB
+    y_train: np.ndarray  # (N,) int64, 0 to K - 1, indices of `classes`
+    x_test: np.ndarray  # (M, 32, 32, 3) uint8, RGB
+    y_test: np.ndarray  # (M,) int64
+    classes: tuple[str, ...] | None = None  # K names, or None where the source has none
+    masks_train: np.ndarray | None = None  # (N, 32, 32) bool, the object's pixels, if known
+    masks_test: np.ndarray | None = None  # (M, 32, 32) bool
+    fingerprint: str | None = None  # what the source claims for itself, if it does
 
     def rows(self, split: str, rows: Any, name: str = "") -> dict[str, np.ndarray | None]:
-        """Some rows of a split's images, labels and masks, as fields of `Arrays`.
-
-        Args:
-            split: "train" or "test".
-            rows: their numbers, or a slice.
-            name: the split that they are to be; the same if left out.
-        """
+        """Some rows of a split's images, labels and masks, as fields of `Arrays`, perhaps of
+        another split's name."""
         parts = {key: getattr(self, f"{key}_{split}") for key in ("x", "y", "masks")}
         return {f"{k}_{name or split}": a if a is None else a[rows] for k, a in parts.items()}
 
@@ -89,14 +73,7 @@ def canonical(arrays: Arrays) -> Arrays:
 
 
 def write_npz(path: Path, arrays: Arrays) -> None:
-    """Write an npz that `read_npz` reads, whole or not at all, with its fingerprint inside.
-
-    Args:
-        path: the file.
-        arrays: what it is to hold.
-    Raises:
-        DataError: it could not be written.
-    """
+    """Write an npz that `read_npz` reads, whole or not at all, with its fingerprint inside."""
     content = {key: getattr(arrays, key) for key in (*KEYS, *MORE)}
     content |= {key: content[key].astype(np.uint8) for key in ("y_train", "y_test")}
     content["fingerprint"] = fingerprint(arrays)
@@ -116,11 +93,8 @@ def read_npz(path: Path) -> Arrays:
     the file's order; images, (N, H, W, 3) uint8, are resized where H and W are not 32.
 
     Shapes, types and sizes are checked before any array is read, so that no file can claim more
-    memory than it holds content for.
-
-    Raises:
-        DataError: the file is truncated, not an npz, lacks a key, or an array does not fit.
-    """
+    memory than it holds content for. DataError where the file is truncated, not an npz, lacks a
+    key, or an array does not fit."""
     content = _load_npz(path)
     content["classes"] = _npz_classes(path, content)
     if "fingerprint" in content:
@@ -250,14 +224,8 @@ def _npz_classes(path: Path, content: dict[str, np.ndarray]) -> tuple[str, ...] 
 
 
 def check_names(where: str, names: Iterable[str]) -> None:
-    """Refuse names of classes that are empty, alike, or cannot be printed in one line.
-
-    Args:
-        where: what the error calls their source.
-        names: of the classes.
-    Raises:
-        DataError: there are such names.
-    """
+    """DataError, which calls their source `where`, for names of classes that are empty, alike, or
+    cannot be printed in one line."""
     found = Counter(list(names))
     for name in found:
         if not name.strip() or not name.isprintable():

@@ -51,26 +51,17 @@ class AttentionSpec:
     """Which attention a network has, and where.
 
     An option that the attention does not use must keep its default; anything else is refused, so
-    that no setting is silently without effect.
+    that no setting is silently without effect."""
 
-    Attributes:
-        attention: its name; `list_attentions()` gives the known ones.
-        reduction: r: the hidden layer has max(C // r, 1) units; at least 1.
-        squeeze: spatial statistic the gates are computed from: avg, max or std.
-        gate: last non-linearity: sigmoid, tanh, relu or hard_sigmoid.
-        gate_bias: whether the gate's linear layers have biases.
-        position: in a residual block: standard (branch, before the addition), pre (before the
-            branch), post (after addition and ReLU) or identity (on the shortcut).
-        stages: those that carry the attention, counted from 1; None means all of them.
-    """
-
-    attention: str = "none"
-    reduction: int = 16
-    squeeze: str = "avg"
-    gate: str = "sigmoid"
-    gate_bias: bool = False
+    attention: str = "none"  # its name, of `list_attentions()`
+    reduction: int = 16  # r: the hidden layer has max(C // r, 1) units; at least 1
+    squeeze: str = "avg"  # spatial statistic the gates are computed from: avg, max or std
+    gate: str = "sigmoid"  # last non-linearity: sigmoid, tanh, relu or hard_sigmoid
+    gate_bias: bool = False  # whether the gate's linear layers have biases
+    # in a residual block: standard (branch, before the addition), pre (before the branch), post
+    # (after addition and ReLU) or identity (on the shortcut)
     position: str = "standard"
-    stages: tuple[int, ...] | None = None
+    stages: tuple[int, ...] | None = None  # that carry it, counted from 1; None: all of them
 
     def __post_init__(self) -> None:
         known = {"attention": list_attentions(), "squeeze": SQUEEZES, "gate": GATES}
@@ -121,13 +112,11 @@ def register_attention(
     """Make an attention available by name to every block, model, notebook and command.
 
     Args:
-        name: the name for `attention=`.
+        name: the name for `attention=`; SenetError if it is taken.
         options: fields of AttentionSpec it uses, among reduction, squeeze, gate and gate_bias.
     Returns:
         A decorator for a class or function called as (channels, spec) and giving a module that
         maps (N, C, H, W) to the same shape.
-    Raises:
-        SenetError: the name is taken or an option does not exist.
     """
     if name in _ATTENTIONS or name == "none":
         raise SenetError(f"attention {name!r} is registered already; choose another name")
@@ -148,25 +137,15 @@ def list_attentions() -> list[str]:
 
 
 def build_attention(channels: int, spec: AttentionSpec) -> nn.Module:
-    """The attention module for a map; an identity for "none".
-
-    Args:
-        channels: C, those of the map.
-        spec: which attention.
-    """
+    """The attention module for a map of so many channels; an identity for "none"."""
     if spec.attention == "none":
         return nn.Identity()
     return _ATTENTIONS[spec.attention][0](channels, spec)
 
 
 class ExciteGate(nn.Module):
-    """squeeze - linear (C to C/r) - ReLU - linear (C/r to C) - gate: the gates of one map.
-
-    Args:
-        channels: C, the channels that are squeezed.
-        spec: reduction, squeeze, gate and gate_bias are used.
-        gates: how many channels get a gate; None means all C.
-    """
+    """squeeze - linear (C to C/r) - ReLU - linear (C/r to C) - gate: the gates of one map, of all
+    of its channels or of so many."""
 
     def __init__(self, channels: int, spec: AttentionSpec, *, gates: int | None = None) -> None:
         super().__init__()
@@ -187,9 +166,6 @@ class ExciteGate(nn.Module):
 class SqueezeExcite(nn.Module):
     """squeeze - excite - scale: multiply each channel by a gate computed from all channels.
 
-    Args:
-        channels: C, the channels of the map.
-        spec: reduction, squeeze, gate and gate_bias are used.
     Source: Hu et al. 2018 (arXiv:1709.01507), eq. 2 squeeze, eq. 3 excite, eq. 4 scale.
     Differs from the paper: no biases unless gate_bias is set; squeeze and gate can be exchanged.
     """
@@ -214,15 +190,8 @@ class Rescaled(nn.Module):
 
 
 def register_gate(name: str, options: Iterable[str] = _OPTIONS) -> Callable[[Builder], Builder]:
-    """Make x * gate(x) available as an attention.
-
-    Args:
-        name: the name for `attention=`.
-        options: as in `register_attention`.
-    Returns:
-        A decorator for a gate, called as (channels, spec); it maps (N, C, H, W) to what is
-        multiplied with that.
-    """
+    """Make x * gate(x) available as an attention: a decorator as `register_attention` is, for a
+    gate that maps (N, C, H, W) to what is multiplied with that."""
 
     def register(gate: Builder) -> Builder:
         register_attention(name, options=options)(lambda *about: Rescaled(gate(*about)))

@@ -15,25 +15,12 @@ SHORTCUTS = ("A", "B")
 
 
 def conv3x3(in_channels: int, channels: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """3x3 convolution that keeps H and W at stride 1; no bias, a normalisation follows.
-
-    Args:
-        in_channels: of its input.
-        channels: of its output.
-        stride: 1 or 2.
-        groups: into which the channels are split.
-    """
+    """3x3 convolution that keeps H and W at stride 1; no bias, a normalisation follows."""
     return nn.Conv2d(in_channels, channels, 3, stride, 1, groups=groups, bias=False)
 
 
 def conv1x1(in_channels: int, channels: int, stride: int = 1) -> nn.Conv2d:
-    """1x1 convolution without bias.
-
-    Args:
-        in_channels: of its input.
-        channels: of its output.
-        stride: 1 or 2.
-    """
+    """1x1 convolution without bias."""
     return nn.Conv2d(in_channels, channels, 1, stride, bias=False)
 
 
@@ -90,17 +77,8 @@ class PaddedShortcut(nn.Module):
 def make_shortcut(
     in_channels: int, channels: int, stride: int, kind: str, *, norm: bool = True
 ) -> nn.Module:
-    """Identity where the shape stays; else shortcut A or B of He et al. 2016.
-
-    Args:
-        in_channels: channels of the block's input.
-        channels: of its output.
-        stride: of the block.
-        kind: A (no parameters) or B (projection).
-        norm: whether a normalisation follows the projection.
-    Raises:
-        SenetError: the kind is neither A nor B, or A would have to drop channels.
-    """
+    """Identity where the shape stays; else shortcut A (no parameters) or B (projection) of He et
+    al. 2016. SenetError where the kind is neither, or A would have to drop channels."""
     if kind not in SHORTCUTS:
         raise unknown("shortcut", str(kind), SHORTCUTS)
     if stride == 1 and in_channels == channels:

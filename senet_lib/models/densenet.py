@@ -46,13 +46,10 @@ class DenseNet(Network):
     A transition that halves channels, H and W opens the second and third stage.
 
     Args:
-        num_classes: K.
-        in_channels: channels of an image.
+        num_classes, in_channels: K, and channels of an image.
         num_layers: dense layers of each stage.
         growth: k, channels that a layer adds.
         attention: which attention, where; it rescales a layer's k new channels.
-    Raises:
-        SenetError: a position other than standard, which needs a shortcut.
     Source: Huang et al. 2017 (arXiv:1608.06993), DenseNet-BC.
     Differs from the paper: no dropout.
     """

@@ -33,7 +33,6 @@ def copy_weights(model: nn.Module, state_dict: Mapping[str, Tensor], layout: str
             seresnext50_32x4d (timm).
         layout: "timm" or "torchvision".
     Raises:
-        UnknownNameError: another layout.
         CheckpointError: a name or shape that does not fit; the model is left as it was.
     """
     if layout not in LAYOUTS:

@@ -161,16 +161,12 @@ class Res2Net(Network):
     """stem - three stages of Res2Net blocks - mean - linear.
 
     Args:
-        num_classes: K.
-        in_channels: channels of an image.
+        num_classes, in_channels: K, and channels of an image.
         num_blocks: blocks of each stage; three give 3 * 3 * 3 + 2 = 29 weighted layers.
         base_width: w of the first stage; it doubles with each stage.
         scale: s, the number of streams.
         gate_at: what the attention rescales, see Res2NetBlock.
         attention: which attention, where.
-    Raises:
-        SenetError: a number below 1 (scale: below 2), or gate_at at odds with position or
-            attention.
     """
 
     def __init__(

@@ -23,8 +23,7 @@ class ResNet(Network):
     """stem - stages of basic blocks or bottlenecks - mean - linear.
 
     Args:
-        num_classes: K.
-        in_channels: channels of an image.
+        num_classes, in_channels: K, and channels of an image.
         num_blocks: blocks of each stage; every stage but the first halves H and W.
         channels: output channels of each stage.
         stem_channels: channels of the stem.
@@ -33,8 +32,6 @@ class ResNet(Network):
         large: whether the stem is the one for ImageNet-size images.
         shortcut: A (no parameters) or B (projection) where the shape changes.
         attention: which attention, where.
-    Raises:
-        SenetError: unknown shortcut, or a stage for the attention that does not exist.
     Source: He et al. 2016 (arXiv:1512.03385), sections 3.4 and 4.2.
     """
 
@@ -61,13 +58,11 @@ class PreactResNet(Network):
     """3x3 conv - stages of pre-activation blocks - BN - ReLU - mean - linear.
 
     Args:
-        num_classes: K.
-        in_channels: channels of an image.
+        num_classes, in_channels: K, and channels of an image.
         num_blocks: blocks of each of the three stages.
         widen: factor on the widths 16, 32, 64 (k of a Wide ResNet).
         bottleneck: whether the blocks are bottlenecks with four times the width at their ends.
-        shortcut: A (no parameters) or B (projection) where the shape changes.
-        attention: which attention, where.
+        shortcut, attention: as in `ResNet`.
     Source: He et al. 2016 (arXiv:1603.05027); Zagoruyko and Komodakis 2016 (arXiv:1605.07146).
     Differs from the paper: no dropout.
     """

@@ -28,8 +28,7 @@ def classify(
         (pictures, K), float64, and the names of the K classes.
     Raises:
         SenetError: there is no such network, it was exported by another program, or its images have
-            another size.
-        DataError: a file is no readable picture.
+            another size; or a file is no readable picture.
     """
     path, images = Path(source), np.stack([read_picture(Path(one))[0] for one in pictures])
     if path.suffix in SUFFIXES.values():

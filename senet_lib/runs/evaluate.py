@@ -24,8 +24,6 @@ def images_of(run: "RunRecord | NetSpec", data: str = "") -> Dataset:
         run: a record, or what weights say of themselves.
         data: a dataset's name or path, evaluated whole; "" for the run's own, whose images must
             be those of the training.
-    Raises:
-        DataError: the data has other classes, or was changed since the training.
     """
     own = {"fingerprint": run.data_fingerprint, "num_val": run.num_val}
     return load_matching(data or run.data, classes=run.classes, **({} if data else own))
@@ -34,14 +32,8 @@ def images_of(run: "RunRecord | NetSpec", data: str = "") -> Dataset:
 def network_and_images(
     checkpoint: str | Path, data: str = ""
 ) -> tuple[nn.Module, NetSpec, RunRecord | None, Dataset]:
-    """A saved network, what it is, its record if there is one, and its images or other ones.
-
-    Args:
-        checkpoint: as in `load_network`.
-        data: as in `images_of`.
-    Raises:
-        SenetError: there is no such network, or the data is not for it.
-    """
+    """A saved network, what it is, its record if there is one, and its images or other ones;
+    arguments as in `load_network` and `images_of`."""
     path = Path(checkpoint)
     model, spec = load_network(path)
     folder = path if path.is_dir() else path.parent
@@ -80,16 +72,8 @@ class Evaluation:
 def evaluate(
     checkpoint: str | Path, data: str = "", *, device: str = "auto", batch_size: int = 500
 ) -> Evaluation:
-    """Measure the error of a saved network again, in fp32.
-
-    Args:
-        checkpoint: as in `load_network`.
-        data: as in `images_of`.
-        device: auto, cpu, cuda, mps or xpu.
-        batch_size: images at a time, at least 1.
-    Raises:
-        SenetError: as in `network_and_images`.
-    """
+    """Measure the error of a saved network again, in fp32, so many images at a time; arguments as
+    in `load_network` and `images_of`."""
     if batch_size < 1:
         raise SenetError(f"batch size is {batch_size}; it must be at least 1")
     model, spec, record, dataset = network_and_images(checkpoint, data)
@@ -110,14 +94,11 @@ def evaluate(
 
 
 def runs_on_other_images(root: Path, data: str) -> Sequence[RunRecord]:
-    """Finished runs whose images are not those that a file or folder holds now.
+    """Finished runs below a folder whose images are not those that their data, a file or folder,
+    holds now.
 
     The images are read only if a file is newer than a record, by the time of its last change on
-    this system, which copying does not carry over.
-
-    Args:
-        root: the folder of the runs.
-        data: name or path of their data; a known name is checked whenever it is loaded.
+    this system, which copying does not carry over. A known name is checked whenever it is loaded.
     """
     if data in NAMES:
         return []

@@ -25,9 +25,7 @@ def locked(path: Path, busy: str) -> Iterator[None]:
 
     Args:
         path: the lock file; missing folders are made, and an empty one is removed afterwards.
-        busy: what to say when another process holds it.
-    Raises:
-        RunExistsError: another process holds it.
+        busy: what a RunExistsError says when another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _acquire(path, busy)

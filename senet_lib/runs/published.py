@@ -107,32 +107,20 @@ def find_pretrained(
 
 
 def load_pretrained(name: str, seed: int = 0, study: str | None = None) -> "nn.Module":
-    """A trained network, in eval mode and fp32, on the CPU.
+    """A trained network, in eval mode and fp32, on the CPU; arguments and errors as in
+    `find_pretrained`.
 
         run = find_pretrained("se_res2net29")  # its classes, normalisation, error and logits
         logits = predict(load_pretrained("se_res2net29"), images, run.mean, run.std)
 
-    Args:
-        name: the network, with its settings if it has any; `senet models --pretrained` lists them.
-        seed: the run's seed.
-        study: the study it belongs to; None takes, of those that have it, the one trained on
-            the most images, and of these the one trained for the most epochs.
-    Returns:
-        The network. Its weights were rounded to half precision when they were published, which
-        changes its logits by about a thousandth of their size; the error of these very weights is
-        `find_pretrained(name).weights_error`.
-    Raises:
-        SenetError: as for `find_pretrained`.
+    Its weights were rounded to half precision when they were published, which changes its logits by
+    about a thousandth of their size; `find_pretrained(name).weights_error` is of these very weights.
     """
     return find_pretrained(name, seed, study).load_model()
 
 
 def training_in_words(run: Mapping[str, Any]) -> str:
-    """How a network was trained, in a few plain words.
-
-    Args:
-        run: fields of a record: recipe, data and num_val.
-    """
+    """How a network was trained, in a few plain words, by a record's recipe, data and num_val."""
     recipe, images = run["recipe"], _images_used(run)
     falls = [epoch for epoch in recipe["schedule"] if epoch < recipe["epochs"]]
     rate = "constant rate"

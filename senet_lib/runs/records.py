@@ -119,12 +119,8 @@ class RunRecord:
 
     @property
     def history(self) -> "pd.DataFrame":
-        """One row an epoch: epoch lr train_loss train_error test_loss test_error
-        images_per_second (so far) wall_seconds (so far).
-
-        Raises:
-            RecordError: the file is missing or damaged.
-        """
+        """One row an epoch: epoch lr train_loss train_error test_loss test_error images_per_second
+        (so far) wall_seconds (so far). RecordError where the file is missing or damaged."""
         import pandas as pd
 
         path = self._file(HISTORY)
@@ -142,10 +138,7 @@ class RunRecord:
 
     def test_logits(self) -> tuple[np.ndarray, np.ndarray]:
         """Logits (N, K), float32, and labels (N,), int64, of the evaluated images in order.
-
-        Raises:
-            RecordError: the file is missing or damaged.
-        """
+        RecordError where the file is missing or damaged."""
         path = self._file(LOGITS)
         try:
             with np.load(path) as archive:
@@ -165,19 +158,12 @@ class RunRecord:
         return logits, labels
 
     def load_model(self) -> "nn.Module":
-        """The trained network, in eval mode and fp32, on the CPU.
-
-        Raises:
-            SenetError: the file is missing or damaged.
-        """
+        """The trained network, in eval mode and fp32, on the CPU."""
         return load_network(self._file(WEIGHTS))[0]
 
     def verify(self) -> None:
         """Read the files beside the record, all that it has a checksum of, and what they hold.
-
-        Raises:
-            RecordError: one is missing or damaged; the message names it.
-        """
+        RecordError names the one that is missing or damaged."""
         for name in self.files:
             self._file(name)
         _ = self.history, self.test_logits()
@@ -222,13 +208,8 @@ def save_logits(folder: Path, logits: np.ndarray, labels: np.ndarray) -> None:
 
 
 def load_run(path: str | Path) -> RunRecord:
-    """Read the record of a finished run.
-
-    Args:
-        path: the run's folder, or its record.json.
-    Raises:
-        RecordError: there is no record, or it is unreadable or incomplete.
-    """
+    """The record of a finished run, by its folder or its record.json. RecordError where there is
+    none, or it is unreadable or incomplete."""
     path = Path(path)
     folder = path.parent if path.name == RECORD else path
     if not (folder / RECORD).is_file():
@@ -349,14 +330,9 @@ def list_runs(root: str | Path = DEFAULT_ROOT, **where: Any) -> "pd.DataFrame":
 
 
 def copies(runs: Sequence[RunRecord]) -> dict[Path, Path]:
-    """Which runs are copies of another one, for a seed counts once.
-
-    Args:
-        runs: runs below one root.
-    Returns:
-        A copy's folder to that of the run it is a copy of: of the runs of one study, network, seed,
-        recipe and data the one whose folder is called as `fit` calls it, or else the first.
-    """
+    """Of runs below one root, a copy's folder to that of the run it is a copy of, for a seed counts
+    once: of the runs of one study, network, seed, recipe and data the one whose folder is called as
+    `fit` calls it, or else the first."""
     found: dict[str, list[RunRecord]] = {}
     for run in runs:
         kind = [run.study, run.model, run.overrides, run.seed, run.recipe_id, run.num_val, run.data]

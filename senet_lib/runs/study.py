@@ -67,9 +67,8 @@ def collect(
         study: its name; may be empty when `config` is given.
         config: path of the study's settings, or the settings themselves as YAML; empty: whatever
             is found counts, and nothing is missing.
-        runs_root: folder of the studies' folders.
+        runs_root, logs_root: folders of the studies' folders and of their logs.
         page_folder: where the page will be; empty: outputs/reports/<study>.
-        logs_root: folder of the studies' logs.
     Raises:
         UnknownNameError: there is no such study, and no settings of one.
         RecordError: no study is named, or without settings, the folder mixes recipes or data.

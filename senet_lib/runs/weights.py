@@ -160,12 +160,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a run's resumable state. No code in the file is executed.
-
-    Raises:
-        CheckpointError: there is no such file, or it is damaged, or no checkpoint of ours.
-        OSError: it cannot be read.
-    """
+    """Read a run's resumable state; no code in the file is executed. CheckpointError where there is
+    no such file, or it is damaged, or no checkpoint of ours."""
     try:
         with path.open("rb") as file:  # torch does not look at the checksums of its own format
             damaged = zipfile.ZipFile(file).testzip()

@@ -38,13 +38,8 @@ KEPT = ("study", "protocol", "seed", "num_params", "macs", "plugins")  # of a jo
 
 
 class RunStopped(Exception):  # noqa: N818  (a stop is not an error)
-    """The run stopped at a checkpoint before its last epoch; the same call goes on from there.
-
-    Attributes:
-        reason: "time limit", or the name of the signal.
-        path: the run's folder.
-        where: how far it came, in words.
-    """
+    """The run stopped at a checkpoint before its last epoch; the same call goes on from there. The
+    reason is "time limit", or the name of the signal."""
 
     def __init__(self, *, reason: str, path: Path, where: str = "before its first step") -> None:
         self.reason, self.path, self.where = reason, path, where

@@ -35,15 +35,7 @@ def choose_mode(mode: str) -> str:
 
 
 def watch(mode: str, *, epochs: int, steps: int, batch_size: int, split: str) -> "Progress":
-    """What tells of a run's progress.
-
-    Args:
-        mode: auto, live (bar and curves in a notebook), bar, log (lines) or none.
-        epochs: epochs of the run.
-        steps: steps of an epoch.
-        batch_size: images of a step.
-        split: what is evaluated, "test" or "val".
-    """
+    """What tells of a run's progress, in a mode of `fit`."""
     mode = choose_mode(mode)
     kind = LiveProgress if mode == "live" else Progress
     return kind(mode, epochs=epochs, steps=steps, batch_size=batch_size, split=split)
@@ -247,13 +239,7 @@ def _duration(seconds: float) -> str:
 
 
 def describe_curves(history: Sequence[Mapping[str, float]], epochs: int, split: str) -> str:
-    """The curves in words, for those who do not see them.
-
-    Args:
-        history: one row an epoch; errors are fractions.
-        epochs: epochs of the run.
-        split: what is evaluated, "test" or "val".
-    """
+    """The curves in words, for those who do not see them."""
     if not history:
         return f"No epoch of {epochs} is done yet."
     last = history[-1]
@@ -266,14 +252,8 @@ def describe_curves(history: Sequence[Mapping[str, float]], epochs: int, split: 
 
 
 def draw_curves(history: Sequence[Mapping[str, float]], epochs: int, split: str) -> "Figure":
-    """Loss and error over the epochs, on an axis with room for the epochs to come.
-
-    Args:
-        history: one row an epoch, with epoch and train_ and test_ loss and error; errors are
-            fractions; what is not a number is left out.
-        epochs: epochs of the run.
-        split: what is evaluated, "test" or "val".
-    """
+    """Loss and error over the epochs, a row of the history each, on an axis with room for the
+    epochs to come; what is not a number is left out."""
     from matplotlib.figure import Figure
 
     end = SHORTEST_AXIS

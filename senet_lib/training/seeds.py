@@ -36,8 +36,6 @@ def train_seeds(
             because a run rounds by it; None if nothing is said, and the cores are shared out.
     Returns:
         The highest exit code. A signal to stop is passed on: each run stops at a checkpoint.
-    Raises:
-        RecipeError: a seed is repeated, or at_once is negative.
     """
     if len(set(seeds)) != len(seeds):
         raise RecipeError(f"seeds are {' '.join(map(str, seeds))}; each must be there once")
