@@ -28,7 +28,7 @@ def removal_curve(
     model: nn.Module,
     images: Tensor,
     maps: np.ndarray,
-    targets: Tensor | None = None,
+    targets: Tensor,
     *,
     rng: np.random.Generator,
     insert: bool = False,
@@ -42,7 +42,7 @@ def removal_curve(
         model: any classifier; run in eval mode, its modes are put back.
         images: (N, C, H, W), normalised floats.
         maps: (N, H, W), any float, finite.
-        targets: (N,) int64, the classes explained; None for those predicted for the whole images.
+        targets: (N,) int64, the classes explained.
         rng: orders pixels with equal values.
         insert: put pixels back instead of removing them; then higher areas are better.
         substrate: what takes a pixel's place: "zero", which for a normalised image is the mean
@@ -57,14 +57,13 @@ def removal_curve(
     Differs from the paper: the blur mirrors the image at its border, where theirs pads with zeros.
     """
     substrate = substrate or ("blur" if insert else "zero")
-    images, maps = _fitting(images, maps)
+    images, maps, classes = _fitting(images, maps, targets)
     pixels = maps[0].size
     if not 1 <= steps <= pixels:
         raise SenetError(f"steps is {steps}; it must be from 1 to {pixels}, the number of pixels")
     if substrate not in SUBSTRATES:
         raise unknown("substrate", substrate, SUBSTRATES)
     counts = [round(step * pixels / steps) for step in range(steps + 1)]
-    classes = _classes(model, images, targets, batch_size)
     probabilities = np.empty((len(images), steps + 1))
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
@@ -88,7 +87,7 @@ def road_curves(
     model: nn.Module,
     images: Tensor,
     maps: np.ndarray,
-    targets: Tensor | None = None,
+    targets: Tensor,
     *,
     rng: np.random.Generator,
     fractions: Sequence[float] = FRACTIONS,
@@ -114,14 +113,13 @@ def road_curves(
         (LeRF); see `road`.
     Source: Rong et al. 2022 (arXiv:2202.00449).
     """
-    images, maps = _fitting(images, maps)
+    images, maps, classes = _fitting(images, maps, targets)
     pixels = maps[0].size
     counts = [round(fraction * pixels) for fraction in fractions]
     if not counts or not all(0 < count < pixels for count in counts):
         raise SenetError(
             f"fractions {list(fractions)} of {pixels} pixels must replace some pixels, not all"
         )
-    classes = _classes(model, images, targets, batch_size)
     sigma = np.broadcast_to(np.asarray(noise, np.float64), (images.shape[1],))
     probabilities = np.empty((2, len(images), len(counts)))
     for start in range(0, len(images), batch_size):
@@ -139,8 +137,10 @@ def road(most: np.ndarray, least: np.ndarray) -> np.ndarray:
     return ((least - most) / 2).mean(axis=1)
 
 
-def _fitting(images: Tensor, maps: np.ndarray) -> tuple[Tensor, np.ndarray]:
-    """Images on the CPU and maps, after a check that they fit together."""
+def _fitting(
+    images: Tensor, maps: np.ndarray, targets: Tensor
+) -> tuple[Tensor, np.ndarray, Tensor]:
+    """Images, maps and targets on the CPU, after a check that they fit together."""
     maps = np.asarray(maps)
     if images.ndim != 4 or maps.shape != (len(images), *images.shape[-2:]) or not len(maps):
         raise DataError(
@@ -149,29 +149,18 @@ def _fitting(images: Tensor, maps: np.ndarray) -> tuple[Tensor, np.ndarray]:
         )
     if not np.isfinite(maps).all():
         raise DataError("a map has a value that is not a finite number")
-    return images.cpu(), maps
-
-
-def _classes(model: nn.Module, images: Tensor, targets: Tensor | None, batch_size: int) -> Tensor:
-    """(N,) int64 on the CPU: the classes given, or those that the model predicts."""
-    if targets is None:
-        return torch.cat([_logits(model, part).argmax(1) for part in images.split(batch_size)])
     if tuple(targets.shape) != (len(images),):
         raise DataError(f"targets {tuple(targets.shape)} for {len(images)} images")
-    return targets.cpu().long()
+    return images.cpu(), maps, targets.cpu().long()
 
 
 @torch.inference_mode()
-def _logits(model: nn.Module, images: Tensor) -> Tensor:
-    """(B, K) float64 on the CPU, in eval mode."""
+def _probability(model: nn.Module, images: Tensor, classes: Tensor) -> np.ndarray:
+    """Softmax probability of one class an image, (B,) float64, in eval mode."""
     device = next((p.device for p in model.parameters()), images.device)
     with evaluating(model):
-        return model(images.to(device)).double().cpu()
-
-
-def _probability(model: nn.Module, images: Tensor, classes: Tensor) -> np.ndarray:
-    """Softmax probability of one class an image, (B,) float64."""
-    return _logits(model, images).softmax(1).gather(1, classes[:, None])[:, 0].numpy()
+        logits = model(images.to(device)).double().cpu()
+    return logits.softmax(1).gather(1, classes[:, None])[:, 0].numpy()
 
 
 def _order(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -19,17 +19,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from senet_lib.analysis import grids as grid
 from senet_lib.analysis.cam import compute_maps
 from senet_lib.analysis.faithfulness import area, removal_curve, road, road_curves
-from senet_lib.analysis.grids import (
-    Explain,
-    Grids,
-    focus_mosaics,
-    grid_maps,
-    kept_by_all,
-    make_grids,
-    tile_maps,
-)
+from senet_lib.analysis.grids import Explain, Grids
 from senet_lib.analysis.localisation import METRICS, chance, score
 from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import Dataset
@@ -42,8 +35,6 @@ DRAW = 2020
 FEWEST_RIGHT = 200
 """Images that all networks must get right, or any image is used."""
 FAITHFULNESS_LABELS = {"deletion": "deletion", "insertion": "insertion", "road": "ROAD"}
-
-
 TRIAL_LABELS = {
     "grid2": "2 × 2 grid",
     "grid2-alone": "2 × 2 grid, each tile seen alone",
@@ -138,7 +129,7 @@ def compare(study: str, models: Sequence[str], runs_root: str = str(DEFAULT_ROOT
         if not np.array_equal(labels, dataset.y_test):
             raise DataError(f"the images of {run.path} are not those of {run.data} on this machine")
         logits.append(found)
-    right = np.flatnonzero(kept_by_all(logits, dataset.y_test))
+    right = np.flatnonzero(grid.kept_by_all(logits, dataset.y_test))
     kept = right if len(right) >= FEWEST_RIGHT else np.arange(len(dataset.y_test))
     return Compared(runs=runs, dataset=dataset, kept=kept, right=len(right))
 
@@ -158,15 +149,17 @@ def make_trials(compared: Compared, grids: int, objects: int) -> list[Trial]:
     keep = np.isin(np.arange(len(images)), compared.kept)
     each = max(grids // dataset.num_classes, 1)
     makers = {
-        "grid2": partial(make_grids, n=2, count=grids),
-        "grid3": partial(make_grids, n=3, count=grids),
-        "mosaic": partial(focus_mosaics, count=each),
+        "grid2": partial(grid.make_grids, n=2, count=grids),
+        "grid3": partial(grid.make_grids, n=3, count=grids),
+        "mosaic": partial(grid.focus_mosaics, count=each),
     }
     trials = []
     for name, make in makers.items():
         with suppress(DataError):
             cases = make(images, dataset.y_test, keep, rng=np.random.default_rng(DRAW))
-            ways = {name: grid_maps} | ({f"{name}-alone": tile_maps} if name != "mosaic" else {})
+            ways = {name: grid.grid_maps} | (
+                {f"{name}-alone": grid.tile_maps} if name != "mosaic" else {}
+            )
             trials += [
                 Trial(name=way, masks=cases.masks(), ask=partial(maps, cases), grids=cases)
                 for way, maps in ways.items()
@@ -183,9 +176,7 @@ def make_trials(compared: Compared, grids: int, objects: int) -> list[Trial]:
 
 def explainer(model: nn.Module, method: str = "gradcam", layer: str = "last") -> Explain:
     """What gives a network's raw maps of a batch, at the images' size; see `cam.compute_maps`."""
-    return lambda images, targets: (
-        compute_maps(model, images, targets, method=method, layer=layer).maps
-    )
+    return lambda *asked: compute_maps(model, *asked, method=method, layer=layer).maps
 
 
 def measure(explain: Explain, trials: Sequence[Trial]) -> pd.DataFrame:
@@ -224,19 +215,19 @@ def measure_faithfulness(
         is better), that of the insertion curve and ROAD (higher is better). Chance is the score of
         a uniform map, which removes pixels at random.
     """
-    found = explain(images, targets)
-    ways = {
-        "deletion": lambda *asked: area(*removal_curve(*asked, rng=np.random.default_rng(DRAW))),
-        "insertion": lambda *asked: area(
-            *removal_curve(*asked, rng=np.random.default_rng(DRAW), insert=True)
-        ),
-        "road": lambda *asked: road(*road_curves(*asked, rng=np.random.default_rng(DRAW))),
-    }
-    rows = []
-    for name, way in ways.items():
-        values, random = (
-            float(way(model, images, maps, targets).mean()) for maps in (found, np.ones_like(found))
+
+    def means(maps: np.ndarray) -> dict[str, float]:
+        asked = (model, images, maps, targets)
+        taken, put = (
+            area(*removal_curve(*asked, rng=np.random.default_rng(DRAW), insert=insert))
+            for insert in (False, True)
         )
-        rows.append({"metric": name, "score": values, "chance": random})
+        replaced = road(*road_curves(*asked, rng=np.random.default_rng(DRAW)))
+        ways = {"deletion": taken, "insertion": put, "road": replaced}
+        return {name: float(values.mean()) for name, values in ways.items()}
+
+    found = explain(images, targets)
+    scores = pd.DataFrame({"score": means(found), "chance": means(np.ones_like(found))})
     zero = int((~(found > 0).any((1, 2))).sum())
-    return pd.DataFrame(rows).assign(trial="faithfulness", cases=len(found), zero=zero)
+    scores = scores.rename_axis("metric").reset_index()
+    return scores.assign(trial="faithfulness", cases=len(found), zero=zero)

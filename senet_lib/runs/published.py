@@ -114,7 +114,7 @@ def load_pretrained(name: str, seed: int = 0, study: str | None = None) -> "nn.M
         logits = predict(load_pretrained("se_res2net29"), images, run.mean, run.std)
 
     Its weights were rounded to half precision when they were published, which changes its logits by
-    about a thousandth of their size; `find_pretrained(name).weights_error` is of these very weights.
+    about a thousandth of their size; `weights_error` of the record is of these very weights.
     """
     return find_pretrained(name, seed, study).load_model()
 
