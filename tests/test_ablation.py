@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from fake_runs import make_run
 from notebook_cells import run_cells
-from scipy.stats import kendalltau
 
 from senet_lib.analysis import ablation
 from senet_lib.analysis.axes import AXES
@@ -75,13 +74,6 @@ def test_parameters_a_point_only_of_a_difference_that_is_none_by_no_chance(runs)
     assert frame["decision"].tolist() == ["", "better", "undecided", "undecided"]
     assert frame.loc["4", "params_a_point"] == pytest.approx(100)  # 400 more for 4 points less
     assert frame["params_a_point"].isna().tolist() == [True, False, True, True]
-
-
-def test_the_agreement_with_the_published_order(runs):
-    tau = kendalltau([0.2225, 0.2228, 0.2272], [0.27, 0.29, 0.32])
-    assert ablation.rank_agreement(ablate(runs, "reduction")) == (tau.statistic, tau.pvalue, 3)
-    assert ablation.rank_agreement(ablate(runs, "squeeze")) is None  # two values have no order
-    assert ablation.rank_agreement(ablate(runs, "attention")) is None  # nothing published
 
 
 def test_the_gates_places_in_a_res2net_are_an_axis(tmp_path):

@@ -4,13 +4,11 @@ import copy
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 from fake_runs import data_fields, make_run, save_network
 from notebook_cells import run_cells
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from senet_lib.analysis import gates as excitation
@@ -241,24 +239,6 @@ def test_running_the_first_blocks_once_changes_nothing(name):
         model.get_submodule(layer).gate.register_forward_hook(close)
         gone = F.cross_entropy(model(images), labels).item()
     assert found["loss_change"][2] == pytest.approx(gone - plain, abs=1e-5)
-
-
-def test_what_channels_are_worth_on_paper():
-    layers = {
-        "four": ([0.1, 0.2, 0.3, 0.4], [1.0, 3.0, 2.0, -4.0]),
-        "same": ([0.1] * 3, [1.0, 2.0, 3.0]),
-        "two": ([0.1, 0.2], [1.0, 2.0]),
-    }
-    found = pd.concat(
-        pd.DataFrame({"layer": k, "mean_gate": g, "loss_change": c, "error_change": 0.1})
-        for k, (g, c) in layers.items()
-    )
-    table = interventions.importance_table(found)
-    row = table.loc["four"]
-    assert row[["channels", "largest", "median", "falls"]].tolist() == [4, 3, 1.5, 1]
-    assert row["rho"] == pytest.approx(1 - 6 * 14 / (4 * 15))  # ranks 1 2 3 4 and 2 4 3 1
-    assert row["p"] == pytest.approx(spearmanr([1, 2, 3, 4], [2, 4, 3, 1]).pvalue)
-    assert table.loc[["same", "two"], ["rho", "p"]].isna().all(axis=None)
 
 
 # Runs, tables and figures

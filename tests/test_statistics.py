@@ -50,11 +50,8 @@ def test_t_interval_by_hand_and_as_published():
         ("SD", stats.from_summary, (1, 0.1, 1, 1, 0.1, 3)),
         ("SD", stats.from_summary, (1, 0, 3, 2, 0, 3)),
         ("point 1, error", stats.pareto, ([(1, 2), (3, math.nan)],)),
-        ("3 images of the control, 2", stats.mcnemar, ([True, False, True], [True, False])),
-        *(("truth value", stats.mcnemar, (wrong, [True, False]))
-          for wrong in ([0, 1], [[True], [False]], [])),
     ],
-)  # fmt: skip
+)
 def test_numbers_that_are_none_are_refused(says, test, given):
     with pytest.raises(SenetError, match=says):
         test(*given)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import kendalltau
 
 from senet_lib.analysis.axes import AXES
 from senet_lib.analysis.contrasts import MARGIN, Comparison
@@ -89,16 +88,6 @@ def ablate(
     price = added / (-100 * frame["difference"])
     frame["params_a_point"] = price.where(frame["decision"] == "better")
     return Ablation(frame=frame, comparison=comparison, run=by_model(runs)[plain][0])
-
-
-def rank_agreement(found: Ablation) -> tuple[float, float, int] | None:
-    """Kendall's tau of an axis's mean errors with the published ones, its p and how many values it
-    is of; None below three, which have no order to speak of."""
-    known = found.frame.dropna(subset="published")
-    if len(known) < 3:
-        return None
-    tau = kendalltau(known["published"], known["mean_error"])
-    return float(tau.statistic), float(tau.pvalue), len(known)
 
 
 def _find_members(runs: Sequence[RunRecord], key: str) -> tuple[str, dict[object, str]]:

@@ -15,7 +15,6 @@ from senet_lib.analysis.cam import compute_maps
 from senet_lib.analysis.families import label
 from senet_lib.analysis.gates import untrained_network
 from senet_lib.analysis.grids import Explain, assemble
-from senet_lib.analysis.localisation import iou_curve
 from senet_lib.analysis.scores import write_scores
 from senet_lib.analysis.trials import (
     DRAW,
@@ -92,7 +91,8 @@ class CamStudy:
         self.num_removals = max(grids // GRIDS_A_REMOVAL, LEAST_REMOVALS)
         self.page_folder = Path(page_folder or anchored("outputs/reports") / study)
 
-    def _explain(self, network: nn.Module) -> Explain:
+    def explain(self, network: nn.Module) -> Explain:
+        """What gives a network's raw maps by the method and layer that were asked for."""
         return explainer(network, self.method, self.layer)
 
     def measure(self) -> pd.DataFrame:
@@ -107,8 +107,8 @@ class CamStudy:
         images, targets = self.compared.images(index), torch.from_numpy(data.y_test[index])
         frames = []
         for run, (name, network) in zip(self.runs, self.networks.items(), strict=True):
-            explain = self._explain(network)
-            before = measure(self._explain(untrained_network(run, data.x_test)), self.few)
+            explain = self.explain(network)
+            before = measure(self.explain(untrained_network(run, data.x_test)), self.few)
             before = before.set_index(["trial", "metric"])["score"].rename("untrained")
             found = [
                 measure(explain, self.trials).join(before, on=["trial", "metric"]),
@@ -119,26 +119,6 @@ class CamStudy:
         path = self.page_folder / f"localisation-seed{self.seed}.json"
         write_scores(path, self.compared, self.seed, frame, self.method, self.layer)
         return frame
-
-    def measure_ways(self, ways: Sequence[tuple[str, str]]) -> pd.DataFrame:
-        """Score pairs of method and layer on the fewer cases of the first trial: the columns of
-        `trials.measure`, with model, method and layer."""
-        frames = [
-            measure(explainer(network, method, layer), self.few[:1]).assign(
-                model=name, method=method, layer=layer
-            )
-            for method, layer in ways
-            for name, network in self.networks.items()
-        ]
-        return pd.concat(frames, ignore_index=True)
-
-    def curves(self, trial: str) -> dict[str, np.ndarray]:
-        """Mean IoU over the cases of a trial at each of `localisation.THRESHOLDS`, by network."""
-        chosen = next(t for t in self.trials if t.name == trial)
-        return {
-            name: iou_curve(chosen.ask(self._explain(network)), chosen.masks).mean(0)
-            for name, network in self.networks.items()
-        }
 
     def examples(self, num_right: int = 4, num_split: int = 4) -> Examples:
         """Images with every network's map for the class it names: some that all networks get right,
@@ -174,7 +154,7 @@ class CamStudy:
         shown = assemble(raw.movedim(-1, 2), cases.n).movedim(1, -1)
         targets = torch.from_numpy(cases.targets[chosen])
         maps = {
-            name: self._explain(network)(cases.images(grids), targets)
+            name: self.explain(network)(cases.images(grids), targets)
             for name, network in self.networks.items()
         }
         return Examples(

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from senet_lib.analysis.families import label
@@ -234,28 +233,6 @@ def fixed_table(fixed: Mapping[str, np.ndarray]) -> pd.DataFrame:
             "loss": loss, "loss_change": loss - loss_before, "low": ends[0], "high": ends[1],
         })  # fmt: skip
     return pd.DataFrame(rows, index=list(fixed))
-
-
-def importance_table(found: pd.DataFrame) -> pd.DataFrame:
-    """What single channels are worth, of rows of `channel_importance`: a row a layer.
-
-    Returns:
-        Index the layer; columns channels (tried), median and largest (of the change of loss, nats),
-        largest_error (of the change of error, a fraction), falls (channels without which the loss
-        falls), rho and p (Spearman's correlation of mean gate and change of loss, two-sided; NaN
-        for fewer than three channels or where either does not vary).
-    """
-    rows = {}
-    for layer, one in found.groupby("layer", sort=False):
-        pair = one[["mean_gate", "loss_change"]]
-        known = len(one) >= 3 and (pair.nunique() > 1).all()
-        rho, p = spearmanr(pair) if known else (np.nan, np.nan)
-        rows[layer] = {
-            "channels": len(one), "median": one["loss_change"].median(),
-            "largest": one["loss_change"].max(), "largest_error": one["error_change"].max(),
-            "falls": int((one["loss_change"] < 0).sum()), "rho": rho, "p": p,
-        }  # fmt: skip
-    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 # The numbers of a study's pages, kept beside its report

@@ -15,12 +15,3 @@ PUBLISHED = pd.read_csv(Path(__file__).with_name("literature.csv"))
 """A row a network as someone else published it: network, error (a fraction), num_params, macs (of
 convolutions and linear layers, one image; NaN where open), source, evidence, recipe."""
 PUBLISHED.insert(1, "error", PUBLISHED.pop("error_percent") / 100)
-
-# Parameters in millions and FLOPs in millions, as the second source document prints them under
-# "Complexity per Block (C=64, s=4, r=16)"; it does not say for which size of input.
-CLAIMED_BLOCKS = {
-    "ResNet (2 conv)": (0.18, 34.0),
-    "SE-ResNet": (0.36, 68.0),
-    "Res2Net": (0.19, 35.0),
-    "SE-Res2Net": (0.20, 36.0),
-}
