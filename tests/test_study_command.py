@@ -35,7 +35,9 @@ print("Finished jobid: 2 (Rule: train)")
 print("rule gradcam:")
 print("    jobid: 7")
 print("    wildcards: seed=0")
-print("Finished jobid: 7 (Rule: gradcam)")
+page = pathlib.Path("outputs/reports/tiny/gradcam-seed0.html")
+page.parent.mkdir(parents=True)
+page.write_text("a page")
 print("Error in rule train:")
 print("    jobid: 3")
 sys.exit(1)
@@ -62,7 +64,7 @@ def test_each_end_is_a_line_and_the_rest_is_in_the_log(monkeypatch, tmp_path, ca
     assert code == 1
     assert "2 runs" in first
     assert all(part in run for part in ("resnet20 seed 3", "12.50 %", "1.5 min", "1 of 2"))
-    assert "gradcam seed 0" in page
+    assert "gradcam-seed0.html" in page
     assert "train failed" in failed
     assert not err
     log = (tmp_path / "outputs" / "logs" / "tiny" / "workflow.log").read_text()
