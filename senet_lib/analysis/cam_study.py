@@ -158,8 +158,5 @@ class CamStudy:
             for name, network in self.networks.items()
         }
         return Examples(
-            images=shown.numpy(),
-            labels=cases.targets[chosen],
-            maps=maps,
-            masks=trial.masks[chosen],
+            images=shown.numpy(), labels=cases.targets[chosen], maps=maps, masks=trial.masks[chosen]
         )

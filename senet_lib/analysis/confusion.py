@@ -20,10 +20,7 @@ def confusion_matrix(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def choose_images(
-    logits: np.ndarray,
-    labels: np.ndarray,
-    true: int | str = "",
-    said: int | str = "",
+    logits: np.ndarray, labels: np.ndarray, true: int | str = "", said: int | str = ""
 ) -> np.ndarray:
     """Indices of the images that fit, those the network is surest of first; ties by index.
 

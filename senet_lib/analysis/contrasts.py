@@ -143,11 +143,7 @@ def bartlett(variances: np.ndarray, dfs: np.ndarray) -> np.ndarray:
 
 
 def compare(
-    errors: Errors,
-    controls: Mapping[str, str],
-    *,
-    rng: np.random.Generator,
-    margin: float = MARGIN,
+    errors: Errors, controls: Mapping[str, str], *, rng: np.random.Generator, margin: float = MARGIN
 ) -> Comparison:
     """Compare networks with their controls, all at once.
 

@@ -111,12 +111,7 @@ def make_grids(
 
 
 def focus_mosaics(
-    images: Tensor,
-    labels: np.ndarray,
-    keep: np.ndarray,
-    count: int,
-    *,
-    rng: np.random.Generator,
+    images: Tensor, labels: np.ndarray, keep: np.ndarray, count: int, *, rng: np.random.Generator
 ) -> Grids:
     """2 x 2 mosaics with two images of a target class and one of each of two others, shuffled: one
     case a mosaic, ordered by target class; every class with an image is a target.
