@@ -27,17 +27,8 @@ _HOMES = {
 }
 _MODULES = ("claims", "data", "models", "profiling")
 
-__all__ = [
-    "RunRecord",
-    "__version__",
-    "create_model",
-    "fit",
-    "list_models",
-    "list_pretrained",
-    "list_runs",
-    "load_pretrained",
-    "load_run",
-]
+__all__ = ["RunRecord", "__version__", "create_model", "fit", "list_models", "list_pretrained"]
+__all__ += ["list_runs", "load_pretrained", "load_run"]
 
 
 def __getattr__(name: str) -> Any:

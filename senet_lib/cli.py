@@ -66,7 +66,7 @@ OWN_DATA = option("--data", default="", metavar="NAME_OR_PATH",
 
 @command("Fetch and verify a dataset.", option("name", help="cifar10 or cifar100"))
 def _data(arguments: argparse.Namespace) -> None:
-    from senet_lib.data import load_data, prepare
+    from senet_lib.data.datasets import load_data, prepare
 
     path = prepare(arguments.name)
     dataset = load_data(arguments.name)

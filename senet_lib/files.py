@@ -27,13 +27,12 @@ def replacing(path: str | Path, keep: str | Path | None = None) -> Iterator[Path
     """A temporary neighbour of a file, which takes its place once the block has succeeded.
 
     The name tells host and process, so that no two of them share one. The file gets the mode that
-    the umask says, whoever writes it, and nothing is left behind on an error.
+    the umask says, whoever writes it, and nothing is left behind on an error. An OSError has the
+    file's own name; missing folders are made.
 
     Args:
-        path: the file that is to be there whole; missing folders are made.
+        path: the file that is to be there whole.
         keep: where the file that was there before goes, at the moment the new one is whole.
-    Raises:
-        OSError: it could not be written; `filename` is the file's own name.
     """
     path = Path(path)
     partial = path.with_name(partial_name(path.name, _own()) + path.suffix)

@@ -139,15 +139,8 @@ class Recipe:
 
 def check_setting(spec: Field, value: Any, where: str = "") -> Any:
     """A value as its field has it: a tuple of a list, a float of a whole number or of "1e-4".
-
-    Args:
-        spec: a field made by `setting`.
-        value: what was asked for.
-        where: what it stands in, for an error.
-    Raises:
-        UnknownNameError: it is none of the choices.
-        RecipeError: it has the wrong type, or is out of range.
-    """
+    RecipeError, which says what it stands in, where it has the wrong type or is out of range;
+    UnknownNameError where it is none of the choices."""
     name = f"{spec.name} of {where}" if where else spec.name
     if get_origin(spec.type) is not tuple:
         return _check_one(spec, spec.type, name, value)
@@ -194,13 +187,7 @@ def _wanted(spec: Field) -> str:
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Learning rate of one step, a pure function of the step.
-
-    Args:
-        recipe: the recipe.
-        step: steps taken before this one, counted over the whole run.
-        steps_per_epoch: steps in an epoch.
-    """
+    """Learning rate of one step of the whole run: a pure function of the step."""
     if recipe.lr_policy == "step":
         epoch = step // steps_per_epoch
         return recipe.lr * recipe.gamma ** sum(epoch >= milestone for milestone in recipe.schedule)
@@ -257,11 +244,7 @@ class Study(Settings):
     )  # fmt: skip
 
     def check_explained(self) -> None:
-        """Refuse a model to be explained that the study does not train.
-
-        Raises:
-            UnknownNameError: `gradcam` or `excitation` names it.
-        """
+        """UnknownNameError where a model to be explained is none that the study trains."""
         for key in ("gradcam", "excitation"):
             for model in getattr(self, key):
                 if model not in self.models:
@@ -270,13 +253,7 @@ class Study(Settings):
 
 def check_study(value: Any, name: str = "study") -> Any:
     """One setting of a study; its own name is that of a folder and so may not lead out of one.
-
-    Args:
-        value: what was asked for.
-        name: the setting.
-    Raises:
-        UnknownNameError, RecipeError: as in `check_setting`.
-    """
+    Errors as in `check_setting`."""
     return check_setting(_fields(Study)[name], value)
 
 
@@ -284,13 +261,9 @@ Kind = TypeVar("Kind", bound=Settings)
 
 
 def load_study(source: str | Path | Mapping[str, Any]) -> Study:
-    """Read a study from a YAML file or a mapping of the same shape, and use its plugins.
-
-    Raises:
-        PluginError: a plugin is missing or fails.
-        RecipeError: the file is missing, is no YAML mapping, lacks a key or has a bad value.
-        UnknownNameError: a key or a choice does not exist.
-    """
+    """Read a study from a YAML file or a mapping of the same shape, and use its plugins;
+    RecipeError or UnknownNameError where the file is missing, is no YAML mapping, lacks a key or
+    has a bad one."""
     where = "the study" if isinstance(source, Mapping) else str(source)
     content = source if isinstance(source, Mapping) else strict_yaml.read(Path(source))
     return load_settings(Study, content, where)

@@ -51,8 +51,8 @@ def robustness(
 
     Args:
         runs: finished runs whose weights are on this disk.
-        images: (N, H, W, 3), uint8; every network is shown the very same noise.
-        labels: (N,), integer, as the networks number the classes.
+        images, labels: (N, H, W, 3) uint8, and (N,) integer, as the networks number the classes;
+            every network is shown the very same noise.
         rng: as in `corrupt`.
     Returns:
         A row a run, corruption and level: model, seed, kind, level (0: as they are, to 3),

@@ -20,18 +20,12 @@ Families = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
 
 
 def within(bounds: np.ndarray, families: Families, df: int) -> np.ndarray:
-    """Chance that no standardised difference exceeds a bound where no network differs.
+    """Chance, (B,), that no standardised difference exceeds a bound, (B,), where no network
+    differs.
 
     Given s and a control's own deviation z, the differences of its networks are independent, so
     that the multivariate t distribution is an integral over two numbers, whatever k. It is taken by
     Gauss's rule and agrees with `scipy.stats.multivariate_t`, which draws at random, to its error.
-
-    Args:
-        bounds: (B,), 0 or above.
-        families: the design.
-        df: degrees of freedom of the SD.
-    Returns:
-        (B,), in [0, 1].
     """
     z, z_weights = _normal_nodes()
     s, s_weights = chi_nodes(df)

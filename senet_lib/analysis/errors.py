@@ -21,10 +21,8 @@ CONTROLS = {"plain": "", "se": "se_"}
 
 
 def leaderboard(runs: Sequence[RunRecord]) -> pd.DataFrame:
-    """One row a network, lowest mean error first.
+    """One row a network, lowest mean error first, of finished runs of one recipe, data and split.
 
-    Args:
-        runs: finished runs of one recipe, data and split.
     Returns:
         model, num_params, macs, n, mean_error, sd_error (n - 1; not a number for one seed), low and
         high (95 % interval of the mean by Student's t, from the SD pooled over all networks, cut at
@@ -73,13 +71,8 @@ def compare_runs(
     against: str = "plain",
     margin: float = MARGIN,
 ) -> Comparison:
-    """Every network of a study against its control, in one family of tests.
-
-    Args:
-        runs: all finished runs of the study, of one recipe, data and split; networks without a
-            control add to what is known of the spread.
-        rng, margin: see `contrasts.compare`, whose result and errors these are.
-        against: see `controls`.
-    """
+    """Every network of a study against its control, in one family of tests; networks without a
+    control add to what is known of the spread. See `contrasts.compare` and, for `against`,
+    `controls`."""
     errors = _errors(by_model(runs))
     return compare(errors, controls(list(errors), against), rng=rng, margin=margin)

@@ -81,28 +81,21 @@ def record_gates(model: nn.Module, images: Tensor, *, batch_size: int = 500) -> 
         NoAttentionError: the model has no attention.
         DataError: the images have another form or there are none.
     """
-    paths = gated_layers(model)
-    values: dict[str, np.ndarray] = {}
-    averaged: set[str] = set()
-    start, ran = 0, set()
+    rows: dict[str, list[np.ndarray]] = {}
+    averaged: dict[str, None] = {}  # in order
 
     def keep(path: str, gate: Tensor) -> None:
-        if path in ran:
-            raise SenetError(f"{path} runs twice for one image, so its gates are not unique")
-        ran.add(path)
         if gate.dim() == 4 and gate.shape[2:] != (1, 1):
-            averaged.add(path)
-        rows = gate.float().flatten(2).mean(2).cpu().numpy()  # (B, C)
-        if path not in values:
-            values[path] = np.empty((len(images), rows.shape[1]), np.float32)
-        values[path][start : start + len(rows)] = rows
+            averaged[path] = None
+        rows.setdefault(path, []).append(gate.float().flatten(2).mean(2).cpu().numpy())  # (B, C)
 
-    with evaluating(model), hooked(model, paths, keep):
+    with evaluating(model), hooked(model, gated_layers(model), keep):
         for batch in batches(model, images, batch_size):
             model(batch)
-            start += len(batch)
-            ran.clear()
-    return Gates(values=values, averaged=tuple(path for path in values if path in averaged))
+    values = {path: np.concatenate(parts) for path, parts in rows.items()}
+    if twice := [path for path, gates in values.items() if len(gates) > len(images)]:
+        raise SenetError(f"{twice[0]} runs twice for one image, so its gates are not unique")
+    return Gates(values=values, averaged=tuple(averaged))
 
 
 def gated_layers(model: nn.Module) -> list[str]:
@@ -148,10 +141,8 @@ def class_means(gates: Gates, labels: np.ndarray) -> dict[str, np.ndarray]:
 
 def _means(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     labels = checked_labels(labels, len(values))
-    sums = np.zeros((labels.max() + 1, values.shape[1]))
-    np.add.at(sums, labels, values.astype(np.float64))
-    counts = np.bincount(labels)[:, None]
-    return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    means = pd.DataFrame(values.astype(np.float64)).groupby(labels).mean()
+    return means.reindex(range(labels.max() + 1)).to_numpy()
 
 
 def checked_labels(labels: np.ndarray, num_images: int) -> np.ndarray:

@@ -30,15 +30,14 @@ def correct_matrix(runs: Sequence[RunRecord]) -> np.ndarray:
 
 
 def split_variance(correct: np.ndarray) -> tuple[float, float]:
-    """The variance (n - 1) of an error over seeds, and the part of it that the test set makes.
+    """The variance (n - 1) of an error over seeds, and the part of it that the test set makes, of
+    which images each seed gets right, (S, N) bool, two seeds or more.
 
     An error is a mean over images, so its variance is that of single images, summed, and the
     covariances between them. The first sum alone would be there if each image were got wrong with a
     chance of its own; what is left is what the networks really differ by. Both estimates are
     unbiased, so that what is left may come out below zero.
 
-    Args:
-        correct: (S, N) bool, two seeds or more.
     Source: Jordan 2023 (arXiv:2304.01910), section 3.
     """
     if len(correct) < 2:

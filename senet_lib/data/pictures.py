@@ -18,15 +18,11 @@ MAX_PIXELS = 40_000_000
 _UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 
 
-def square(image: Image.Image, size: int = SIZE) -> np.ndarray:
+def square(image: Image.Image) -> np.ndarray:
     """The one rule for pictures: upright by EXIF, the square in the middle, over white, resized.
 
-    Args:
-        image: of any size and of any mode with 8 bits a channel or less.
-        size: height and width of the result.
-    Returns:
-        (size, size, 3) uint8, RGB. Pillow's bilinear filter widens with the scale, so a smaller
-        picture is antialiased.
+    The image is of any size and of any mode with 8 bits a channel or less; the result, (32, 32, 3)
+    uint8, RGB. Pillow's bilinear filter widens with the scale, so a smaller picture is antialiased.
     """
     image = ImageOps.exif_transpose(image)
     width, height = image.size
@@ -38,8 +34,8 @@ def square(image: Image.Image, size: int = SIZE) -> np.ndarray:
         ground = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(ground, image.convert("RGBA"))
     image = image.convert("RGB")
-    if side != size:
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    if side != SIZE:
+        image = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
     return np.array(image, np.uint8)
 
 

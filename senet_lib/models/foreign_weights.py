@@ -25,15 +25,14 @@ _RULES = (
 
 
 def copy_weights(model: nn.Module, state_dict: Mapping[str, Tensor], layout: str) -> None:
-    """Copy the weights and running statistics of another library's network into ours.
+    """Copy the weights and running statistics of another library's network into ours;
+    CheckpointError where a name or shape does not fit, the model left as it was.
 
     Args:
         model: resnet50, se_resnet50, resnext50_32x4d or se_resnext50_32x4d; changed in place.
         state_dict: of resnet50 or resnext50_32x4d (both libraries), or of seresnet50 or
             seresnext50_32x4d (timm).
         layout: "timm" or "torchvision".
-    Raises:
-        CheckpointError: a name or shape that does not fit; the model is left as it was.
     """
     if layout not in LAYOUTS:
         raise unknown("layout", str(layout), LAYOUTS)

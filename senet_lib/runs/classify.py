@@ -18,17 +18,13 @@ from senet_lib.runs.weights import load_network
 def classify(
     source: str | Path, pictures: Sequence[str | Path]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Probabilities of the classes for some pictures, each brought to 32x32 as in training.
+    """Probabilities of the K classes for some pictures, each brought to 32x32 as in training:
+    (pictures, K), float64, and the classes' names.
 
     Args:
         source: a run's folder or its weights, an exported file (.onnx, .ts, .pt2), or the name of a
             published network.
         pictures: files of any kind that Pillow reads.
-    Returns:
-        (pictures, K), float64, and the names of the K classes.
-    Raises:
-        SenetError: there is no such network, it was exported by another program, or its images have
-            another size; or a file is no readable picture.
     """
     path, images = Path(source), np.stack([read_picture(Path(one))[0] for one in pictures])
     if path.suffix in SUFFIXES.values():

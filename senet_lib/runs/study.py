@@ -70,7 +70,6 @@ def collect(
         runs_root, logs_root: folders of the studies' folders and of their logs.
         page_folder: where the page will be; empty: outputs/reports/<study>.
     Raises:
-        UnknownNameError: there is no such study, and no settings of one.
         RecordError: no study is named, or without settings, the folder mixes recipes or data.
     """
     settings = _read_settings(config) if config else None
