@@ -302,6 +302,13 @@ def test_the_change_of_loss_is_judged_image_by_image():
     assert one[["low", "high"]].tolist() == [-np.inf, np.inf]
 
 
+def test_the_telling_classes_are_the_extremes_and_their_neighbours():
+    means = np.array([[0.0], [0.1], [0.5], [np.nan], [0.92], [1.0]])
+    assert excitation.telling_classes(means) == [0, 1, 5, 4]
+    assert excitation.telling_classes(means[:1]) == [0]
+    assert excitation.telling_classes(means[:2]) == [0, 1]
+
+
 def test_the_notebook_shows_these_numbers(runs_root, subject, tmp_path):
     chosen = {"study": "demo", "runs_root": str(runs_root), "page_folder": str(tmp_path)}
     found = run_cells("excitation", **chosen, num_images=60, num_importance=4)

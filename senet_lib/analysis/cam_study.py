@@ -39,8 +39,8 @@ class Examples:
     images: np.ndarray  # (M, H, W, 3) uint8
     labels: np.ndarray  # (M,), their classes; of a grid the class explained
     maps: dict[str, np.ndarray]  # (M, H, W), raw; of an image for the class that the network names
+    masks: Sequence[np.ndarray | None]  # (H, W) bool each, the tile of the class; none of images
     logits: dict[str, np.ndarray] = field(default_factory=dict)  # (M, K); none of grids
-    masks: np.ndarray | None = None  # (M, H, W) bool, the tile of the class; of grids
     index: np.ndarray | None = None  # (M,), places in the split; of images
 
 
@@ -140,6 +140,7 @@ class CamStudy:
             images=data.x_test[index],
             labels=data.y_test[index],
             maps={name: one.maps for name, one in found.items()},
+            masks=[None] * len(index),
             logits={name: one.logits for name, one in found.items()},
             index=index,
         )

@@ -2,21 +2,14 @@
 
 A plain network is blue, the same network with SE vermilion; other variants have further colours
 that colour-blind readers can tell apart (Okabe and Ito).
-Nothing here touches pyplot, so nothing is drawn twice.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Concatenate, ParamSpec
+from collections.abc import Sequence
 
 from senet_lib.analysis.families import variant
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-P = ParamSpec("P")
 BLUE, VERMILION, INK, MUTED, GRID = "#0072B2", "#D55E00", "#1d2329", "#56616c", "#dfe3e7"
 FURTHER = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-WIDTH = 8.6  # inches; the page shows 96 pixels an inch
 STYLE = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -40,24 +33,6 @@ STYLE = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
 }
-
-
-def styled(draw: Callable[Concatenate["Figure", P], str]) -> Callable[P, "Figure"]:
-    """Make a function that draws on a figure and returns its description into one that returns
-    the figure, in the house style."""
-    import functools
-
-    @functools.wraps(draw)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> "Figure":
-        import matplotlib
-        from matplotlib.figure import Figure
-
-        with matplotlib.rc_context(STYLE):
-            figure = Figure(layout="constrained")
-            figure.set_label(draw(figure, *args, **kwargs))
-            return figure
-
-    return wrapper
 
 
 def colours_of(models: Sequence[str]) -> dict[str, str]:
