@@ -192,11 +192,16 @@ def test_a_definition_gives_the_order_or_does_not():
     assert definitions(made_up({"a": (0.4, 0.5)}), ["b", "a"]) == []
 
 
-def test_the_notebook_shows_these_numbers(pages, runs_root, tmp_path, monkeypatch):
+def test_the_notebook_shows_these_numbers(pages, runs_root, tmp_path, monkeypatch, shapes):
     monkeypatch.setattr(cam_study, "LEAST_REMOVALS", 1)
     chosen = {"study": "demo", "models": list(MODELS), "seed": 1, "runs_root": str(runs_root)}
     found = run_cells("gradcam", **chosen, grids=2, num_cases=0, page_folder=str(tmp_path))
     kept = scores.read_scores(pages).per_seed("resnet20", "grid2", "energy")[1]
+    own = found["view"].networks["se_resnet20"]
+    own = predict(own, shapes.x_test[found["index"]], shapes.mean, shapes.std)
+    np.testing.assert_allclose(found["explained"]["se_resnet20"].logits, own, atol=1e-4)
+    tile = shapes.x_test[found["grids"].tiles[0, 0]]
+    np.testing.assert_array_equal(found["mosaics"][0, :32, :32], tile)
     table = found["trial_table"]("grid2")
     assert table.loc["resnet20", "grid pointing score"] == pytest.approx(kept)
     assert table.loc["a uniform map", "grid pointing score"] == 0.25

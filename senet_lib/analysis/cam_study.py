@@ -3,21 +3,17 @@
 # Legend: M images or cases, H W size.
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
-from senet_lib.analysis.cam import compute_maps
 from senet_lib.analysis.families import label
 from senet_lib.analysis.gates import untrained_network
-from senet_lib.analysis.grids import Explain, assemble
+from senet_lib.analysis.grids import Explain
 from senet_lib.analysis.scores import write_scores
 from senet_lib.analysis.trials import (
-    DRAW,
     compare,
     explainer,
     make_trials,
@@ -30,18 +26,6 @@ from senet_lib.runs.records import DEFAULT_ROOT, anchored
 
 OBJECTS_A_GRID, GRIDS_A_REMOVAL, LEAST_REMOVALS = 5, 4, 4
 FEW = 4  # the other methods and layers are tried on a quarter of the cases
-
-
-@dataclass(frozen=True, kw_only=True)
-class Examples:
-    """Images or grids with the maps of several networks."""
-
-    images: np.ndarray  # (M, H, W, 3) uint8
-    labels: np.ndarray  # (M,), their classes; of a grid the class explained
-    maps: dict[str, np.ndarray]  # (M, H, W), raw; of an image for the class that the network names
-    masks: Sequence[np.ndarray | None]  # (H, W) bool each, the tile of the class; none of images
-    logits: dict[str, np.ndarray] = field(default_factory=dict)  # (M, K); none of grids
-    index: np.ndarray | None = None  # (M,), places in the split; of images
 
 
 class CamStudy:
@@ -119,45 +103,3 @@ class CamStudy:
         path = self.page_folder / f"localisation-seed{self.seed}.json"
         write_scores(path, self.compared, self.seed, frame, self.method, self.layer)
         return frame
-
-    def examples(self, num_right: int = 4, num_split: int = 4) -> Examples:
-        """Images with every network's map for the class it names: some that all networks get right,
-        then some on which they disagree, one of them being right; drawn at random."""
-        data = self.compared.dataset
-        said = np.stack([run.test_logits()[0].argmax(1) for run in self.runs])  # (networks, N)
-        agreed = (said == said[0]).all(0)
-        rng = np.random.default_rng(DRAW)
-        right = rng.permutation(np.flatnonzero(agreed & (said[0] == data.y_test)))[:num_right]
-        split = rng.permutation(np.flatnonzero(~agreed & (said == data.y_test).any(0)))[:num_split]
-        index = np.concatenate([right, split])
-        index = index if len(index) else np.arange(min(num_right, len(data.y_test)))
-        images = self.compared.images(index)
-        found = {
-            name: compute_maps(network, images, method=self.method, layer=self.layer)
-            for name, network in self.networks.items()
-        }
-        return Examples(
-            images=data.x_test[index],
-            labels=data.y_test[index],
-            maps={name: one.maps for name, one in found.items()},
-            masks=[None] * len(index),
-            logits={name: one.logits for name, one in found.items()},
-            index=index,
-        )
-
-    def grid_examples(self, count: int = 3) -> Examples:
-        """A case of each of the first `count` 2 x 2 grids, with maps of the whole grid."""
-        trial = self.trials[0]
-        cases = trial.grids
-        chosen = np.unique(cases.grid_of, return_index=True)[1][:count]
-        grids = cases.grid_of[chosen]
-        raw = torch.from_numpy(self.compared.dataset.x_test[cases.tiles[grids]])  # (M, T, h, w, 3)
-        shown = assemble(raw.movedim(-1, 2), cases.n).movedim(1, -1)
-        targets = torch.from_numpy(cases.targets[chosen])
-        maps = {
-            name: self.explain(network)(cases.images(grids), targets)
-            for name, network in self.networks.items()
-        }
-        return Examples(
-            images=shown.numpy(), labels=cases.targets[chosen], maps=maps, masks=trial.masks[chosen]
-        )
