@@ -95,17 +95,3 @@ def test_a_network_that_knows_its_chances_is_calibrated():
     assert predictions.calibration_error(logits, labels) < 0.012
     sure, _ = logits_of(np.full(40_000, 0.999), draw.random(40_000) < 0.6)
     assert predictions.calibration_error(sure, labels) == pytest.approx(0.399, abs=0.01)
-
-
-def test_frames_have_a_row_a_run_and_a_class(runs):
-    run = runs["a"][0]
-    (row,) = predictions.calibration_frame([run]).to_dict("records")
-    sure = math.exp(3) / (math.exp(3) + 3)  # the made logits: 3 for one class, 0 for three
-    assert (row["model"], row["seed"]) == ("a", 0)
-    assert (row["confidence"], row["accuracy"]) == pytest.approx((sure, 0.7))
-    assert row["ece"] == pytest.approx(sure - 0.7)
-    classes = predictions.class_errors([run])
-    assert classes["class"].tolist() == run.classes
-    assert classes["images"].tolist() == [NUM_IMAGES // 4] * 4
-    # The first 60 of 200 images are wrong, 15 of each class.
-    assert classes["error"].tolist() == pytest.approx([0.3] * 4)

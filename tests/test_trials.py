@@ -15,6 +15,7 @@ from senet_lib.analysis import cam_study, scores, trials
 from senet_lib.analysis.cam_study import CamStudy
 from senet_lib.claims.definitions import definitions
 from senet_lib.errors import DataError, RecordError
+from senet_lib.evaluation import predict
 from senet_lib.models import create_model
 from senet_lib.runs.records import save_logits, save_record
 

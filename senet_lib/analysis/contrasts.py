@@ -13,7 +13,7 @@ network is better. What cannot be had from too few seeds is not a number.
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,19 +61,6 @@ class Comparison:
     spread: Spread
     critical: float
     families: Families
-
-    def planning(self, differences: Sequence[float] = (0.0025, 0.005, 0.01)) -> pd.DataFrame:
-        """How many seeds it takes to find true differences, fractions above 0, with 80 % power,
-        every network having as many and as many being compared.
-
-        Returns:
-            A row a difference: difference, seeds (of each network, in all) and more (beyond the
-            fewest that a compared network or a control has); NA where the spread is unknown.
-        """
-        fewest = min((min(n, *(m for m, _ in rest)) for n, rest in self.families), default=0)
-        seeds = pd.array([self.seeds_for(one) for one in differences], dtype="Int64")
-        frame = pd.DataFrame({"difference": list(differences), "seeds": seeds})
-        return frame.assign(more=(frame["seeds"] - fewest).clip(lower=0))
 
     def seeds_for(self, difference: float) -> int | None:
         """Fewest seeds of each network, at least 2, that find a difference with 80 % power."""

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -63,28 +64,13 @@ class FvcoreCount:
         return sum(self.by_operator[name] for kind in kinds or _FVCORE for name in _FVCORE[kind])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CountedNetwork:
-    """One network by every convention: the closed form, fvcore's, torch's (a multiply-accumulate
-    is 2) and that of `count_thop_rule`."""
+class CountedNetwork(NamedTuple):
+    """One network by every convention."""
 
-    profile: ModelProfile
+    profile: ModelProfile  # the closed form
     fvcore: FvcoreCount
-    torch_flops: int
-    thop: Counter[str]
-
-    @property
-    def difference(self) -> str:
-        """By which operator fvcore's convolutions and linear layers differ from the closed form;
-        empty if they agree."""
-        ours: Counter[str] = Counter()
-        for layer in self.profile.layers:
-            ours["linear" if layer.kind == "Linear" else "conv"] += layer.macs
-        return "; ".join(
-            f"{kind}: {ours[kind]:,} in closed form, {self.fvcore.macs(kind):,} by fvcore"
-            for kind in _FVCORE
-            if self.fvcore.macs(kind) != ours[kind]
-        )
+    torch_flops: int  # a multiply-accumulate is 2
+    thop: Counter[str]  # of `count_thop_rule`
 
 
 def count_network(name: str) -> CountedNetwork:
@@ -96,8 +82,7 @@ def count_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> Co
     """A model that maps (1, *input_size) to something by every convention; errors as
     `count_thop_rule` and `profiling.profile_model`."""
     counters = (profile_model, count_fvcore, count_flop_counter, count_thop_rule)
-    profile, fvcore, torch_flops, thop = (count(model, input_size) for count in counters)
-    return CountedNetwork(profile=profile, fvcore=fvcore, torch_flops=torch_flops, thop=thop)
+    return CountedNetwork(*(count(model, input_size) for count in counters))
 
 
 def count_fvcore(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> FvcoreCount:

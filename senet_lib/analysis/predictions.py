@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from senet_lib.analysis.families import label
 from senet_lib.errors import SenetError
 from senet_lib.evaluation import probabilities
 from senet_lib.runs.records import RunRecord
@@ -89,25 +88,3 @@ def calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = BINS) 
     places = pd.cut(sure, np.linspace(0, 1, bins + 1), include_lowest=True)
     gaps = pd.Series(sure - right).groupby(places, observed=True).sum().abs()
     return float(gaps.sum() / len(labels))
-
-
-def calibration_frame(runs: Sequence[RunRecord]) -> pd.DataFrame:
-    """How well each run knows how often it is right: a row a run, with model, seed, ece (its
-    `calibration_error`), confidence (mean) and accuracy."""
-    rows = []
-    for run in runs:
-        logits, labels = run.test_logits()
-        sure, right = probabilities(logits).max(1).mean(), (logits.argmax(1) == labels).mean()
-        ece = calibration_error(logits, labels)
-        rows.append((label(run), run.seed, ece, float(sure), float(right)))
-    return pd.DataFrame(rows, columns=["model", "seed", "ece", "confidence", "accuracy"])
-
-
-def class_errors(runs: Sequence[RunRecord]) -> pd.DataFrame:
-    """The error of each run on each class: model, seed, class (its name), images and error."""
-    rows = []
-    for run in runs:
-        logits, labels = run.test_logits()
-        wrong = pd.Series(logits.argmax(1) != labels).groupby(labels)
-        rows += [(label(run), run.seed, run.classes[k], len(one), one.mean()) for k, one in wrong]
-    return pd.DataFrame(rows, columns=["model", "seed", "class", "images", "error"])
