@@ -1,14 +1,12 @@
-"""Images made worse, by hand and by a naive loop, and what stored networks say of them."""
+"""Images made worse, by hand and by a naive loop."""
 
 import math
 
 import numpy as np
 import pytest
-from fake_runs import data_fields, make_run, save_network
 
-from senet_lib.analysis.corruptions import STRENGTHS, corrupt, robustness
+from senet_lib.analysis.corruptions import corrupt
 from senet_lib.errors import SenetError
-from senet_lib.models import create_model
 
 
 def rng():
@@ -47,21 +45,3 @@ def test_what_cannot_be_is_refused():
     for kind, strength in (("blurr", 1), ("blur", -1)):
         with pytest.raises(SenetError, match=r"blur|at least 0"):
             corrupt(image, kind, strength, rng=rng())
-    with pytest.raises(SenetError, match="no image"):
-        robustness([], image[:0], np.zeros(0, int), rng=rng())
-
-
-def test_every_network_is_asked_about_the_same_worse_images(tmp_path, shapes):
-    model = create_model("resnet20", num_classes=10).eval()
-    runs = [make_run(tmp_path, "resnet20", s, 0.5, **data_fields(shapes)) for s in (0, 1)]
-    for run in runs:
-        save_network(run, model)
-    images, labels = shapes.x_test[:60], shapes.y_test[:60]
-    frame = robustness(runs, images, labels, rng=rng())
-    assert len(frame) == 2 * 3 * 4
-    assert set(frame["images"]) == {60}
-    one, other = (frame[frame["seed"] == seed]["error"].tolist() for seed in (0, 1))
-    assert one == other  # equal weights, equal images
-    noise = frame[(frame["kind"] == "noise") & (frame["seed"] == 0)].set_index("level")
-    assert noise.loc[[1, 2, 3], "strength"].tolist() == list(STRENGTHS["noise"])
-    assert frame[frame["level"] == 0]["error"].nunique() == 1
