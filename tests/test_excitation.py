@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from senet_lib.analysis import gates as excitation
 from senet_lib.analysis import interventions
 from senet_lib.analysis.gates import Gates, NoAttentionError
-from senet_lib.data.datasets import load_data
 from senet_lib.errors import DataError, RecordError, SenetError, UnknownNameError
 from senet_lib.models import create_model
 from senet_lib.models.attention import AttentionSpec, build_attention
@@ -131,9 +130,9 @@ class Twice(SmallNet):
         return self.linear(self.attention(self.attention(self.conv(x))).mean((2, 3)))
 
 
-def test_what_cannot_be_looked_at_is_refused_in_one_line(runs_root):
+def test_what_cannot_be_looked_at_is_refused_in_one_line():
     gates, images, labels = gates_of(PAPER), noise(2), np.array([0, 1])
-    record, subject = excitation.record_gates, interventions.Subject
+    record = excitation.record_gates
     for error, says, look in (
         (NoAttentionError, "ResNet", lambda: record(create_model("resnet20"), noise(1, size=32))),
         (DataError, "floats", lambda: record(small_net(), noise(2)[0])),
@@ -147,10 +146,6 @@ def test_what_cannot_be_looked_at_is_refused_in_one_line(runs_root):
          lambda: interventions.channel_importance(small_net(), images, labels, "atention")),
         (UnknownNameError, "gate",
          lambda: interventions.fixed_gates(small_net(), images, labels, {"gate": np.ones(4)})),
-        (RecordError, "9", lambda: subject("demo", "se_resnet20", 9, runs_root)),
-        (NoAttentionError, "resnet20", lambda: subject("demo", "resnet20", 0, runs_root)),
-        (DataError, "at least 1",
-         lambda: subject("demo", "se_resnet20", 0, runs_root, num_images=0)),
     ):  # fmt: skip
         with pytest.raises(error, match=says) as caught:
             look()
@@ -254,43 +249,6 @@ def runs_root(tmp_path_factory, shapes):
     return root
 
 
-@pytest.fixture(scope="module")
-def subject(runs_root):
-    return interventions.Subject("demo", "se_resnet20", 0, runs_root, num_images=60)
-
-
-def test_a_run_is_opened_with_its_first_images(subject):
-    dataset = load_data("shapes")
-    mean, std = (np.array(m, np.float32) for m in (dataset.mean, dataset.std))
-    floats = torch.from_numpy((dataset.x_test[:60] / np.float32(255) - mean) / std)
-    assert torch.allclose(subject.images, floats.permute(0, 3, 1, 2), atol=1e-5)
-    assert (subject.labels == dataset.y_test[:60]).all()
-    assert subject.data == "shapes"
-    expected = excitation.record_gates(subject.model, floats.permute(0, 3, 1, 2))
-    for layer, values in expected.values.items():
-        assert subject.gates.values[layer] == pytest.approx(values, abs=1e-5)
-        assert not np.allclose(subject.untrained.values[layer], values)
-
-
-def test_stages_are_fixed_one_by_one_and_all_together(subject):
-    frame = interventions.fix_stages(subject)
-    assert frame.index.tolist() == ["none", "stage 1", "stage 2", "stage 3", "all"]
-    means = {layer: values.mean(0) for layer, values in subject.gates.values.items()}
-    wrong, losses = interventions.fixed_gates(subject.model, subject.images, subject.labels, means)
-    by_hand = copy.deepcopy(subject.model)
-    for layer, mean in means.items():
-        gate = by_hand.get_submodule(layer).gate
-        fixed = torch.from_numpy(mean).float().view(1, -1, 1, 1)
-        gate.register_forward_hook(lambda m, i, out, fixed=fixed: fixed.expand_as(out))
-    with torch.no_grad():
-        logits = by_hand(subject.images)
-    expected = F.cross_entropy(logits, torch.from_numpy(subject.labels), reduction="none")
-    assert losses == pytest.approx(expected.numpy(), abs=1e-5)
-    assert frame.loc["none", "loss_change"] == 0
-    found = frame.loc["all", ["error", "loss"]].tolist()
-    assert found == pytest.approx([wrong.mean(), losses.mean()])
-
-
 def test_the_change_of_loss_is_judged_image_by_image():
     plain = np.array([[0, 0, 1, 0], [1.0, 2.0, 3.0, 4.0]])
     worse = plain + np.array([[0] * 4, [0.1, 0.2, 0.3, 0.2]])
@@ -309,10 +267,24 @@ def test_the_telling_classes_are_the_extremes_and_their_neighbours():
     assert excitation.telling_classes(means[:2]) == [0, 1]
 
 
-def test_the_notebook_shows_these_numbers(runs_root, subject, tmp_path):
+def test_the_notebook_shows_these_numbers(runs_root, tmp_path, shapes):
     chosen = {"study": "demo", "runs_root": str(runs_root), "page_folder": str(tmp_path)}
     found = run_cells("excitation", **chosen, num_images=60, num_importance=4)
-    shares = excitation.layer_table(subject.gates, subject.labels)["class_share"]
+    mean, std = (np.array(m, np.float32) for m in (shapes.mean, shapes.std))
+    floats = torch.from_numpy((shapes.x_test[:60] / np.float32(255) - mean) / std)
+    assert torch.allclose(found["images"], floats.permute(0, 3, 1, 2), atol=1e-5)
+    assert found["fixed"].index.tolist() == ["none", "stage 1", "stage 2", "stage 3", "all"]
+    by_hand = copy.deepcopy(found["network"])
+    for layer, values in found["seen"].values.items():
+        assert not np.allclose(found["untrained"].values[layer], values)
+        fixed = torch.from_numpy(values.mean(0)).view(1, -1, 1, 1)
+        gate = by_hand.get_submodule(layer).gate
+        gate.register_forward_hook(lambda m, i, out, fixed=fixed: fixed.expand_as(out))
+    with torch.no_grad():
+        loss = F.cross_entropy(by_hand(found["images"]), torch.from_numpy(found["labels"]))
+    assert found["fixed"].loc["all", "loss"] == pytest.approx(loss.item(), abs=1e-5)
+    assert found["fixed"].loc["none", "loss_change"] == 0
+    shares = excitation.layer_table(found["seen"], shapes.y_test[:60])["class_share"]
     expected = pytest.approx((100 * shares).tolist(), nan_ok=True)
     assert found["share"]["trained"].tolist() == expected
     assert found["chance"] == pytest.approx(100 * 9 / 59)  # (10 - 1) / (60 - 1)
@@ -324,6 +296,8 @@ def test_the_notebook_shows_these_numbers(runs_root, subject, tmp_path):
     assert kept["fixed_error"] == found["fixed"].loc["all", "error"]
     stages = excitation.stage_table(found["layers"])
     assert kept["mean_last"] == pytest.approx(stages["mean"].iloc[-1])
+    with pytest.raises(NoAttentionError):
+        run_cells("excitation", **chosen, model="resnet20")
 
 
 def test_summaries_without_stages_have_no_ends_and_broken_ones_are_named(tmp_path):

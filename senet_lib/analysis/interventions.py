@@ -1,13 +1,12 @@
 """What gates matter for: channels are zeroed and gates fixed, and the network is asked again.
 
-Nothing here trains; the model is left as it was. `Subject` is a trained network with its gates
-and those of the same network before training.
+Nothing here trains; the model is left as it was.
 
 Shapes: N images, C channels of an attention's map, H x W pixels.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet_lib.analysis.families import label
-from senet_lib.analysis.gates import (
-    batches,
-    checked_labels,
-    gated_layers,
-    hooked,
-    record_gates,
-    stage_table,
-    untrained_network,
-)
+from senet_lib.analysis.gates import batches, checked_labels, gated_layers, hooked, stage_table
 from senet_lib.analysis.statistics import interval
-from senet_lib.data.augment import normalise
-from senet_lib.errors import DataError, unknown
+from senet_lib.errors import unknown
 from senet_lib.evaluation import evaluating
 from senet_lib.files import read_json, write_json
 from senet_lib.models.blocks import Network
-from senet_lib.runs.evaluate import images_of
-from senet_lib.runs.records import DEFAULT_ROOT, anchored, from_top, load_run
+from senet_lib.runs.records import RunRecord, anchored
 
 SUMMARIES = "gates-*.json"
 SHARES = ("mean", "class_share", "constant_share")
@@ -145,74 +134,6 @@ def fixed_gates(
     return torch.cat(parts, 1).numpy()
 
 
-class Subject:
-    """A finished run's network with the images it is asked about.
-
-    Attributes:
-        run, model: its record, and the trained network in eval mode.
-        data: name or path of the data the images are from.
-        images: (N, 3, H, W), normalised by the moments the network was trained with.
-        labels: (N,) int64.
-        gates, untrained: `record_gates` over the images, and that of `untrained_network`.
-    """
-
-    def __init__(
-        self,
-        study: str,
-        model: str,
-        seed: int,
-        runs_root: str | Path = DEFAULT_ROOT,
-        data: str = "",
-        num_images: int = 2000,
-    ) -> None:
-        """Load a finished run, and record its gates over the first images it was evaluated on.
-
-        Args:
-            study, model, seed, runs_root: which run.
-            data: name or path of the data; empty: what the run was trained on.
-            num_images: images to take, in their canonical order, which is as good as drawn at
-                random; all where there are fewer.
-        Raises:
-            RecordError: there is no such finished run.
-            NoAttentionError: the network has no attention.
-            DataError: there is no image, or the data has more classes than the network.
-        """
-        folder = from_top(runs_root, DEFAULT_ROOT) / study / model / f"seed{seed}"
-        self.run = run = load_run(folder)
-        self.model, self.data = run.load_model(), data or run.data
-        gated_layers(self.model)  # before any image is read
-        dataset = images_of(run, data)
-        if dataset.num_classes > len(run.classes):
-            raise DataError(f"{data} has {dataset.num_classes} classes, {model} {len(run.classes)}")
-        if num_images < 1:
-            raise DataError(f"num_images is {num_images}; it must be at least 1")
-        pixels, self.labels = dataset.x_test[:num_images], dataset.y_test[:num_images]
-        self.images = normalise(torch.from_numpy(pixels), run.mean, run.std)
-        self.gates = record_gates(self.model, self.images)
-        self.untrained = record_gates(untrained_network(run, pixels), self.images)
-
-    def importance(self, layer: str, num_images: int = 200) -> pd.DataFrame:
-        """`channel_importance` of every channel of a layer, on the first `num_images` images."""
-        images, labels = self.images[:num_images], self.labels[:num_images]
-        return channel_importance(self.model, images, labels, layer)
-
-    def fix(self, layers: Iterable[str]) -> np.ndarray:
-        """`fixed_gates` with the gates of these layers at their means over the images."""
-        means = {layer: self.gates.values[layer].mean(0) for layer in layers}
-        return fixed_gates(self.model, self.images, self.labels, means)
-
-
-def fix_stages(subject: Subject) -> pd.DataFrame:
-    """What changes with the gates of each stage at their means over the images, and with all there:
-    the columns of `fixed_table`, index "none" (the network as it is), "stage 1" and so on, "all".
-    """
-    gates = subject.gates
-    found = {"none": subject.fix([])}
-    for stage in dict.fromkeys(filter(None, map(gates.stage, gates.layers))):
-        found[f"stage {stage}"] = subject.fix(x for x in gates.layers if gates.stage(x) == stage)
-    return fixed_table({**found, "all": subject.fix(gates.layers)})
-
-
 def fixed_table(fixed: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """What fixing gates changes, image by image, of `fixed_gates`; "none" is the untouched network.
 
@@ -239,20 +160,20 @@ def fixed_table(fixed: Mapping[str, np.ndarray]) -> pd.DataFrame:
 
 
 def write_summary(
-    subject: Subject, table: pd.DataFrame, fixed: pd.DataFrame, page_folder: str | Path = ""
+    run: RunRecord, images: int, table: pd.DataFrame, fixed: pd.DataFrame, page_folder: str = ""
 ) -> None:
-    """Write the numbers of one run, `layer_table` and `fix_stages`, to `gates-<model>.json` in the
-    page's folder, by default outputs/reports/<study>."""
+    """Write the numbers of one run over so many images, `layer_table` and `fixed_table`, to
+    `gates-<model>.json` in the page's folder, by default outputs/reports/<study>."""
     stages = stage_table(table)
     rows = {"first": stages.iloc[0], "last": stages.iloc[-1]} if len(stages) else {}
     ends = {end: {name: float(row[name]) for name in SHARES} for end, row in rows.items()}
     content: dict[str, Any] = {
-        "model": label(subject.run), "seed": subject.run.seed, "images": len(subject.labels),
+        "model": label(run), "seed": run.seed, "images": images,
         "layers": len(table), "first": ends.get("first"), "last": ends.get("last"),
         "error": float(fixed.loc["none", "error"]),
         "fixed_error": float(fixed.loc["all", "error"]),
     }  # fmt: skip
-    folder = Path(page_folder or anchored("outputs/reports") / subject.run.study)
+    folder = Path(page_folder or anchored("outputs/reports") / run.study)
     write_json(folder / f"gates-{content['model']}.json", content)
 
 
