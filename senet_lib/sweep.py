@@ -55,13 +55,10 @@ def load_sweep(path: str | Path) -> Sweep:
     """Read a sweep from a YAML file.
 
     Raises:
-        SenetError: as `load_study`; or the space is empty, or names what is no field of a recipe,
-            one that all trials must share, a value out of range, or a range that is none.
+        SenetError: as `load_study`; or the space is empty or not one over fields of a recipe.
     """
-    content, space = strict_yaml.read(Path(path)), None
-    if isinstance(content, Mapping):
-        content = dict(content)
-        space = content.pop("space", None) or {}
+    content = strict_yaml.read(Path(path))
+    space = (content.pop("space", None) if isinstance(content, dict) else None) or {}
     sweep = load_settings(Sweep, content, str(path))
     if not isinstance(space, Mapping):
         raise RecipeError(f"space of {path} is {shown(space)}; it must be a mapping")
@@ -167,10 +164,10 @@ def run_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
         out = folder / _run_of(trial)
         try:
             record = _run(trial, sweep, out)
-            for name in ("model", "num_params", "macs", "wall_seconds"):
-                trial.set_user_attr(name, getattr(record, name))
             again = replace(sweep, recipe=Recipe.from_dict(record.recipe))
             trial.set_user_attr("command", train_command(again, "", record.model, sweep.seed))
+            for name in ("model", "num_params", "macs", "wall_seconds"):
+                trial.set_user_attr(name, getattr(record, name))
             study.tell(trial, record.test_error)
             said = f"error {100 * record.test_error:.2f} %"
         except (optuna.TrialPruned, errors.NonFiniteLossError, RecipeError) as ended:
@@ -179,9 +176,8 @@ def run_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
             said = str(ended)
         finally:
             lock.release()
-        tried = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}"
-                          for k, v in trial.params.items())  # fmt: skip
-        print(f"{out.name}: {said}; {tried}", flush=True)
+        tried = (v if isinstance(v, str) else f"{k} {v:.3g}" for k, v in trial.params.items())
+        print(f"{out.name}: {said}; {', '.join(tried)}", flush=True)
     return study
 
 

@@ -42,3 +42,22 @@ def test_from_a_folder_of_digits_to_a_network_elsewhere(tmp_path):
     three, seven = said[5].splitlines()[1:]
     assert "three" in three.split("0045.png")[1].split("%")[0]
     assert "seven" in seven.split("0350.png")[1].split("%")[0]
+
+
+@pytest.mark.slow
+def test_a_sweep_its_notebook_and_a_network_of_another_library(tmp_path):
+    pytest.importorskip("optuna")
+    settings = (ROOT / "configs" / "sweep.yaml").read_text(encoding="utf-8")
+    settings = settings.replace("trials: 16", "trials: 3").replace("epochs: 6", "epochs: 1")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "sweep.yaml").write_text(settings, encoding="utf-8")
+    said = [run(words, tmp_path) for words in commands("sweeps.md")]
+    assert len(said) == 8
+    assert len(re.findall(r"^trial\d: error ", said[0], re.MULTILINE)) == 3
+    assert "senet train --study sweep" in said[1].splitlines()[-1]
+    assert said[2].count("finished") == 3
+    assert (tmp_path / "outputs" / "reports" / "sweep" / "index.html").is_file()
+    assert len(said[4].splitlines()) > 3
+    macs = [int(n.replace(",", "")) for n in re.findall(r" ([\d,]{9,}) ", said[5])[::2]]
+    assert 3.5 < macs[0] / macs[1] < 4.5  # at 128 and at 64 pixels
+    assert (tmp_path / "outputs" / "figures" / "mobilenet" / "index.html").is_file()

@@ -35,8 +35,7 @@ class Neighbour(nn.Module):
             raise SenetError(f"size must be a whole number from 1 to 4096, not {size!r}")
         self.size = size
         try:
-            build = _timm_network if library == "timm" else _torchvision_network
-            self.network = build(network, num_classes, in_channels, size)
+            self.network = _build(library, network, num_classes, in_channels, size)
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
             raise SenetError(
                 f"{library} builds no {network} for {in_channels} channels of {size}x{size} "
@@ -80,19 +79,18 @@ def load_timm() -> ModuleType:
     return timm
 
 
-def _timm_network(name: str, num_classes: int, in_channels: int, size: int) -> nn.Module:
-    timm = load_timm()
-    about = timm.get_pretrained_cfg(name)
-    sized = {"img_size": size} if about and about.fixed_input_size else {}
-    return timm.create_model(name, num_classes=num_classes, in_chans=in_channels, **sized)
-
-
-def _torchvision_network(name: str, num_classes: int, in_channels: int, size: int) -> nn.Module:
+def _build(library: str, name: str, classes: int, channels: int, size: int) -> nn.Module:
+    more: dict[str, object] = {"num_classes": classes}
+    if library == "timm":
+        timm = load_timm()
+        about = timm.get_pretrained_cfg(name)
+        more |= {"img_size": size} if about and about.fixed_input_size else {}
+        return timm.create_model(name, in_chans=channels, **more)
     from torchvision import models
 
-    if in_channels != 3:
+    if channels != 3:
         raise ValueError("its networks take 3 channels")
-    more: dict[str, object] = {"image_size": size} if name.startswith("vit_") else {}
     if name in ("googlenet", "inception_v3"):  # as trained they give three logits for an image
-        more = {"aux_logits": False, "init_weights": True}
-    return models.get_model(name, weights=None, num_classes=num_classes, **more)
+        more |= {"aux_logits": False, "init_weights": True}
+    more |= {"image_size": size} if name.startswith("vit_") else {}
+    return models.get_model(name, weights=None, **more)

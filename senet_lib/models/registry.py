@@ -5,6 +5,7 @@ se_resnet20 with those two overrides. Such a name works wherever a name does, so
 list of names.
 """
 
+import functools
 import inspect
 import itertools
 import sys
@@ -259,34 +260,30 @@ def register_with_timm(prefix: str = "senet_") -> list[str]:
     Raises:
         MissingDependencyError: timm is not installed.
     """
-    timm = load_timm()
+    timm, names = load_timm(), {prefix + name: name for name in list_models()}
     # timm keeps the list of a module's networks in the module.
     home = sys.modules.setdefault("senet_lib_networks", types.ModuleType("senet_lib_networks"))
-    for name in list_models():
-        if not timm.is_model(prefix + name):
-            entry = _timm_entry(name)
-            entry.__name__, entry.__module__ = prefix + name, home.__name__
-            setattr(home, entry.__name__, timm.models.register_model(entry))
-    return [prefix + name for name in list_models()]
+    for theirs, ours in names.items():
+        if not timm.is_model(theirs):
+            build = functools.partial(_for_timm, ours)
+            vars(build).update(__name__=theirs, __module__=home.__name__)
+            setattr(home, theirs, timm.models.register_model(build))
+    return list(names)
 
 
-def _timm_entry(name: str) -> Builder:
-    """A function that builds a network as timm calls for one."""
-
-    def build(
-        pretrained: bool = False, pretrained_cfg: object = None,
-        pretrained_cfg_overlay: object = None, cache_dir: object = None, num_classes: int = 10,
-        in_chans: int = 3, drop_rate: float = 0.0, **settings: object,
-    ) -> nn.Module:  # fmt: skip
-        if pretrained or drop_rate:
-            raise SenetError(f"{name} has neither weights in timm nor dropout")
-        model = create_model(name, num_classes, in_chans, **settings)
-        size = (in_chans, *input_size(name)[1:])
-        model.num_classes = num_classes
-        model.pretrained_cfg = model.default_cfg = {"num_classes": num_classes, "input_size": size}
-        return model
-
-    return build
+def _for_timm(
+    name: str, pretrained: bool = False, pretrained_cfg: object = None,
+    pretrained_cfg_overlay: object = None, cache_dir: object = None, num_classes: int = 10,
+    in_chans: int = 3, drop_rate: float = 0.0, **settings: object,
+) -> nn.Module:  # fmt: skip
+    """A network as timm calls for one."""
+    if pretrained or drop_rate:
+        raise SenetError(f"{name} has neither weights in timm nor dropout")
+    model = create_model(name, num_classes, in_chans, **settings)
+    size = (in_chans, *input_size(name)[1:])
+    model.num_classes = num_classes
+    model.pretrained_cfg = model.default_cfg = {"num_classes": num_classes, "input_size": size}
+    return model
 
 
 def _register_pair(name: str, build: Builder, text: str, **settings: object) -> None:
