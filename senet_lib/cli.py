@@ -281,19 +281,17 @@ def _sweep(arguments: argparse.Namespace) -> int:
     sweep = load_sweep(_config(arguments.config))
     if arguments.threads is not None:
         sweep = replace(sweep, threads=check_study(arguments.threads, "threads"))
-    if workers == 1:
-        try:
-            study = run_sweep(sweep, root)
-        except RunStopped as stopped:
-            print(stopped)
-            return SIGNAL_CODES.get(stopped.reason, 0)
-    else:
-        study = open_sweep(sweep, root)  # a mistake is said once, and the file is there for all
+    if workers > 1:
+        open_sweep(sweep, root)  # a mistake is said once, and the file is there for all
         threads = sweep.threads or max(1, (os.cpu_count() or 1) // workers)
         words = ["sweep", arguments.config, "--root", root, "--threads", str(threads)]
         names = [f"worker {number + 1}" for number in range(workers)]
-        if code := side_by_side(dict.fromkeys(names, words), workers):
-            return code
+        return side_by_side(dict.fromkeys(names, words), workers)
+    try:
+        study = run_sweep(sweep, root)
+    except RunStopped as stopped:
+        print(stopped)
+        return SIGNAL_CODES.get(stopped.reason, 0)
     if finished := [trial for trial in study.trials if "command" in trial.user_attrs]:
         best = min(finished, key=lambda trial: trial.value)
         error = f"{100 * best.value:.2f} % of {sweep.num_val:,} held-out images"

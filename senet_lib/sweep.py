@@ -114,7 +114,7 @@ def open_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
     hold_out(load_data(sweep.data), sweep.num_val)
     folder.mkdir(parents=True, exist_ok=True)
     pruner = {
-        "median": optuna.pruners.MedianPruner(n_warmup_steps=sweep.recipe.epochs // 4),
+        "median": optuna.pruners.MedianPruner(n_warmup_steps=sweep.recipe.epochs // 2),
         "hyperband": optuna.pruners.HyperbandPruner(max_resource=sweep.recipe.epochs),
         "none": optuna.pruners.NopPruner(),
     }[sweep.pruner]
