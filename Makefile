@@ -11,8 +11,6 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 STAMP := $(VENV)/.installed
 REPORT := outputs/reports/$(STUDY)/index.html
-# So that one's own pictures, of up to 10 MB, get through to the explorer.
-PICTURES := tornado_settings="{'websocket_max_message_size':20_000_000}"
 
 # The commands of the workflow and the notebooks' kernels come from the environment.
 export PATH := $(BIN):$(PATH)
@@ -45,10 +43,11 @@ test: $(STAMP) ## run the tests
 	@"$(BIN)/python" -m pytest -q -n $(WORKERS) --dist worksteal
 
 lab: $(STAMP) ## open JupyterLab on the notebooks; the index lists them and the runs
-	@"$(BIN)/jupyter" lab --LabApp.default_url=/lab/tree/notebooks/index.ipynb $(PICTURES:%=--ServerApp.%)
+	@"$(BIN)/senet" lab
 
+# The setting lets one's own pictures, of up to 10 MB, get through.
 app: $(STAMP) ## open the explorer as a page of its own, without code
-	@"$(BIN)/voila" notebooks/explore.ipynb $(PICTURES:%=--Voila.%)
+	@"$(BIN)/voila" notebooks/explore.ipynb --Voila.tornado_settings="{'websocket_max_message_size':20_000_000}"
 
 check: $(STAMP) ## ruff, formatting, notebooks without outputs
 	@"$(BIN)/ruff" check .

@@ -308,6 +308,18 @@ def _config(name: str) -> Path:
 
 
 @command(
+    "Open JupyterLab on the notebooks, studies and runs that are here.",
+    option("jupyter", nargs="*", metavar="-- WORD", help="for JupyterLab, such as -- --no-browser"),
+)  # fmt: skip
+def _lab(arguments: argparse.Namespace) -> None:
+    from senet_lib import lab
+
+    lab.keep_outputs_out_of_git()
+    words = [*lab.command(lab.look_at_what_is_here()), *arguments.jupyter]
+    os.execv(words[0], words)
+
+
+@command(
     "Copy a study's finished runs and report to keep them.",
     option("study", help="its name, a folder below the root"),
     option("--config", default="", metavar="YAML", help="its settings, to name what is missing"),

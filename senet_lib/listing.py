@@ -27,7 +27,7 @@ def print_table(
 
 @command(
     "List the networks.",
-    option("pattern", nargs="?", default="*", help="such as 'se_*'"),
+    option("pattern", nargs="?", default="*", help="such as 'se_*', or how names begin"),
     option("--pretrained", action="store_true",
             help="the published weights instead: how they were trained, and their error"),
 )  # fmt: skip
@@ -37,7 +37,7 @@ def _models(arguments: argparse.Namespace) -> None:
     if arguments.pretrained:
         _pretrained(arguments.pattern)
         return
-    names = list_models(arguments.pattern)
+    names = list_models(arguments.pattern) or list_models(f"{arguments.pattern}*")
     if not names:
         raise SenetError(f"no model matches {arguments.pattern!r}; `senet models` lists all")
     print_table(["model", "what it is"], [[name, describe(name)] for name in names])
@@ -47,6 +47,7 @@ def _pretrained(pattern: str) -> None:
     from senet_lib.runs.published import NOT_KEPT, list_pretrained
 
     table = list_pretrained(pattern)
+    table = list_pretrained(f"{pattern}*") if table.empty else table
     if table.empty:
         raise SenetError(
             f"no published network matches {pattern!r}; `senet models --pretrained` lists those "

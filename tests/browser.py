@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from senet_lib import lab
+
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 90
 PATIENCE_MS = 120_000  # for the first answer of a kernel, on a machine with other work to do
@@ -38,17 +40,16 @@ def chromium() -> Iterator[Any]:
 
 
 @contextmanager
-def jupyter_server(folder: Path) -> Iterator[str]:
+def jupyter_server(folder: Path, token: str = "") -> Iterator[str]:
     """A JupyterLab on the folder, with settings of its own; gives its address."""
     port = _free_port()
     settings = folder / ".settings" / "config"
     quiet = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
     _write(settings / "labconfig" / "page_config.json", quiet)
     command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser"),
+        *(*lab.command(lab.START), "--no-browser"),
         *(f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
-        *("--IdentityProvider.token=", f"--ServerApp.root_dir={folder}"),
-        *_as_root(),
+        *(f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"),
     ]
     with _served(command, folder, f"http://127.0.0.1:{port}", "/api") as address:
         yield address
@@ -70,6 +71,11 @@ def run_all(page: Any, address: str, notebook: str) -> None:
     """Open a notebook of `jupyter_server` and start all its cells, as a user would."""
     page.goto(f"{address}/lab/tree/{notebook}")
     page.get_by_text("| Idle").wait_for()  # without a kernel JupyterLab runs nothing, silently
+    again(page)
+
+
+def again(page: Any) -> None:
+    """Start all cells of the notebook that is open."""
     page.locator("#jp-MainMenu").get_by_text("Run", exact=True).click()
     page.locator('[data-command="runmenu:run-all"]').click()
 
@@ -79,7 +85,8 @@ def copy_notebook(name: str, folder: Path, **parameters: Any) -> Path:
     content = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
     for cell in content["cells"]:
         if "parameters" in cell["metadata"].get("tags", []):
-            cell["source"] += [f"\n{key} = {value!r}" for key, value in parameters.items()]
+            added = [f"\n{key} = {value!r}" for key, value in parameters.items()]
+            cell["source"] = "".join([*cell["source"], *added]).splitlines(keepends=True)
     return _write(folder / f"{name}.ipynb", content)
 
 
@@ -133,11 +140,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def _as_root() -> list[str]:
-    """Jupyter's servers want to be told that it is meant."""
-    return ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
 
 
 def _write(path: Path, content: dict) -> Path:

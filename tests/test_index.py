@@ -1,7 +1,10 @@
 """The index: every notebook with its question, every study with its runs, and working links."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -11,6 +14,7 @@ import yaml
 from fake_runs import make_run, settings
 from notebook_cells import run_cells
 
+from senet_lib.cli import main
 from senet_lib.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,6 +81,24 @@ def test_a_study_says_what_has_become_of_its_runs_and_leads_to_them(clone):
             clone / "outputs/published/runs/kept/resnet20/seed2/record.json"} <= set(
         links(found["study"], found["network"])
     )  # fmt: skip
+
+
+def test_the_index_is_full_when_jupyterlab_opens(clone, monkeypatch, capsys):
+    """And git is told to leave outputs aside; what follows -- is JupyterLab's."""
+    shutil.copy(ROOT / "notebooks" / "index.ipynb", clone / "notebooks")
+    make_run(clone / "outputs" / "runs", "se_resnet20", 0, 0.40)
+    monkeypatch.chdir(clone)
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    started = []
+    monkeypatch.setattr(os, "execv", lambda _, words: started.extend(words))
+    assert main(["lab", "--", "--no-browser"]) == 0
+    assert started[-1] == "--no-browser"
+    assert "--LabApp.default_url=/lab/tree/outputs/index.ipynb" in started
+    shown = (clone / "outputs" / "index.ipynb").read_text(encoding="utf-8")
+    assert "runs/demo/se_resnet20/seed0/record.json" in shown
+    assert "widget-view" not in shown  # there is no kernel for it
+    config = (clone / ".git" / "config").read_text(encoding="utf-8")
+    assert "senet_lib.lab" in config
 
 
 def test_an_empty_disk_says_what_to_do(clone):

@@ -1,16 +1,27 @@
-"""The explorer in a real browser: in JupyterLab, and as an app."""
+"""In a real browser: the explorer in JupyterLab and as an app, and what else JupyterLab shows."""
 
+import io
 import re
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
 
+import nbformat
+import pandas as pd
 import pytest
 from browser import (
     PATIENCE_MS,
+    again,
     chromium,  # noqa: F401 (a fixture)
     copy_notebook,
     jupyter_server,
     run_all,
     voila_server,
 )
+
+from senet_lib import lab, load_run
+from senet_lib.report.page import write_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -122,3 +133,109 @@ def _upload(page, path) -> None:
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Your own picture").click()
     chooser.value.set_files(path)
+
+
+def test_a_reports_links_work(page, tmp_path):
+    """To pages, although a frame names no referer, and to notebooks; others are still refused."""
+    reports, runs = tmp_path / "reports", tmp_path / "runs"
+    for folder in (reports, runs):
+        folder.mkdir()
+    copy_notebook("index", runs)
+    links = "[costs](costs.html) [run](../runs/index.ipynb)"
+    write_report(reports / "index.html", f"# Report\n\n{links}")
+    write_report(reports / "costs.html", "# What it costs\n\n[back](index.html)")
+    with jupyter_server(tmp_path, token="secret") as address:
+        page.goto(f"{address}/lab/tree/reports/index.html?token=secret")
+        frame = page.frame_locator("iframe.jp-zoom-target")
+        frame.get_by_role("link", name="costs").click()
+        frame.get_by_role("link", name="back").click()  # from what the server gave
+        frame.get_by_role("heading", name="Report").wait_for()
+        page.goto(f"{address}/files/reports/index.html")  # as a page of its own
+        page.get_by_role("link", name="costs").click()
+        page.get_by_role("link", name="back").click()
+        page.get_by_role("link", name="run in JupyterLab").click()
+        page.get_by_role("heading", name="What can be asked").first.wait_for()
+        assert page.url == f"{address}/lab/tree/runs/index.ipynb"
+        page.goto(f"{address}/lab/tree/reports/index.html")
+        page.get_by_text("Trust HTML").click()
+        with page.expect_popup() as opened:
+            frame.get_by_role("link", name="run in JupyterLab").click()
+        opened.value.get_by_role("heading", name="What can be asked").first.wait_for()
+        cookie = "; ".join(f"{c['name']}={c['value']}" for c in page.context.cookies())
+        included = {"Cookie": cookie, "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "script"}
+        file = urllib.request.Request(f"{address}/files/reports/index.html", headers=included)
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(file)
+
+
+def write_report(path, text: str) -> None:
+    """A page of one cell."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+    nbformat.write(notebook, path.with_suffix(".ipynb"))
+    write_page(path.with_suffix(".ipynb"), path)
+
+
+def test_a_training_by_the_form_leaves_git_clean(page, tmp_path, tiny, monkeypatch):
+    """What is chosen is trained, also when all cells are run again; the notebook keeps its outputs,
+    and git sees no change."""
+    monkeypatch.delenv("SENET_PROGRESS", raising=False)
+    machine = {"threads": 1, "precision": "fp32", "compile": "off", "batch_size": 16}
+    data = str(tiny.parent / "tiny.npz")
+    notebook = copy_notebook("train", tmp_path, data=data, epochs=1, out="one", **machine)
+    notebook.write_text(lab.written(notebook.read_text(encoding="utf-8")), encoding="utf-8")
+    (tmp_path / ".gitattributes").write_text("*.ipynb filter=notebook\n")
+    monkeypatch.chdir(tmp_path)
+    git("init")
+    lab.keep_outputs_out_of_git()
+    git("add", ".gitattributes", "train.ipynb")
+    git("-c", "user.name=x", "-c", "user.email=x@y", "commit", "-m", "x")
+    page.set_viewport_size({"width": 1200, "height": 4000})  # what is far outside is left out
+    with jupyter_server(tmp_path) as address:
+        run_all(page, address, "train.ipynb")
+        page.get_by_text("After 1 epochs").wait_for()
+        says = page.locator(".senet-form-says")
+        for name, value, word in (("lr", "fast", "must be float"), ("epochs", "2", "-p epochs=2"),
+                                  ("out", "two", "-p out=two")):  # fmt: skip
+            page.get_by_label(name, exact=True).fill(value)
+            page.keyboard.press("Tab")
+            says.filter(has_text=word).wait_for()
+        again(page)
+        page.get_by_text("After 2 epochs").wait_for()
+        assert page.get_by_label("epochs", exact=True).input_value() == "2"
+        page.keyboard.press("Control+s")
+        page.wait_for_function("document.querySelector('.jp-mod-dirty') === null")
+    assert load_run("one").recipe["epochs"] == 1
+    assert load_run("two").recipe["epochs"] == 2
+    assert "After 2 epochs" in notebook.read_text(encoding="utf-8")
+    assert git("status", "--porcelain", "train.ipynb") == ""
+    notebook.write_text(notebook.read_text(encoding="utf-8").replace("# How well", "# How"))
+    assert git("status", "--porcelain", "train.ipynb") == " M train.ipynb\n"
+
+
+def git(*words: str) -> str:
+    """What git prints."""
+    return subprocess.run(["git", *words], check=True, capture_output=True, text=True).stdout
+
+
+def test_runs_are_compared_and_taken_away_from_the_index(page, tmp_path, tiny):
+    copy_notebook("index", tmp_path, runs_root=str(tiny))
+    page.set_viewport_size({"width": 1200, "height": 4000})
+    chosen = [load_run(path) for path in sorted(tiny.glob("tiny/*/seed0"))]
+    names = [f"tiny, {run.model}, seed 0, this disk" for run in chosen]
+    with jupyter_server(tmp_path) as address:
+        run_all(page, address, "index.ipynb")
+        page.get_by_label("Runs").select_option(names)
+        page.locator(".jp-OutputArea svg, .jp-OutputArea img[alt^=Loss]").first.wait_for()
+        files = {}
+        for kind in ("csv", "svg", "png"):
+            with page.expect_download() as download:
+                page.get_by_role("link", name=f"runs.{kind}").click()
+            files[kind] = Path(download.value.path()).read_bytes()
+    frame = pd.read_csv(io.BytesIO(files["csv"]), index_col=0)
+    assert frame.loc["error %"].to_dict() == {
+        name: f"{100 * run.test_error:.2f}" for name, run in zip(names, chosen, strict=True)
+    }
+    assert frame.loc["parameters"].tolist() == [f"{run.num_params:,}" for run in chosen]
+    assert "epochs" not in frame.index  # the same in both
+    assert files["svg"].startswith(b"<?xml")
+    assert files["png"].startswith(b"\x89PNG")

@@ -180,6 +180,22 @@ def test_a_notebook_runs_with_this_interpreter_in_this_folder(tmp_path, monkeypa
     assert "Epoch 1 - Loss: 0.5\n" in capfd.readouterr().err
 
 
+def test_a_page_elsewhere_leads_where_the_notebook_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = "[costs](costs.html) [other](http://x.org/) [below](#x)"
+    path = write(
+        tmp_path / "n.ipynb",
+        f"from IPython.display import Markdown\nMarkdown({shown!r})",
+        parameters='study = "s"  # of\npage_folder = ""  # where the page will be\n',
+    )
+    reports = "outputs/reports/s"
+    (tmp_path / reports).mkdir(parents=True)
+    for page, costs in ((f"{reports}/n", "costs.html"), ("n", f"{reports}/costs.html")):
+        execute(path, tmp_path / "out.ipynb", html=f"{page}.html")
+        text = (tmp_path / f"{page}.html").read_text(encoding="utf-8")
+        assert all(f'<a href="{to}">' in text for to in (costs, "http://x.org/", "#x"))
+
+
 def test_a_failing_cell_leaves_the_partial_notebook_and_the_old_result(tmp_path):
     path = write(tmp_path / "n.ipynb", "print('before')", "raise ValueError('no <good>')", "3")
     out = tmp_path / "out/n.ipynb"

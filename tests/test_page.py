@@ -137,7 +137,9 @@ def test_a_page_allows_its_own_script_and_nothing_else(tables):
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
     assert f"script-src 'sha256-{digest}'" in policy
     assert policy.startswith("default-src 'none'; img-src data:;")
+    assert "<noscript>" in text
     bare = frame("a < b", "<p>text</p>")
+    assert "<noscript>" not in bare
     assert "script-src 'none'" in bare
     assert "<title>a &lt; b</title>" in bare
     assert not re.search(r"<script|<nav|class=\"skip\"", bare)

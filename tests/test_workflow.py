@@ -157,9 +157,13 @@ def test_a_study_from_a_failing_run_to_its_repair(checkout):
     assert redone == {"train.ipynb", "train.html"}
     assert not page.with_name("incomplete.ipynb").exists()
 
+    by_hand = checkout / "notebooks/train.ipynb"
+    text = by_hand.read_text(encoding="utf-8").replace("epochs = 5", "epochs = 9")
+    by_hand.write_text(text.replace('"outputs": []', '"outputs": [{"output_type": "stream"}]'))
     done = snakemake(checkout)
     assert done.returncode == 0
     assert "Nothing to be done" in done.stdout
+
     with (checkout / "senet_lib/claims/judge.py").open("a") as file:
         file.write("# an edit\n")
     assert jobs(snakemake(checkout, "-n")) == {"report": 1}

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from senet_lib.errors import MissingDependencyError, SenetError
-from senet_lib.files import write_whole
+from senet_lib.files import anchored, write_whole
 from senet_lib.report.parameters import cell_source, find_notebook, read_cells, read_notebook
 from senet_lib.report.parameters import check_parameters as check_parameters
 from senet_lib.report.parameters import describe_parameters as describe_parameters
@@ -131,7 +131,7 @@ def execute(
             if html is not None:
                 from senet_lib.report.page import write_page
 
-                write_page(partial, Path(html))
+                write_page(partial, Path(html), _links_from(source, checked))
         except NotebookFailedError as error:
             with suppress(OSError, ValueError, KeyError, TypeError):  # it may not be there at all
                 _tidy(partial)
@@ -144,6 +144,15 @@ def execute(
             raise OSError(error.errno, error.strerror, str(partial)) from None
         os.replace(partial, out)
     return out
+
+
+def _links_from(source: Path, given: Mapping[str, Any]) -> Path:
+    """The folder that a notebook's links start from, which its page need not be in."""
+    values = {p.name: p.default for p in describe_parameters(source)} | dict(given)
+    if "page_folder" not in values:
+        return source.parent
+    usual = anchored("outputs/reports") / values["study"] if "study" in values else ""
+    return Path(values["page_folder"] or usual)
 
 
 def _check_place(path: Path) -> None:

@@ -22,28 +22,32 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 # Best first. Widgets and scripts are left out: their fallbacks are shown instead.
 FORMATS = ("text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain")
 HEADING = re.compile(r"<h([23])>(.*?)</h\1>", re.DOTALL)
+RELATIVE = re.compile(r'<a [^>]*?href="(?![#/"]|[a-z]+:)')
 TABLE = re.compile(r'(<div\b[^>]*class="table\b[^>]*>)?(<table\b.*?</table>)', re.DOTALL)
 CAPTION = re.compile(r"<caption>(.*?)[:;,.(<]", re.DOTALL)
 EQUATION = re.compile(r"<code\b.*?</code>|\$\$(.+?)\$\$|\$(\S(?:[^$\n]*\S)?)\$", re.DOTALL)
 LIGHT = {"#1d2329": "#e4e8ec", "#000000": "#e4e8ec", "#56616c": "#a3adb7", "#dfe3e7": "#39424b"}
 SHORTEST_CONTENTS = 3  # sections
+SMALL_POINTS = 400
 MAIN = "content"  # a name that no section may take
 LOOK = 'class="look"'  # what the script for looking without a kernel brings to life
 
 
-def write_page(notebook: Path, page: Path) -> None:
+def write_page(notebook: Path, page: Path, links_from: Path | None = None) -> None:
     """Render an executed notebook; the page appears whole or not at all.
 
     Args:
         notebook: path of the notebook.
         page: where the HTML goes.
+        links_from: the folder that the notebook's links start from; None for that of the page.
     Raises:
         MissingDependencyError: nbconvert is not installed.
         SenetError: `page` does not end in .html.
     """
     if page.suffix != ".html":
         raise SenetError(f"--html {page} must end in .html")
-    write_whole(page, render(notebook, back=way_back(page)))
+    at = os.path.relpath(links_from or page.parent, page.parent)
+    write_whole(page, render(notebook, back=way_back(page), at="" if at == "." else f"{at}/"))
 
 
 def way_back(page: Path) -> str:
@@ -57,12 +61,13 @@ def way_back(page: Path) -> str:
     return ""
 
 
-def render(notebook: Path, back: str = "") -> str:
+def render(notebook: Path, back: str = "", at: str = "") -> str:
     """The notebook as HTML, with styles and images inside and nothing to be loaded.
 
     Args:
         notebook: path of the executed notebook.
         back: link to the report it belongs to, if there is one.
+        at: put before every relative link.
     """
     try:
         import nbformat
@@ -82,7 +87,11 @@ def render(notebook: Path, back: str = "") -> str:
         extra_template_basedirs=[str(TEMPLATES)],
         embed_images=True,
         exclude_anchor_links=True,
-        filters={"equations": lambda prose: EQUATION.sub(_mathml, prose), "dark": _dark},
+        filters={
+            "equations": lambda prose: EQUATION.sub(_mathml, prose),
+            "dark": _dark,
+            "size": _size,
+        },
     )
     show_code = content.metadata.get("senet", {}).get("show_code", True)
     if not show_code:
@@ -90,7 +99,7 @@ def render(notebook: Path, back: str = "") -> str:
     resources = {"metadata": {"path": str(notebook.parent)}, "show_code": show_code}
     resources["made"] = _made(content, notebook)
     body, _ = exporter.from_notebook_node(content, resources)
-    body, contents = _with_names(TABLE.sub(_in_a_box, body))
+    body, contents = _with_names(TABLE.sub(_in_a_box, RELATIVE.sub(rf"\g<0>{at}", body)))
     return frame(
         _title(content.cells) or notebook.stem,
         body,
@@ -143,6 +152,9 @@ def frame(
     )
     skip = f'<a class="skip" href="#{MAIN}">Skip to the content</a>' if contents else ""
     up = f'<p class="back"><a href="{escape(back)}">← Report of the study</a></p>' if back else ""
+    if script:  # JupyterLab runs none until it is told to
+        how = "<p>In JupyterLab, <em>Trust HTML</em> above brings this page to life.</p>"
+        up += f"<noscript>{how}</noscript>"
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -192,6 +204,12 @@ def _dark(svg: str) -> str:
     for ink, light in LIGHT.items():
         svg = svg.replace(f": {ink}", f": {light}")
     return svg
+
+
+def _size(svg: str) -> str:
+    """ "small" for a drawing that can still be read at the width of a phone."""
+    width = re.search(r'<svg[^>]*? width="([\d.]+)pt"', svg)
+    return "small" if width and float(width[1]) <= SMALL_POINTS else ""
 
 
 def _mathml(match: re.Match[str]) -> str:

@@ -47,6 +47,23 @@ def show(figure: "Figure") -> None:
     )
 
 
+def take_away(thing: "Figure | pd.DataFrame", name: str) -> "Markup":
+    """A link by which a notebook's reader saves a figure, or a frame as CSV.
+
+    Args:
+        thing: what is saved.
+        name: of the file; its ending is the kind.
+    """
+    file, kind = io.BytesIO(), name.rpartition(".")[2]
+    if kind == "csv":
+        thing.to_csv(file)
+    else:
+        thing.savefig(file, format=kind, bbox_inches="tight")
+    data = base64.b64encode(file.getvalue()).decode("ascii")
+    kind = {"csv": "text/csv", "svg": "image/svg+xml"}.get(kind, f"image/{kind}")
+    return Markup(f'<a download="{name}" href="data:{kind};base64,{data}">{name}</a>')
+
+
 @dataclass(frozen=True)
 class Text:
     """Prose computed from data, in Markdown; `escape` what comes from outside."""

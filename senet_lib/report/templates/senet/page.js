@@ -211,6 +211,16 @@
     else box.removeAttribute("tabindex");
   }
 
+  function openNotebooks() { // where Jupyter's server shows the page, a notebook opens there
+    const here = new URL(document.baseURI).pathname, files = here.indexOf("/files/");
+    for (const link of document.querySelectorAll("a[href$='.ipynb']")) {
+      if (files < 0) break;
+      link.href = new URL(link.href).pathname.replace("/files/", "/lab/tree/");
+      link.append(" in JupyterLab");
+      if (self !== top) link.target = "_blank";
+    }
+  }
+
   document.documentElement.classList.add("js"); // before anything is shown
   document.addEventListener("DOMContentLoaded", () => {
     const nav = document.querySelector("nav[aria-label=Contents]");
@@ -227,6 +237,7 @@
     }
     document.querySelectorAll(".table > table").forEach(offerTable);
     document.querySelectorAll("figure:has(.get)").forEach(offerFigure);
+    openNotebooks();
     const watcher = new ResizeObserver((entries) => {
       for (const box of new Set(entries.map((entry) => entry.target.closest(BOXES)))) fit(box);
     });
