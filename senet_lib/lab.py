@@ -46,8 +46,8 @@ def keep_outputs_out_of_git() -> None:
 
 
 def saved(os_path: str, **_: Any) -> None:
-    """Tell git of a saved notebook that nothing has changed, if so: of another size than the one that
-    it knows, it would not look inside."""
+    """Tell git, if so, that nothing has changed in a saved notebook: where the size of the file is
+    another than it knows, git does not look inside."""
     folder, name = os.path.split(os_path)
     if name.endswith(".ipynb") and _git(folder, "diff", "--quiet", "--", name):
         _git(folder, "add", "--update", "--", name)

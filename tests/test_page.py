@@ -4,6 +4,7 @@ import base64
 import csv
 import hashlib
 import http.server
+import io
 import re
 import threading
 from dataclasses import replace
@@ -18,6 +19,7 @@ import pandas as pd
 import pytest
 import torch
 from browser import chromium  # noqa: F401 (a fixture)
+from matplotlib.figure import Figure
 
 from senet_lib.analysis.cam import CamMaps
 from senet_lib.models import create_model
@@ -191,6 +193,21 @@ def test_a_page_fits_the_window_is_whole_by_itself_and_accessible(name, request,
     )
     assert (levels[0], levels.count(1)) == (1, 1)
     assert all(b - a <= 1 for a, b in pairwise(levels))
+
+
+@pytest.mark.browser
+def test_small_drawings_fit_a_phone_and_wide_ones_scroll(tmp_path, visit):
+    content = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Drawings")])
+    for inches in (5, 8.6):
+        file = io.StringIO()
+        Figure(figsize=(inches, 2)).savefig(file, format="svg")
+        shown = nbformat.v4.new_output("display_data", {"image/svg+xml": file.getvalue()})
+        content.cells.append(nbformat.v4.new_code_cell("", outputs=[shown]))
+    nbformat.write(content, tmp_path / "n.ipynb")
+    write_page(tmp_path / "n.ipynb", tmp_path / "n.html")
+    page = visit(tmp_path / "n.html", PHONE)
+    found = "[...document.querySelectorAll('.picture')].map(b => b.scrollWidth > b.clientWidth)"
+    assert page.evaluate(found) == [False, True]
 
 
 @pytest.mark.browser
