@@ -19,6 +19,7 @@ from browser import (
     run_all,
     voila_server,
 )
+from fake_runs import make_run
 
 from senet_lib import lab, load_run
 from senet_lib.report.page import write_page
@@ -217,11 +218,13 @@ def git(*words: str) -> str:
     return subprocess.run(["git", *words], check=True, capture_output=True, text=True).stdout
 
 
-def test_runs_are_compared_and_taken_away_from_the_index(page, tmp_path, tiny):
-    copy_notebook("index", tmp_path, runs_root=str(tiny))
+def test_runs_are_compared_and_taken_away_from_the_index(page, tmp_path):
+    root = tmp_path / "runs"
+    chosen = [make_run(root, "resnet20", 0, 0.5), make_run(root, "se_resnet20", 1, 0.4)]
+    make_run(root, "resnet20", 1, 0.3)
+    copy_notebook("index", tmp_path, runs_root=str(root))
     page.set_viewport_size({"width": 1200, "height": 4000})
-    chosen = [load_run(path) for path in sorted(tiny.glob("tiny/*/seed0"))]
-    names = [f"tiny, {run.model}, seed 0, this disk" for run in chosen]
+    names = [f"demo, {run.model}, seed {run.seed}, this disk" for run in chosen]
     with jupyter_server(tmp_path) as address:
         run_all(page, address, "index.ipynb")
         page.get_by_label("Runs").select_option(names)
