@@ -147,6 +147,16 @@ def test_a_page_allows_its_own_script_and_nothing_else(tables):
     assert not re.search(r"<script|<nav|class=\"skip\"", bare)
 
 
+def test_the_page_of_a_run_names_network_and_seed(tmp_path):
+    path = notebook_of(tmp_path, "# How well?")
+    content = nbformat.read(path, as_version=4)
+    content.metadata["papermill"] = {"parameters": {"model": "se_res2net29_last", "seed": 3}}
+    nbformat.write(content, path)
+    text = render(path)
+    assert "<title>se_res2net29_last, seed 3: How well?</title>" in text
+    assert "<h1>se_res2net29_last, seed 3: How well?</h1>" in text
+
+
 def test_sections_of_the_same_name_are_linked_apart(tmp_path):
     cells = ["# T", "## Limits\n\n### Costs", "## Content", "## Limits", "### Costs", "### `x` & y"]
     text = render(notebook_of(tmp_path, *cells))

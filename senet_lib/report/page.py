@@ -79,6 +79,11 @@ def render(notebook: Path, back: str = "", at: str = "") -> str:
         ) from None
 
     content = nbformat.read(notebook, as_version=4)
+    given = content.metadata.get("papermill", {}).get("parameters", {})
+    if content.cells and "model" in given:  # one network of several: its page says which
+        seed = f", seed {given['seed']}" if "seed" in given else ""
+        head = content.cells[0]
+        head.source = re.sub("^# ", f"# {given['model']}{seed}: ", head.source)
     config = Config()
     config.NbConvertBase.display_data_priority = list(FORMATS)
     exporter = HTMLExporter(
