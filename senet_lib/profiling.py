@@ -42,7 +42,6 @@ class LayerCost:
 
     name: str  # path of the module inside the model
     kind: str  # class of the module, such as Conv2d
-    output_shape: tuple[int, ...]  # without the batch axis
     num_params: int  # weights and biases; 0 for a second call of the same module
     macs: int  # multiply-adds for one image
     bias_adds: int  # additions of biases for one image, not part of `macs`
@@ -105,7 +104,6 @@ def profile_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> 
             LayerCost(
                 name=name,
                 kind=type(module).__name__,
-                output_shape=tuple(output.shape[1:]),
                 num_params=0 if repeated else sum(p.numel() for p in module.parameters()),
                 macs=multiply_adds(module, inputs[0], output),
                 bias_adds=0 if module.bias is None else output.numel(),

@@ -38,8 +38,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from senet_lib.claims.arithmetic import ARITHMETIC
 from senet_lib.claims.claim import Claim, content, load_claims, load_protocol, say
 from senet_lib.claims.equivalence import count_if_false
@@ -240,27 +238,6 @@ def counts(judgements: Sequence[Judgement]) -> dict[str, int]:
     """How many claims have each verdict, in the order of `VERDICTS`; 0 where none has it."""
     found = Counter(judgement.verdict for judgement in judgements)
     return {verdict: found[verdict] for verdict in VERDICTS}
-
-
-def claims_frame(judgements: Sequence[Judgement]) -> pd.DataFrame:
-    """Every claim and what was found of it, a row each.
-
-    Returns:
-        id, source, where, subject, quantity, claimed (with its unit), verdict, near_miss, number,
-        low and high (its interval), n (seeds), if_false, fact, family_low and family_high (see
-        `Judgement`), derivation, remark and command (all in one line). Numbers are in the claim's
-        unit, NaN where there is none.
-    """
-    none = (math.nan, math.nan)
-    columns = ("verdict", "near_miss", "number", "n", "if_false", "fact", "derivation", "remark")
-    rows = []
-    for found in judgements:
-        row = {name: getattr(found.claim, name) for name in OF_CLAIM}
-        row |= {name: getattr(found, name) for name in columns}
-        row["low"], row["high"] = found.interval or none
-        row["family_low"], row["family_high"] = found.family or none
-        rows.append(row | {"command": "; ".join(found.commands)})
-    return pd.DataFrame(rows).astype({"number": float, "if_false": float})
 
 
 def facts(judgements: Sequence[Judgement]) -> dict[str, list[str]]:
