@@ -197,7 +197,7 @@ def _export(arguments: argparse.Namespace) -> None:
     option("--top", type=int, default=3, metavar="N", help="classes of each picture (default 3)"),
 )  # fmt: skip
 def _predict(arguments: argparse.Namespace) -> None:
-    from senet_lib.runs.classify import classify
+    from senet_lib.runs.evaluate import classify
 
     if arguments.top < 1:
         raise SenetError(f"--top is {arguments.top}; it must be at least 1")

@@ -5,7 +5,7 @@ notebook. It names the recipe, so that scores of short trainings are never taken
 ones.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,6 @@ class StudyScores:
         right: images that every network compared classifies correctly, for each seed's file.
         frame: one row a model, seed, trial and metric: the columns of `COLUMNS`; wrong and
             untrained are NaN in files of earlier versions.
-        paths: the files.
     """
 
     study: str
@@ -54,7 +53,6 @@ class StudyScores:
     layer: str
     right: Mapping[int, int]
     frame: pd.DataFrame
-    paths: Sequence[Path]
 
     @property
     def models(self) -> list[str]:
@@ -127,7 +125,6 @@ def read_scores(folder: str | Path) -> StudyScores | None:
         **{key: contents[0][key] for key in SHARED},
         right={c["seed"]: c["right"] for c in contents},
         frame=pd.concat(frames, ignore_index=True).reindex(columns=COLUMNS),
-        paths=paths,
     )
 
 

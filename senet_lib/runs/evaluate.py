@@ -5,14 +5,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
-from senet_lib.data import Dataset, hold_out, load_data, load_matching
+from senet_lib.data import Dataset, hold_out, load_data, load_matching, read_picture
+from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import NAMES, find_path
+from senet_lib.data.pictures import SIZE
 from senet_lib.device import Setup, memory_format
 from senet_lib.errors import RecordError, SenetError
-from senet_lib.evaluation import error_and_loss, predict
+from senet_lib.evaluation import error_and_loss, predict, probabilities
+from senet_lib.export import SUFFIXES, load_exported
+from senet_lib.runs.published import find_pretrained
 from senet_lib.runs.records import RECORD, RunRecord, find_runs, load_run
 from senet_lib.runs.weights import NetSpec, load_network
 
@@ -113,3 +118,34 @@ def runs_on_other_images(root: Path, data: str) -> Sequence[RunRecord]:
     dataset = load_data(data)
     found = {n: hold_out(dataset, n).fingerprint for n in {run.num_val for run in runs}}
     return [run for run in runs if run.data_fingerprint != found[run.num_val]]
+
+
+def classify(
+    source: str | Path, pictures: Sequence[str | Path]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Probabilities of the K classes for some pictures, each brought to 32x32 as in training:
+    (pictures, K), float64, and the classes' names.
+
+    Args:
+        source: a run's folder or its weights, an exported file (.onnx, .ts, .pt2), or the name of a
+            published network.
+        pictures: files of any kind that Pillow reads.
+    """
+    path, images = Path(source), np.stack([read_picture(Path(one))[0] for one in pictures])
+    if path.suffix in SUFFIXES.values():
+        run, about = load_exported(path)
+        if not {"classes", "mean", "std", "input_size"} <= set(about):
+            raise SenetError(f"{path} does not say what its classes are; export it by senet export")
+        classes, mean, std = about["classes"], about["mean"], about["std"]
+        if about["input_size"] != [3, SIZE, SIZE]:
+            raise SenetError(f"{path} takes images of {about['input_size']}, not of 3x32x32")
+    else:
+        if path.exists() or len(path.parts) > 1:
+            run, spec = load_network(path)
+        else:
+            spec = find_pretrained(str(source))
+            run = spec.load_model()
+        classes, mean, std = spec.classes, spec.mean, spec.std
+    with torch.inference_mode():
+        logits = run(normalise(torch.from_numpy(images), mean, std).contiguous())
+    return probabilities(logits.float().numpy()), tuple(classes)

@@ -64,14 +64,9 @@ class Progress:
         if self.mode == "bar":
             from tqdm.auto import tqdm
 
-            self._bar = tqdm(
-                total=self.steps,
-                initial=step,
-                desc=f"Epoch {epoch}/{self.epochs}",
-                unit="step",
-                leave=False,
-                dynamic_ncols=True,
-            )
+            look = {"unit": "step", "leave": False, "dynamic_ncols": True}
+            about = f"Epoch {epoch}/{self.epochs}"
+            self._bar = tqdm(total=self.steps, initial=step, desc=about, **look)
 
     def advance(self, step: int) -> None:
         """`step` steps of the epoch are done."""
@@ -124,7 +119,6 @@ def _in_notebook() -> bool:
 # The curves of a run by hand
 
 BLUE = "#0072B2"
-
 SECONDS_BETWEEN_REDRAWS = 0.2
 MOST_MARKERS = 12  # epochs; more of them would touch
 SHORTEST_AXIS = 10  # epochs; of a long run the axis doubles whenever the curves have filled it
@@ -138,7 +132,6 @@ class LiveProgress(Progress):
     """
 
     def start(self, line: str, history: Sequence[Mapping[str, float]]) -> None:
-        """Put the bar and the curves so far where the cell's output stands."""
         from IPython.display import display
 
         self.say(line)
@@ -150,7 +143,6 @@ class LiveProgress(Progress):
         self._curves = display(self._picture(), raw=True, display_id=True)
 
     def start_epoch(self, epoch: int, step: int) -> None:
-        """An epoch (counted from 1) begins at `step`, which is not 0 when a run is resumed."""
         self._epoch, self._step = epoch, step
         self._first_step, self._started = step, time.perf_counter()
         if self._first is None:
@@ -158,7 +150,6 @@ class LiveProgress(Progress):
         self._redraw_bar(self._where() + self._left())
 
     def advance(self, step: int) -> None:
-        """`step` steps of the epoch are done."""
         self._step = step
         now = time.perf_counter()
         if now - self._drawn < SECONDS_BETWEEN_REDRAWS:
@@ -167,11 +158,9 @@ class LiveProgress(Progress):
         self._redraw_bar(f"{self._where()}; {speed:,.0f} images/s{self._left()}")
 
     def start_measuring(self) -> None:
-        """The epoch's steps are done and its error is being measured."""
         self._redraw_bar(f"{self._where()}; measuring the error{self._left()}")
 
     def end_epoch(self, history: Sequence[Mapping[str, float]]) -> None:
-        """Redraw the curves with the history's last epoch."""
         self._history, self._done = history, len(history) == self.epochs
         self._curves.update(self._picture(), raw=True)
         if self._done:
@@ -182,7 +171,6 @@ class LiveProgress(Progress):
             )
 
     def close(self) -> None:
-        """Say in the bar's place that the run has stopped, if it is not done."""
         if not self._done:
             self._redraw_bar(f"stopped in {self._where()}", color="gray")
 
@@ -214,9 +202,8 @@ class LiveProgress(Progress):
         if not steps:
             return ""
         seconds = (time.perf_counter() - self._began) / steps
-        return (
-            f"; about {_duration(seconds * (self.epochs * self.steps - self._steps_done()))} left"
-        )
+        left = self.epochs * self.steps - self._steps_done()
+        return f"; about {_duration(seconds * left)} left"
 
     def _picture(self) -> dict[str, str]:
         """The curves as HTML and as text."""
