@@ -55,12 +55,8 @@ class Picture:
 
 
 class Trained:
-    """A finished run's network and its answers.
-
-    Args:
-        run: its record; the folder has weights and logits.
-        num_images: how many of the evaluated images `survey` reads the gates of, at least 1.
-    """
+    """A finished run's network and its answers; its folder has weights and logits. `survey` reads
+    the gates of `num_images` of the evaluated images, at least 1."""
 
     def __init__(self, run: RunRecord, num_images: int = 300) -> None:
         self.run, self.num_images = run, num_images
@@ -107,11 +103,8 @@ class Trained:
 
     @property
     def images(self) -> np.ndarray:
-        """The evaluated images, (N, 32, 32, 3) uint8.
-
-        Raises:
-            DataError: the data is not on this machine, or is not what the run was evaluated on.
-        """
+        """The evaluated images, (N, 32, 32, 3) uint8; DataError where the data is not on this
+        machine, or is not what the run was evaluated on."""
         run = self.run
         if self.missing:
             raise DataError(self.missing)
@@ -164,16 +157,9 @@ class Trained:
         return min(self.num_images, len(self.evaluated[1]))
 
     def nearest(self, picture: Picture, count: int, layer: str = "") -> list[tuple[int, float]]:
-        """The images of the survey whose gates are most similar to a picture's, without itself.
-
-        Args:
-            picture: any picture.
-            count: how many, at most.
-            layer: whose gates; empty: of all layers together.
-        Returns:
-            Index and distance of each (the root mean square difference of the gates), the nearest
-            first.
-        """
+        """Index and distance (the root mean square difference of the gates) of the images of the
+        survey whose gates, of one layer or of all together, are most similar to a picture's, the
+        nearest first and without itself; `count` at most."""
         one = self.gates(picture).values
         layers = {k: v for k, v in self.survey.values.items() if layer in ("", k)}
         away = np.concatenate([v.astype(np.float64) - one[k] for k, v in layers.items()], axis=1)
@@ -214,16 +200,10 @@ def offered_runs(
     published_root: str | Path = PUBLISHED_ROOT,
     num_images: int = 300,
 ) -> dict[str, list[Trained]]:
-    """Finished runs that can be explored, those on disk before the published ones.
-
-    Args:
-        runs_root: folder of the studies' folders; a relative path is seen from the clone's top.
-        published_root: likewise, of published runs.
-        num_images: as in `Trained`.
-    Returns:
-        A study's name to its networks. Those of one entry share data and evaluated images: a study
-        that mixes them has an entry for each.
-    """
+    """Finished runs that can be explored, those on disk before the published ones: a study's name
+    to its networks. Those of one entry share data and evaluated images: a study that mixes them has
+    an entry for each. Relative folders are seen from the clone's top; `num_images` is as in
+    `Trained`."""
     found: dict[tuple, list[Trained]] = {}
     for root, note in ((runs_root, ""), (published_root, " (published)")):
         for folder in find_runs(anchored(root)):
@@ -265,11 +245,7 @@ def usual_study(offers: Mapping[str, Sequence[Trained]]) -> str:
 
 def own_picture(name: str, content: bytes) -> Picture:
     """A picture from a file's name and bytes, brought to size as training brings a folder's images;
-    its note says what was done to it.
-
-    Raises:
-        DataError: the bytes are no readable image, or one with more than 8 bits a channel.
-    """
+    its note says what was done to it. DataError where the bytes are no readable image."""
     pixels, (width, height) = read_picture(content, name)
     done = "" if width == height else ", its centre square"
     done += "" if min(width, height) == SIZE else f" resized to {SIZE}x{SIZE}"

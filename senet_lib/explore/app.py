@@ -52,10 +52,8 @@ def open(
             network with attention and its plain one, if there is such a study.
         models: the networks shown first, one to four; empty: such a pair, or what there is.
         num_images: how many images gates are read of, at least 1.
-        runs_root: folder of the studies' folders; a relative path is seen from the clone's top.
-        published_root: likewise, of published runs.
-    Raises:
-        SenetError: `num_images` is below 1.
+        runs_root, published_root: folders of the studies' folders; relative ones are seen from the
+            clone's top.
     """
     if num_images < 1:
         raise SenetError(f"num_images is {num_images}; it must be at least 1")
@@ -63,12 +61,8 @@ def open(
 
 
 class Explorer:
-    """The page and what happens on it; a mistake in what is asked for is said on the page.
-
-    Args:
-        offers: a study's name to its networks, as `offered_runs` gives them.
-        study: as in `open`.
-        models: as in `open`.
+    """The page and what happens on it; a mistake in what is asked for is said on the page. It shows
+    what `offered_runs` gives, first what `open` says.
 
     Attributes:
         widget: the page.
@@ -375,11 +369,7 @@ class Explorer:
 
 
 class Thumbnails:
-    """Small images, each above a button that chooses it.
-
-    Args:
-        on_choose: called with the index of the image whose button was clicked.
-    """
+    """Small images, each above a button that calls `on_choose` with the image's index."""
 
     def __init__(self, on_choose: Callable[[int], None]) -> None:
         self.indices: list[int] = []
@@ -394,13 +384,8 @@ class Thumbnails:
         captions: Sequence[tuple[str, str]],
         chosen: Picture | None = None,
     ) -> None:
-        """Show images in place of the earlier ones.
-
-        Args:
-            shown: the images, `PAGE_SIZE` at most.
-            captions: what stands on the button of each, and above it.
-            chosen: the one that is marked, if it is among them.
-        """
+        """Show images, `PAGE_SIZE` at most, in place of the earlier ones, with what stands on the
+        button of each and above it; the chosen one is marked."""
         self.indices = [one.index for one in shown]
         for cell, one, (name, value) in zip(self._cells, shown, captions, strict=False):
             image, button = cell.children

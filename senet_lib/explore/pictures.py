@@ -27,14 +27,7 @@ SQUARES = "display: block; image-rendering: pixelated"
 
 
 def img(pixels: np.ndarray, alt: str, width: str = "100%", style: str = SQUARES) -> str:
-    """An image (H, W, 3) uint8 as HTML.
-
-    Args:
-        pixels: the image.
-        alt: what is to be seen on it.
-        width: how wide it is shown, as CSS has it.
-        style: further CSS.
-    """
+    """An image (H, W, 3) uint8 as HTML; `alt` says what is to be seen, width and style are CSS."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -55,14 +48,7 @@ def picture_html(picture: Picture, classes: Sequence[str]) -> str:
 
 
 def map_html(maps: CamMaps, picture: Picture, classes: Sequence[str], network: str) -> str:
-    """A network's map of the image, the map over the grey image, and the likeliest classes.
-
-    Args:
-        maps: the map and the logits.
-        picture: the image.
-        classes: K names.
-        network: name of the network.
-    """
+    """A network's map of the image, the map over the grey image, and the likeliest classes."""
     strip = panels(picture.pixels, scale_for_display(maps.maps)[0])
     step = PANEL_PIXELS + GAP_PIXELS
     target, share = classes[int(maps.targets[0])], probabilities(maps.logits[0])

@@ -106,10 +106,7 @@ def execute(
         out: where the executed notebook goes.
         parameters: values for the notebook's parameters, see `check_parameters`.
         html: where to write the page made of it, if anywhere.
-    Returns:
-        `out` as a path.
     Raises:
-        ParameterError: a parameter does not exist or has the wrong type.
         NotebookFailedError: a cell failed or the kernel died.
         RunExistsError: another process is making the same notebook right now.
     """

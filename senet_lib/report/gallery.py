@@ -49,8 +49,7 @@ def choose_cases(logits: np.ndarray, labels: np.ndarray, per_class: int) -> list
     """Of every class right and wrong cases, spread evenly from the surest to the least sure.
 
     Args:
-        logits: (N, K).
-        labels: (N,), integer.
+        logits, labels: (N, K), and (N,) integer.
         per_class: right cases of a class, and likewise wrong ones; fewer where there are fewer.
     Returns:
         By class, right before wrong, then by falling probability. The first and the last of each
@@ -83,27 +82,23 @@ def write_gallery(
     per_class: int = 3,
     logits: np.ndarray | None = None,
 ) -> Path:
-    """Write a PNG for every chosen case to `maps/`, and `index.html`, which needs nothing else.
+    """Write a PNG for every chosen case to `maps/`, and `index.html`, which needs nothing else; the
+    path of the page.
 
-    Nothing is written before everything is computed, each file appears whole, the page last.
-    An earlier gallery in the folder is replaced; other files in it are left alone.
+    Nothing is written before everything is computed, each file appears whole, the page last. An
+    earlier gallery in the folder is replaced; other files in it are left alone.
 
     Args:
         model: a classifier of the dataset's classes.
         dataset: its second split is shown.
         out_dir: the folder, made if it does not exist.
         name: of the network, for the page's title.
-        mean: the mean of each channel that the model expects, in [0, 1]; the dataset's by default.
-        std: the standard deviation of each channel; likewise.
-        method: as in `cam.compute_maps`; the class explained is the predicted one.
-        layer: likewise.
+        mean, std: of each channel, that the model expects, in [0, 1]; the dataset's by default.
+        method, layer: as in `cam.compute_maps`; the class explained is the predicted one.
         per_class: right cases of each class, and likewise wrong ones; at least 1.
         logits: (N, K), what the model says of all images, where that is known.
-    Returns:
-        The path of the page.
     Raises:
-        SenetError: `per_class` is below 1, the folder is a file or holds a page of another kind,
-            or what `cam.compute_maps` raises.
+        SenetError: the folder is a file or holds a page of another kind.
     """
     out_dir = Path(out_dir)
     _check_folder(out_dir)

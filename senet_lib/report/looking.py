@@ -22,14 +22,11 @@ KINDS = ("all networks are right", "the networks disagree", "all networks are wr
 
 
 def choose_images(logits: Sequence[np.ndarray], labels: np.ndarray, per_class: int) -> np.ndarray:
-    """Of every class images that all networks get right, that some do, and that none does.
+    """Indices, by class, of images that all networks get right, that some do, and that none does.
 
     Args:
-        logits: (N, K) of each network, at least one.
-        labels: (N,), integer.
+        logits, labels: (N, K) of each network, at least one, and (N,) integer.
         per_class: images of a class, in turn of each of the three kinds while there are any.
-    Returns:
-        Their indices, by class and then in the order of the images.
     """
     rights = np.mean([one.argmax(1) == labels for one in logits], axis=0)
     kind = np.select([rights == 1, rights > 0], [0, 1], 2)
@@ -44,23 +41,14 @@ def choose_images(logits: Sequence[np.ndarray], labels: np.ndarray, per_class: i
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Looking:
-    """What can be looked at; a notebook displays it, and the page made of it brings it to life.
+    """What can be looked at; a notebook displays it, and the page made of it brings it to life."""
 
-    Attributes:
-        images: (N, H, W, 3), uint8.
-        labels: (N,), integer.
-        indices: (N,), their places among the evaluated images.
-        classes: K names.
-        maps: of each network, N maps with their logits, for the class that it names.
-        gates: of those networks that have any, the gates of the N images.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    indices: np.ndarray
-    classes: Sequence[str]
-    maps: Mapping[str, CamMaps]
-    gates: Mapping[str, Gates]
+    images: np.ndarray  # (N, H, W, 3), uint8
+    labels: np.ndarray  # (N,), integer
+    indices: np.ndarray  # (N,), their places among the evaluated images
+    classes: Sequence[str]  # K names
+    maps: Mapping[str, CamMaps]  # of each network, N maps, for the class that it names
+    gates: Mapping[str, Gates]  # of those networks that have any, the gates of the N images
 
     def _repr_html_(self) -> str:
         content = {

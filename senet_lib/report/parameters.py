@@ -19,17 +19,11 @@ from senet_lib.errors import ParameterError, SenetError, unknown
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One parameter of a notebook.
-
-    Attributes:
-        name: its name.
-        default: the value written in the notebook; its type is the parameter's type.
-        help: the comment on its line.
-    """
+    """One parameter of a notebook."""
 
     name: str
-    default: str | int | float | bool | list
-    help: str
+    default: str | int | float | bool | list  # as written in the notebook; of the parameter's type
+    help: str  # the comment on its line
 
     @property
     def kind(self) -> str:
@@ -48,12 +42,7 @@ def list_notebooks() -> dict[str, Path]:
 
 
 def find_notebook(name_or_path: str | Path) -> Path:
-    """The notebook of that name, or at that path.
-
-    Raises:
-        UnknownNameError: no notebook has that name.
-        SenetError: there is no file at that path.
-    """
+    """The notebook of that name, or at that path; SenetError where there is none."""
     text = os.fspath(name_or_path)
     if text.endswith(".ipynb") or os.sep in text:
         if not Path(text).is_file():
@@ -66,23 +55,16 @@ def find_notebook(name_or_path: str | Path) -> Path:
 
 
 def describe_parameters(name_or_path: str | Path) -> list[Parameter]:
-    """The notebook's parameters, read from its source without executing it.
-
-    Raises:
-        ParameterError: the `parameters` cell holds anything but `name = value  # help` with a
-            str, int, float, bool or list.
-    """
+    """The notebook's parameters, read from its source without executing it; ParameterError where
+    the `parameters` cell holds anything but `name = value # help` with a str, int, float, bool or
+    list."""
     path = find_notebook(name_or_path)
     cells = [c for c in read_cells(path) if "parameters" in c.get("metadata", {}).get("tags", [])]
     return [p for cell in cells[:1] for p in _parse_cell(cell_source(cell), path)]
 
 
 def read_notebook(path: Path) -> dict[str, Any]:
-    """A notebook file's content.
-
-    Raises:
-        SenetError: it is no notebook of format 4.
-    """
+    """A notebook file's content; SenetError where it is no notebook of format 4."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         whole = all(isinstance(cell["source"], (str, list)) for cell in content["cells"])
@@ -131,11 +113,7 @@ def _parse_cell(source: str, path: Path) -> Iterator[Parameter]:
 
 
 def parse_parameters(items: Iterable[str]) -> dict[str, str]:
-    """Split the command line's `name=value` pairs; values stay text until a notebook is known.
-
-    Raises:
-        ParameterError: an item has no "=", or a name comes twice.
-    """
+    """Split the command line's `name=value` pairs; values stay text until a notebook is known."""
     found: dict[str, str] = {}
     for item in items:
         name, equals, value = item.partition("=")
@@ -149,15 +127,11 @@ def parse_parameters(items: Iterable[str]) -> dict[str, str]:
 
 
 def check_parameters(name_or_path: str | Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring each value to its parameter's type.
+    """Bring each value to its parameter's type; ParameterError for a name the notebook does not
+    have, or a value that does not fit.
 
-    Args:
-        name_or_path: the notebook.
-        values: by name; text (as from a command line) is converted, a value of another type must
-            already fit. A whole number is a good float; lists are written as YAML, `[0, 1]`.
-    Raises:
-        ParameterError: a name the notebook does not have, or a value that does not fit its type.
-    """
+    Text (as from a command line) is converted, a value of another type must already fit. A whole
+    number is a good float; lists are written as YAML, `[0, 1]`."""
     known = {p.name: p for p in describe_parameters(name_or_path)}
     stem = find_notebook(name_or_path).stem
     for name in values:

@@ -48,15 +48,9 @@ COPIED = (
 
 
 def publish_run(record: RunRecord, folder: Path, *, whole: bool = True) -> None:
-    """Copy one run.
-
-    Args:
-        record: the run, with its files beside it.
-        folder: where the copy goes; what an earlier copy left there is replaced.
-        whole: with weights and notebook.
-    Raises:
-        SenetError: a file of the run is damaged, or its images are not at hand.
-    """
+    """Copy one run, with the files beside its record, in the place of an earlier copy; the `whole`
+    of it has weights and notebook too. SenetError where a file is damaged, or its images are not at
+    hand."""
     _check_apart(record.path, folder)
     record.verify()
     with replacing_folder(folder) as partial:
@@ -98,16 +92,14 @@ def publish_study(
     target: str | Path = PUBLISHED,
     keep: Sequence[str] = ("*",),
 ) -> list[Path]:
-    """Copy every finished run of a study. A run that is damaged, or there twice, is left out and
-    named on stderr.
+    """Copy every finished run of a study; the folders of the copies. A run that is damaged, or
+    there twice, is left out and named on stderr.
 
     Args:
         study: its name, a folder below `root`.
         keep: the runs whose weights and notebook are kept, by patterns of <model>/seed<k>.
         root: the folder of all runs.
         target: the folder of what is published; the runs go to <target>/runs/<study>.
-    Returns:
-        The folders of the copies.
     Raises:
         RecordError: the study has no finished run, or would be copied onto itself.
         RunExistsError: another process is publishing the study right now.
@@ -133,16 +125,9 @@ def publish_study(
 
 def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED) -> Path:
     """Write the report of the published runs to <target>/reports/<study>/index.html, and beside it
-    a page for each axis that the settings name. The workflow's pages of costs, maps (of seed 0) and
-    gates are copied with their numbers, for they take long or were measured alone on the machine,
-    and so is the gallery of every run of seed 0 whose weights are published.
-
-    Args:
-        study: its name.
-        config: path of its settings, which say what runs are missing; may be empty.
-        target: the folder of what is published.
-    Returns:
-        The page.
+    a page for each axis that the settings, if given, name; the page. The workflow's pages of costs,
+    maps (of seed 0) and gates are copied with their numbers, for they take long or were measured
+    alone on the machine, and so is the gallery of every run of seed 0 whose weights are published.
     """
     from senet_lib.report.batch import execute
 

@@ -48,12 +48,8 @@ def show(figure: "Figure") -> None:
 
 
 def take_away(thing: "Figure | pd.DataFrame", name: str) -> "Markup":
-    """A link by which a notebook's reader saves a figure, or a frame as CSV.
-
-    Args:
-        thing: what is saved.
-        name: of the file; its ending is the kind.
-    """
+    """A link by which a notebook's reader saves a figure, or a frame as CSV; the name's ending is
+    the kind."""
     file, kind = io.BytesIO(), name.rpartition(".")[2]
     if kind == "csv":
         thing.to_csv(file)
@@ -90,13 +86,9 @@ def escape(text: object) -> str:
 
 
 def link(path: Path, text: object = "", page_folder: str | Path = "") -> Markup:
-    """A relative link, for tables and prose, so that a folder of results can be moved.
-
-    Args:
-        path: the file; where there is none the text stands alone.
-        text: what is shown; empty: the file's name.
-        page_folder: the folder of the page; empty: the current one.
-    """
+    """A relative link, for tables and prose, so that a folder of results can be moved. Without a
+    file the text stands alone; without a text it is the file's name; the page's folder is the
+    current one if none is given."""
     shown = html.escape(str(text) or path.name)
     if not path.is_file():
         return Markup(shown if text else "")
@@ -105,13 +97,8 @@ def link(path: Path, text: object = "", page_folder: str | Path = "") -> Markup:
 
 
 def folded(text: object, head: str = "", length: int = 90) -> Markup:
-    """Text of which only the beginning is seen until the reader asks for the rest.
-
-    Args:
-        text: of any length; at most half as much again as `length` is not folded.
-        head: seen in the place of the beginning.
-        length: characters of the beginning, cut between words.
-    """
+    """Text of which only the beginning, `length` characters or another `head`, is seen until the
+    reader asks for the rest; at most half as much again is not folded."""
     whole = str(text)
     if not whole or (not head and len(whole) <= 1.5 * length):
         return Markup(html.escape(whole))
@@ -135,8 +122,6 @@ def table(
         caption: what the table shows.
         formats: of columns, such as {"error": "{:.2f}"}; a missing value is a dash.
         empty: said instead, where the frame has no row.
-    Returns:
-        pandas' Styler, which a notebook can go on styling, or `empty`.
     """
     import pandas as pd
     from pandas.api.types import is_numeric_dtype
