@@ -5,7 +5,7 @@ PYTHON ?= python3
 STUDY ?= smoke
 CORES ?= all
 WORKERS ?= 2
-EXTRAS ?= app,dev,export,sweep,tensorboard
+EXTRAS ?= app,dev,docs,export,sweep,tensorboard
 
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
@@ -24,7 +24,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env study test lab app check clean clean-runs distclean
+.PHONY: help env study test lab app docs check clean clean-runs distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,13 +49,17 @@ lab: $(STAMP) ## open JupyterLab on the notebooks; the index lists them and the 
 app: $(STAMP) ## open the explorer as a page of its own, without code
 	@"$(BIN)/voila" notebooks/explore.ipynb --Voila.tornado_settings="{'websocket_max_message_size':20_000_000}"
 
+docs: $(STAMP) ## make pages of docs/ and of the docstrings; needs no network
+	@"$(BIN)/python" -m sphinx --quiet --fail-on-warning --keep-going docs outputs/docs
+	@echo "docs: $(CURDIR)/outputs/docs/index.html"
+
 check: $(STAMP) ## ruff, formatting, notebooks without outputs
 	@"$(BIN)/ruff" check .
 	@"$(BIN)/ruff" format --check .
 	@for notebook in notebooks/*.ipynb; do "$(BIN)/nbstripout" --verify --keep-id "$$notebook" || exit 1; done
 
-clean: ## remove caches, builds, reports and figures; runs stay
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis outputs/reports outputs/figures
+clean: ## remove caches, builds, reports, pages and figures; runs stay
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis outputs/reports outputs/figures outputs/docs docs/api
 	find . \( -path ./$(VENV) -o -path ./.git -o -path ./outputs \) -prune -o \
 	  \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
