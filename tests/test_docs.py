@@ -1,64 +1,231 @@
-"""The commands of a page of docs/ run as they are written, one after the other."""
+"""The commands that README.md and docs/*.md show are understood, and run as they are written."""
 
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
+from functools import cache
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
+import yaml
+from browser import chromium  # noqa: F401 (a fixture)
+
+from senet_lib import cli
+from senet_lib.data.datasets import data_dir
 
 ROOT = Path(__file__).resolve().parents[1]
-PROGRAM = {"senet": [sys.executable, "-m", "senet_lib"], "python": [sys.executable]}
+PAGES = {path.name: path for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
+# What is read and not run, by how it begins, and why not.
+NOT_RUN = {
+    "make test": "it would run this again",
+    "make study STUDY=": "hours; `make study` with a file that test_workflow.py reads",
+    "make docs": "the last test here",
+    "make lab": "a server that stays: tests/test_lab.py",
+    "make app": "a server that stays: tests/test_lab.py",
+    "tensorboard": "a server that stays: tests/test_tensorboard.py",
+    "pip install": "needs a network",
+    "conda": "needs a network, and another program",
+    "snakemake --workflow-profile": "needs a cluster: tests/faults/test_slurm.py",
+    "sbatch": "needs a cluster",
+}
+RUN_ALL_THE_SAME = "make study STUDY=own"
+# Behind a training that would take hours, or several networks on all drawn images.
+SHORT = "--data few.npz --train-images 32 --epochs 1 --schedule --progress none"
+TRAINING = re.compile(r"(senet|python -m senet_lib\.cli) train ")
+MODELS = {"own": ["resnet20", "se_resnet20", "resnet20+attention=alone"]}
 
 
-def commands(page: str) -> list[list[str]]:
-    """The indented lines of a page that call senet or python, as words."""
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    lines = re.findall(r"^    ((?:senet|python) .*)$", text, re.MULTILINE)
-    return [shlex.split(line, comments=True) for line in lines]
+def shown(page: str) -> list[str]:
+    """The lines of a page's shell blocks, without comments."""
+    text = PAGES[page].read_text(encoding="utf-8")
+    blocks = "".join(re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+    lines = (re.sub(r"(^|\s+)#.*", "", line) for line in blocks.replace("\\\n", " ").splitlines())
+    return [line for line in lines if line]
 
 
-def run(words: list[str], folder: Path) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [*PROGRAM[words[0]], *words[1:]]
+def mentioned(page: str) -> list[str]:
+    """The commands of ours within a page's sentences and tables."""
+    text = re.sub(
+        r"^```.*?^```", "", PAGES[page].read_text("utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
+    ours = r"`((?:senet [a-z]|make [a-z]|python (?:docs|benchmarks)/|snakemake )[^`]*)`"
+    return [line.replace(" ...", "") for line in re.findall(ours, text)]
+
+
+def program(line: str) -> list[str]:
+    """The words of a command, without what is set for it alone."""
+    return shlex.split(re.sub(r"^(\w+=\S* )+", "", line))
+
+
+def runs(line: str) -> bool:
+    command = shlex.join(program(line))
+    if command == "senet data cifar10":
+        return (data_dir() / "cifar10.npz").is_file()
+    return command == RUN_ALL_THE_SAME or not any(map(command.startswith, NOT_RUN))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_is_understood(page, capsys):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    for line in shown(page) + mentioned(page):
+        name, *words = program(line)
+        files = [w for w in words if re.match(r"(configs|profiles|benchmarks|docs)/", w)]
+        files += [w for w in words if re.fullmatch(r"\w+\.(ya?ml|txt)", w)]
+        assert all((ROOT / file).exists() for file in files), line
+        if name == "senet" or words[:2] == ["-m", "senet_lib.cli"]:
+            words = words if name == "senet" else words[2:]
+            try:
+                cli.make_parser().parse_args(words if len(words) > 1 else [*words, "--help"])
+            except SystemExit as left:
+                code = left.code
+            else:
+                code = 0
+            assert not code, (line, capsys.readouterr().err)
+        elif name == "make":
+            assert words[0] in targets, line
+        else:
+            assert name in ("python", "pip", "conda", "snakemake", "sbatch", "tensorboard"), line
+            for extra in re.findall(r"\.\[(\w+)\]", line):
+                assert extra in extras["optional-dependencies"], line
+
+
+@pytest.fixture
+def clone(tmp_path) -> Path:
+    """What git has, with an environment, few images, and studies of one epoch on them."""
+    for name in ("senet_lib", "notebooks", "configs", "profiles", "docs", "outputs/published"):
+        ignored = shutil.ignore_patterns("__pycache__", "api")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy(path, tmp_path)
+    (tmp_path / ".venv").mkdir()
+    for path in Path(sys.prefix).iterdir():
+        if path.name != ".installed":
+            (tmp_path / ".venv" / path.name).symlink_to(path)
+    (tmp_path / ".venv" / ".installed").touch()
+    few_images(tmp_path / "few.npz")
+    for path in tmp_path.glob("configs/*.yaml"):
+        study = yaml.safe_load(path.read_text("utf-8"))
+        study |= {"models": MODELS.get(path.stem, ["resnet20"]), "seeds": study["seeds"][:1]}
+        study |= {"data": "few.npz", "gradcam": [], "excitation": [], "compile": "off"}
+        study |= {"axes": ["attention"] if path.stem == "own" else []}
+        study["recipe"] = study.get("recipe", {}) | {"epochs": 1, "batch_size": 16, "schedule": []}
+        study["recipe"].pop("train_images", None)
+        path.write_text(yaml.safe_dump(study), "utf-8")
+    return tmp_path
+
+
+def few_images(path: Path) -> None:
+    from PIL import Image
+
+    from senet_lib.data.datasets import make_shapes
+    from senet_lib.data.sources import KEYS, Arrays, write_npz
+
+    data = make_shapes(num_train=80, num_test=60, seed=1)
+    write_npz(path, Arrays(**{key: getattr(data, key) for key in KEYS}, classes=data.classes))
+    Image.fromarray(data.x_test[0]).save(path.with_name("picture.png"))
+
+
+def shortened(line: str) -> str:
+    """The line; a training that would take hours with settings behind it that make it short."""
+    if not TRAINING.match(line):
+        return line
+    if "--out" not in line and "--seeds" not in line and "--config" not in line:
+        line += f" --out outputs/runs/paper/{re.search('--model ([^ ]+)', line)[1]}/seed0"
+    return f"{line} {SHORT}" + " --val 16" * ("--val" in line)
+
+
+def run(line: str, folder: Path) -> str:
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.prefix) / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(folder),
+        "BROWSER": "true",
+        **dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9"),  # no network
+    }
+    command = ["bash", "-c", line]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, (words, done.stderr)
+    assert done.returncode == 0, (line, done.stdout[-1000:], done.stderr[-2000:])
     return done.stdout
 
 
 @pytest.mark.slow
-def test_from_a_folder_of_digits_to_a_network_elsewhere(tmp_path):
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if any(map(runs, shown(p))) and p != "digits.md"]
+)
+def test_every_command_of_a_page_runs(page, clone):
+    for package in ("snakemake", "onnxruntime", "tensorboard"):
+        pytest.importorskip(package)
+    for line in filter(runs, shown(page)):
+        run(shortened(line), clone)
+    if page == "own-attention.md":
+        found = clone / "outputs" / "reports" / "own" / "ablation-attention.html"
+        assert "alone" in found.read_text("utf-8")
+        kept = clone / "outputs/runs/own/resnet20+attention=alone/seed0/record.json"
+        assert list(json.loads(kept.read_text("utf-8"))["plugins"]) == ["own_attention.py"]
+
+
+@pytest.mark.slow
+def test_from_a_folder_of_digits_to_a_network_elsewhere(clone):
     pytest.importorskip("sklearn")
     pytest.importorskip("onnxruntime")
-    shutil.copytree(ROOT / "docs", tmp_path / "docs")
-    said = [run(words, tmp_path) for words in commands("digits.md")]
+    said = [run(line, clone) for line in shown("digits.md")]
     assert len(said) == 6
     assert float(re.search(r"error ([\d.]+) %", said[2])[1]) < 10
     assert "they agree" in said[2]
-    assert (tmp_path / "outputs" / "figures" / "digits" / "index.html").is_file()
+    assert (clone / "outputs" / "figures" / "digits" / "index.html").is_file()
     three, seven = said[5].splitlines()[1:]
     assert "three" in three.split("0045.png")[1].split("%")[0]
     assert "seven" in seven.split("0350.png")[1].split("%")[0]
 
 
+@cache
+def content(page: Path) -> str:
+    return page.read_text("utf-8", errors="replace")
+
+
+def broken(page: Path, folder: Path) -> list[str]:
+    """What a page links to and is not there: files, places in them, and other machines' files."""
+    found = []
+    for tag, address in re.findall(r"<(\w+)\b[^>]*?\s(?:href|src)=\"([^\"]*)\"", content(page)):
+        link = urlsplit(address)
+        if link.scheme or link.netloc:
+            if tag != "a":
+                found.append(address)
+            continue
+        target = page.parent / unquote(link.path) if link.path else page
+        place = f'id="{unquote(link.fragment)}"' if link.fragment else ""
+        there = target.is_file() and folder in target.resolve().parents
+        if not there or place not in content(target.resolve()):
+            found.append(address)
+    return found
+
+
 @pytest.mark.slow
-def test_a_sweep_its_notebook_and_a_network_of_another_library(tmp_path):
-    pytest.importorskip("optuna")
-    settings = (ROOT / "configs" / "sweep.yaml").read_text(encoding="utf-8")
-    settings = settings.replace("trials: 16", "trials: 3").replace("epochs: 6", "epochs: 1")
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "sweep.yaml").write_text(settings, encoding="utf-8")
-    said = [run(words, tmp_path) for words in commands("sweeps.md")]
-    assert len(said) == 8
-    assert len(re.findall(r"^trial\d: error ", said[0], re.MULTILINE)) == 3
-    assert "senet train --study sweep" in said[1].splitlines()[-1]
-    assert said[2].count("finished") == 3
-    assert (tmp_path / "outputs" / "reports" / "sweep" / "index.html").is_file()
-    assert len(said[4].splitlines()) > 3
-    rows = [line.split() for line in said[5].splitlines() if line.startswith("torchvision:")]
-    large, small = (int(row[2].replace(",", "")) for row in rows)  # MACs
-    assert 2 * small < large < 4 * small  # of 128x128 and of 64x64 pixels
-    assert (tmp_path / "outputs" / "figures" / "mobilenet" / "index.html").is_file()
+@pytest.mark.browser
+def test_the_pages_have_no_broken_link_and_ask_no_other_machine(clone, chromium):  # noqa: F811
+    pytest.importorskip("sphinx")
+    run("make docs", clone)
+    folder = clone / "outputs" / "docs"
+    made = [*folder.glob("*.html"), *folder.glob("api/*.html")]
+    assert {"index", "numbers", "faq", "senet_lib.analysis.cam"} <= {page.stem for page in made}
+    modules = [path for path in (clone / "senet_lib").rglob("*.py") if path.stem != "__main__"]
+    assert len([*folder.glob("api/*.html")]) == len(modules)
+    assert not {page.name: found for page in made if (found := broken(page, folder.resolve()))}
+    page, asked = chromium.new_page(), []
+    page.on("request", lambda request: asked.append(request.url))
+    for name in ("index", "numbers", "api/senet_lib.analysis.cam"):
+        page.goto((folder / f"{name}.html").as_uri())
+    assert page.locator("dt.sig").count() > 5
+    page.goto((folder / "search.html").as_uri() + "?q=Dunnett")
+    page.locator("ul.search li").first.wait_for()
+    assert page.goto((folder / "numbers.html").as_uri())
+    assert page.locator("math").count() > 5
+    assert not [url for url in asked if not url.startswith(("file:", "data:"))]
