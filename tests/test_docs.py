@@ -38,7 +38,6 @@ RUN_ALL_THE_SAME = "make study STUDY=own"
 # Behind a training that would take hours, or several networks on all drawn images.
 SHORT = "--data few.npz --train-images 32 --epochs 1 --schedule --progress none"
 TRAINING = re.compile(r"(senet|python -m senet_lib\.cli) train ")
-MODELS = {"own": ["resnet20", "se_resnet20", "resnet20+attention=alone"]}
 
 
 def shown(page: str) -> list[str]:
@@ -112,14 +111,23 @@ def clone(tmp_path) -> Path:
     (tmp_path / ".venv" / ".installed").touch()
     few_images(tmp_path / "few.npz")
     for path in tmp_path.glob("configs/*.yaml"):
-        study = yaml.safe_load(path.read_text("utf-8"))
-        study |= {"models": MODELS.get(path.stem, ["resnet20"]), "seeds": study["seeds"][:1]}
-        study |= {"data": "few.npz", "gradcam": [], "excitation": [], "compile": "off"}
-        study |= {"axes": ["attention"] if path.stem == "own" else []}
-        study["recipe"] = study.get("recipe", {}) | {"epochs": 1, "batch_size": 16, "schedule": []}
-        study["recipe"].pop("train_images", None)
+        study = smaller(yaml.safe_load(path.read_text("utf-8")))
         path.write_text(yaml.safe_dump(study), "utf-8")
     return tmp_path
+
+
+def smaller(study: dict) -> dict:
+    """The study, or the sweep, over one epoch of few images."""
+    recipe = study.get("recipe", {}) | {"epochs": 1, "batch_size": 16, "schedule": []}
+    recipe.pop("train_images", None)
+    study |= {"models": ["resnet20"], "data": "few.npz", "recipe": recipe}
+    if study["study"] == "sweep":
+        return study | {"num_val": 16, "trials": 2, "pruner": "none", "space": {"lr": [0.01, 0.1]}}
+    study |= {"seeds": study["seeds"][:1], "gradcam": [], "excitation": [], "axes": []}
+    if study["study"] == "own":
+        networks = ["resnet20", "se_resnet20", "resnet20+attention=alone"]
+        study |= {"models": networks, "axes": ["attention"]}
+    return study | {"compile": "off"}
 
 
 def few_images(path: Path) -> None:
@@ -161,7 +169,7 @@ def run(line: str, folder: Path) -> str:
     "page", [p for p in PAGES if any(map(runs, shown(p))) and p != "digits.md"]
 )
 def test_every_command_of_a_page_runs(page, clone):
-    for package in ("snakemake", "onnxruntime", "tensorboard"):
+    for package in ("snakemake", "onnxruntime", "tensorboard", "optuna"):
         pytest.importorskip(package)
     for line in filter(runs, shown(page)):
         run(shortened(line), clone)
