@@ -42,13 +42,12 @@ html_copy_source = False
 
 
 def plain(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings mark code alone; a source may begin behind its heading, Napoleon wants it below."""
+    """Docstrings mark code alone; a source behind its heading goes below it, for Napoleon."""
     heads = "|".join(napoleon_custom_sections)
     text = re.sub(rf"^({heads}): ", r"\1:\n    ", "\n".join(lines), flags=re.MULTILINE)
     parts = enumerate(re.split(r"(`[^`]*`)", text))
-    lines[:] = "".join(p if i % 2 else re.sub(r"[*|]|_\b", r"\\\g<0>", p) for i, p in parts).split(
-        "\n"
-    )
+    texts = [p if i % 2 else re.sub(r"[*|]|_\b", r"\\\g<0>", p) for i, p in parts]
+    lines[:] = "".join(texts).split("\n")
 
 
 def inline(self: Any, node: Element) -> NoReturn:
