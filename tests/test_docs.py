@@ -27,6 +27,7 @@ NOT_RUN = {
     "make study STUDY=": "hours; `make study` with a file that test_workflow.py reads",
     "make docs": "the last test here",
     "make lab": "a server that stays: tests/test_lab.py",
+    "senet lab": "a server that stays: tests/test_lab.py",
     "make app": "a server that stays: tests/test_lab.py",
     "tensorboard": "a server that stays: tests/test_tensorboard.py",
     "pip install": "needs a network",
@@ -35,6 +36,7 @@ NOT_RUN = {
     "sbatch": "needs a cluster",
 }
 RUN_ALL_THE_SAME = "make study STUDY=own"
+ALONE = ("digits.md", "sweeps.md")  # asked more of, in tests of their own
 # Behind a training that would take hours, or several networks on all drawn images.
 SHORT = "--data few.npz --train-images 32 --epochs 1 --schedule --progress none"
 TRAINING = re.compile(r"(senet|python -m senet_lib\.cli) train ")
@@ -122,7 +124,7 @@ def smaller(study: dict) -> dict:
     recipe.pop("train_images", None)
     study |= {"models": ["resnet20"], "data": "few.npz", "recipe": recipe}
     if study["study"] == "sweep":
-        return study | {"num_val": 16, "trials": 2, "pruner": "none", "space": {"lr": [0.01, 0.1]}}
+        return study | {"num_val": 16, "trials": 3, "pruner": "none", "space": {"lr": [0.01, 0.1]}}
     study |= {"seeds": study["seeds"][:1], "gradcam": [], "excitation": [], "axes": []}
     if study["study"] == "own":
         networks = ["resnet20", "se_resnet20", "resnet20+attention=alone"]
@@ -165,9 +167,7 @@ def run(line: str, folder: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "page", [p for p in PAGES if any(map(runs, shown(p))) and p != "digits.md"]
-)
+@pytest.mark.parametrize("page", [p for p in PAGES if any(map(runs, shown(p))) and p not in ALONE])
 def test_every_command_of_a_page_runs(page, clone):
     for package in ("snakemake", "onnxruntime", "tensorboard", "optuna"):
         pytest.importorskip(package)
@@ -178,6 +178,22 @@ def test_every_command_of_a_page_runs(page, clone):
         assert "alone" in found.read_text("utf-8")
         kept = clone / "outputs/runs/own/resnet20+attention=alone/seed0/record.json"
         assert list(json.loads(kept.read_text("utf-8"))["plugins"]) == ["own_attention.py"]
+
+
+@pytest.mark.slow
+def test_a_sweep_its_notebook_and_a_network_of_another_library(clone):
+    pytest.importorskip("optuna")
+    said = [run(shortened(line), clone) for line in filter(runs, shown("sweeps.md"))]
+    assert len(said) == 8
+    assert len(re.findall(r"^trial\d: error ", said[0], re.MULTILINE)) == 3
+    assert "senet train --study sweep" in said[1].splitlines()[-1]
+    assert said[2].count("finished") == 3
+    assert (clone / "outputs" / "reports" / "sweep" / "index.html").is_file()
+    assert len(said[4].splitlines()) > 3
+    rows = [line.split() for line in said[5].splitlines() if line.startswith("torchvision:")]
+    large, small = (int(row[2].replace(",", "")) for row in rows)  # MACs
+    assert 2 * small < large < 4 * small  # of 128x128 and of 64x64 pixels
+    assert (clone / "outputs" / "figures" / "mobilenet" / "index.html").is_file()
 
 
 @pytest.mark.slow
