@@ -59,7 +59,7 @@ def export_model(
     float32 copy in eval mode.
 
     Args:
-        model: maps (N, *input_size) to logits (N, K).
+        model: maps `(N, *input_size)` to logits (N, K).
         path: file to write; missing folders are made, an old file is replaced.
         format: "onnx" (needs the extra `export`), "torchscript" or "pt2".
         input_size: (channels, height, width) in pixels.

@@ -92,7 +92,7 @@ def black_image(model: nn.Module, input_size: Sequence[int]) -> Tensor:
 
 
 def profile_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> ModelProfile:
-    """Count parameters and multiply-adds by running the model, any that maps (1, *input_size) to
+    """Count parameters and multiply-adds by running the model, any that maps `(1, *input_size)` to
     something, on one black image. It is left as it was: its modes, hooks and buffers, and the
     random state. SenetError where it does not run on that input."""
     image = black_image(model, input_size)

@@ -79,7 +79,7 @@ def count_network(name: str) -> CountedNetwork:
 
 
 def count_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> CountedNetwork:
-    """A model that maps (1, *input_size) to something by every convention; errors as
+    """A model that maps `(1, *input_size)` to something by every convention; errors as
     `count_thop_rule` and `profiling.profile_model`."""
     counters = (profile_model, count_fvcore, count_flop_counter, count_thop_rule)
     return CountedNetwork(*(count(model, input_size) for count in counters))

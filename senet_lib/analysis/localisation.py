@@ -55,7 +55,7 @@ def energy(a: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def relevance_rank_accuracy(a: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Share of the |S| highest pixels that lie in the region, |S| being the region's size.
+    """Share of the `|S|` highest pixels that lie in the region, `|S|` being the region's size.
 
     Source: Arras et al. 2022 (CLEVR-XAI).
     """
@@ -65,8 +65,8 @@ def relevance_rank_accuracy(a: np.ndarray, inside: np.ndarray) -> np.ndarray:
 def iou_at_area(a: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Intersection over union of the region with as many of the highest pixels as it has.
 
-    Two sets of |S| pixels that share h have an IoU of h / (2 |S| - h). Where pixels tie, h is its
-    expectation, so that IoU = RRA / (2 - RRA) always holds, RRA being the relevance rank accuracy.
+    Two sets of `|S|` pixels that share h have an IoU of `h / (2 |S| - h)`. Where pixels tie, h is
+    its expectation, so IoU = RRA / (2 - RRA) always holds, RRA being the relevance rank accuracy.
     The mean of the IoU over all orders of the ties lies a little higher, by 5e-5 for a uniform map
     on a 2 x 2 grid of 32-pixel tiles.
     """
@@ -123,7 +123,7 @@ METRICS: dict[str, Metric] = {
     "auc": Metric("AUC", auc, lambda share: np.full(len(share), 0.5)),
 }
 """By the names that `score` takes. Chance here is the score of a uniform map. A cut at a threshold
-keeps all of it, which makes its IoU |S| / P. Maps that have peaks score far less where they know
+keeps all of it, which makes its IoU `|S| / P`. Maps that have peaks score far less where they know
 nothing, so the chance to print is what the same maps score on a wrong region, and what maps of an
 untrained network do."""
 

@@ -43,7 +43,7 @@ def measure(
     """Time and memory of a pass of a copy of the model, and what part its attention has in both.
 
     Args:
-        model: maps (N, *input_size) to something; left as it was.
+        model: maps `(N, *input_size)` to something; left as it was.
         input_size: (channels, height, width) in pixels.
         batch_size: N, at least 1.
         device: auto, cpu, cuda, mps or xpu.
@@ -99,7 +99,7 @@ def measure(
 def _prepared(
     model: nn.Module, input_size: Sequence[int], batch_size: int, device: str, threads: int
 ) -> Iterator[tuple[nn.Module, Tensor]]:
-    """A copy of the model and a batch (N, *input_size) on the device; fp32 means fp32 inside."""
+    """A copy of the model and a batch `(N, *input_size)` on the device; fp32 means fp32 inside."""
     if batch_size < 1:
         raise SenetError(f"batch size is {batch_size}; it must be at least 1")
     before = torch.get_num_threads()

@@ -79,7 +79,7 @@ def load_data(name_or_path: str, data_dir: Path | None = None) -> Dataset:
 
     Args:
         name_or_path: `shapes`, `cifar10`, `cifar100`, an npz file, or a folder
-            train/<class>/*.png with test or val beside train.
+            `train/<class>/*.png` with test or val beside train.
         data_dir: where `<name>.npz` lies or is written; by default what `data_dir()` says.
     Raises:
         UnknownNameError: no dataset has the name.

@@ -45,7 +45,7 @@ class _Tally:
 
 
 def read_folder(path: Path) -> Arrays:
-    """Read a folder train/<class>/*.png with test or val beside train.
+    """Read a folder `train/<class>/*.png` with test or val beside train.
 
     Every kind of picture that Pillow reads is read, by the rule of `square`; what is left out is
     counted in one line of the log. Classes are the sub-folders' names in alphabetic order, composed
