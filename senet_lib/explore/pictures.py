@@ -6,9 +6,11 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
 
 from senet_lib.analysis.cam import CamMaps, scale_for_display
 from senet_lib.analysis.gates import Gates
@@ -19,17 +21,12 @@ from senet_lib.figures.errors import confusion
 from senet_lib.figures.style import BLUE, STYLE, VERMILION
 from senet_lib.report.gallery import probability_text
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 DPI = 80
 SQUARES = "display: block; image-rendering: pixelated"
 
 
 def img(pixels: np.ndarray, alt: str, width: str = "100%", style: str = SQUARES) -> str:
     """An image (H, W, 3) uint8 as HTML; `alt` says what is to be seen, width and style are CSS."""
-    from PIL import Image
-
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return _tag(file.getvalue(), alt, f"width: {width}; {style}")
@@ -86,9 +83,6 @@ def gates_html(
         layers: those to draw; the channels of each are sorted by the mean, or else by the gates.
         names: of the network and of what the mean is over, in words.
     """
-    import matplotlib
-    from matplotlib.figure import Figure
-
     with matplotlib.rc_context(STYLE):
         figure = Figure((9.4, 2.5))
         axes = figure.add_axes((0.06, 0.12, 0.93, 0.73))  # a layout of its own takes twice as long
@@ -118,7 +112,7 @@ def confusion_html(matrix: np.ndarray, classes: Sequence[str]) -> str:
     return _shown(confusion(matrix, classes))
 
 
-def _shown(figure: "Figure") -> str:
+def _shown(figure: Figure) -> str:
     """A figure on a light ground, with its label as its description."""
     file = io.BytesIO()
     options = {"format": "png", "dpi": DPI, "pil_kwargs": {"compress_level": 1}}

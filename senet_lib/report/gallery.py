@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from senet_lib.analysis.cam import METHOD_NAMES, compute_maps, scale_for_display
@@ -149,8 +150,6 @@ def _file_name(case: Case, classes: Sequence[str], cases: Sequence[Case]) -> str
 
 def _png(pixels: np.ndarray) -> bytes:
     """The bytes of a PNG file of (H, W, 3) uint8."""
-    from PIL import Image
-
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", optimize=True)
     return file.getvalue()

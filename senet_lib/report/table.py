@@ -10,22 +10,20 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-    from pandas.io.formats.style import Styler
-
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+from pandas.api.types import is_numeric_dtype
+from pandas.io.formats.style import Styler
 
 LINK = re.compile(r'<a href="(.*?)">(.*?)</a>')
 
 
-def show(figure: "Figure") -> None:
+def show(figure: Figure) -> None:
     """Display a figure as SVG, with the same as PDF to take away; its label (`Figure.get_label`) is
     the description for readers of the text alone."""
-    import matplotlib
     from IPython.display import display
 
     if "matplotlib.pyplot" in sys.modules:
@@ -47,7 +45,7 @@ def show(figure: "Figure") -> None:
     )
 
 
-def take_away(thing: "Figure | pd.DataFrame", name: str) -> "Markup":
+def take_away(thing: Figure | pd.DataFrame, name: str) -> "Markup":
     """A link by which a notebook's reader saves a figure, or a frame as CSV; the name's ending is
     the kind."""
     file, kind = io.BytesIO(), name.rpartition(".")[2]
@@ -109,11 +107,11 @@ def folded(text: object, head: str = "", length: int = 90) -> Markup:
 
 
 def table(
-    frame: "pd.DataFrame",
+    frame: pd.DataFrame,
     caption: str = "",
     formats: Mapping[str, str | Callable] | None = None,
     empty: str = "None.",
-) -> "Styler | Text":
+) -> Styler | Text:
     """A frame as a table: columns of numbers to the right, all others to the left.
 
     Args:
@@ -123,10 +121,6 @@ def table(
         formats: of columns, such as {"error": "{:.2f}"}; a missing value is a dash.
         empty: said instead, where the frame has no row.
     """
-    import pandas as pd
-    from pandas.api.types import is_numeric_dtype
-    from pandas.io.formats.style import Styler
-
     if frame.empty:
         return Text(empty)
     counts = isinstance(frame.index, pd.RangeIndex)
