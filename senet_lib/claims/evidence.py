@@ -6,17 +6,14 @@ A run counts for a protocol if recipe and images are the protocol's, whatever it
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from senet_lib.analysis.scores import StudyScores
 from senet_lib.claims.claim import Claim, load_protocol
 from senet_lib.data.datasets import CIFAR10_FINGERPRINT
 from senet_lib.errors import RecordError
 from senet_lib.files import anchored
 from senet_lib.runs.published import PUBLISHED
 from senet_lib.runs.records import DEFAULT_ROOT, RECORD, RunRecord, copies, find_runs, load_run
-
-if TYPE_CHECKING:
-    from senet_lib.analysis.scores import StudyScores
 
 
 def claim_runs(*roots: str | Path) -> list[RunRecord]:
@@ -41,7 +38,7 @@ def claim_runs(*roots: str | Path) -> list[RunRecord]:
 class Evidence:
     """The runs on CIFAR-10's test images, by recipe, model and seed; each seed counts once."""
 
-    def __init__(self, runs: Sequence[RunRecord], scores: Sequence["StudyScores"] = ()) -> None:
+    def __init__(self, runs: Sequence[RunRecord], scores: Sequence[StudyScores] = ()) -> None:
         self.maps = [one for one in scores if one.fingerprint == CIFAR10_FINGERPRINT]
         self.runs: dict[str, dict[str, dict[int, RunRecord]]] = {}
         for run in runs:
@@ -73,12 +70,12 @@ class Evidence:
         seeds = list(dict.fromkeys(more))[: max(wanted - len(shared), 0)]
         return [(m, s) for m in claim.models for s in seeds if s not in self.of(m, claim.protocol)]
 
-    def scores(self, claim: Claim) -> "StudyScores | None":
+    def scores(self, claim: Claim) -> StudyScores | None:
         """What maps of the claim's protocol score, if they were measured."""
         own = load_protocol(claim.protocol).recipe.id
         return next((one for one in self.maps if one.recipe_id == own), None)
 
-    def other_scores(self, claim: Claim) -> list["StudyScores"]:
+    def other_scores(self, claim: Claim) -> list[StudyScores]:
         """What maps of other recipes score."""
         own = load_protocol(claim.protocol).recipe.id
         return [one for one in self.maps if one.recipe_id != own]

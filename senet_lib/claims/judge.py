@@ -36,8 +36,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from senet_lib.analysis.scores import StudyScores, all_scores
 from senet_lib.claims.arithmetic import ARITHMETIC
 from senet_lib.claims.claim import Claim, content, load_claims, load_protocol, say
 from senet_lib.claims.equivalence import count_if_false
@@ -50,9 +51,6 @@ from senet_lib.recipe import load_study
 from senet_lib.runs.published import PUBLISHED
 from senet_lib.runs.records import DEFAULT_ROOT, RunRecord, from_top
 from senet_lib.runs.study import train_command
-
-if TYPE_CHECKING:
-    from senet_lib.analysis.scores import StudyScores
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 CONTRADICTED, NOT_MEASURED = "contradicted by arithmetic", "not yet measured"
@@ -115,7 +113,7 @@ def _finite(value: Any) -> Any:
 
 
 def judge(
-    claims: Sequence[Claim], runs: Sequence[RunRecord], scores: Sequence["StudyScores"] = ()
+    claims: Sequence[Claim], runs: Sequence[RunRecord], scores: Sequence[StudyScores] = ()
 ) -> list[Judgement]:
     """Say of each claim what was found, in their order; the rules are in the module's docstring.
 
@@ -251,8 +249,6 @@ def facts(judgements: Sequence[Judgement]) -> dict[str, list[str]]:
 def judge_all(runs_root: str | Path = DEFAULT_ROOT) -> list[Judgement]:
     """Every claim, by the runs below a folder; below outputs/runs, by the published ones too. A
     folder that does not exist holds no runs."""
-    from senet_lib.analysis.scores import all_scores
-
     root = from_top(runs_root, DEFAULT_ROOT)
     published = anchored(PUBLISHED / "runs")
     roots = (root, published) if Path(runs_root) == DEFAULT_ROOT else (root,)
