@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -35,16 +34,9 @@ LONGEST_SOCKET_FOLDER = 80  # a Unix socket's path may have about 100 bytes
 
 
 class NotebookFailedError(RuntimeError):
-    """A cell raised an exception, or the kernel died.
-
-    Attributes:
-        notebook: name of the notebook.
-        cell: index of the cell that failed, from 0, in the partly executed notebook without its
-            markers; None if no cell was being executed.
-        error: name of the exception's class.
-        reason: the exception's own message.
-        partial: the notebook as far as it was executed.
-    """
+    """A cell raised an exception, or the kernel died. The cell is counted from 0 in the partly
+    executed notebook without its markers, None if none was being executed; the error is the name of
+    the exception's class."""
 
     def __init__(
         self, *, notebook: str, cell: int | None, code: str, error: str, reason: str, partial: Path
@@ -188,7 +180,9 @@ def _run(source: Path, partial: Path, parameters: dict[str, Any]) -> None:
         notebook = parameterize_notebook(
             notebook, parameters, kernel_name="python3", language="python"
         )
-    with _kernel_folder() as folder, _stop_on_signals():
+    # a private folder for one kernel's sockets and settings
+    private = tempfile.TemporaryDirectory(prefix="senet-", ignore_cleanup_errors=True)
+    with private as folder, _stop_on_signals():
         try:
             papermill.execute_notebook(
                 notebook,
@@ -199,7 +193,7 @@ def _run(source: Path, partial: Path, parameters: dict[str, Any]) -> None:
                 start_timeout=KERNEL_START_SECONDS,
                 stdout_file=sys.stderr,
                 stderr_file=sys.stderr,
-                kernel_manager_class=_kernel_manager(folder),
+                kernel_manager_class=_kernel_manager(Path(folder)),
             )
         except papermill.PapermillExecutionError as error:
             raise NotebookFailedError(
@@ -233,16 +227,6 @@ def _running_cell(partial: Path) -> int | None:
         about = [cell.get("metadata", {}).get("papermill", {}) for cell in read_cells(partial)]
         return [place for place, ran in enumerate(about) if ran.get("start_time")][-1]
     return None
-
-
-@contextmanager
-def _kernel_folder() -> Iterator[Path]:
-    """A private folder for one kernel's sockets and settings."""
-    folder = Path(tempfile.mkdtemp(prefix="senet-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _kernel_manager(folder: Path) -> type:
