@@ -35,6 +35,10 @@ NOT_RUN = {
     "snakemake --workflow-profile": "needs a cluster: tests/faults/test_slurm.py",
     "sbatch": "needs a cluster",
 }
+# The other pages take minutes each; with SENET_DOCS=full all of them are run.
+FULL = os.environ.get("SENET_DOCS") == "full"
+ALWAYS = ("own-attention.md",)
+rarely = pytest.mark.skipif(not FULL, reason="SENET_DOCS=full runs the commands of this page")
 RUN_ALL_THE_SAME = "make study STUDY=own"
 ALONE = ("digits.md", "sweeps.md")  # asked more of, in tests of their own
 # Behind a training that would take hours, or several networks on all drawn images.
@@ -167,7 +171,14 @@ def run(line: str, folder: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [p for p in PAGES if any(map(runs, shown(p))) and p not in ALONE])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=() if page in ALWAYS else rarely)
+        for page in PAGES
+        if page not in ALONE and any(map(runs, shown(page)))
+    ],
+)
 def test_every_command_of_a_page_runs(page, clone):
     for package in ("snakemake", "onnxruntime", "tensorboard", "optuna"):
         pytest.importorskip(package)
@@ -180,6 +191,7 @@ def test_every_command_of_a_page_runs(page, clone):
         assert list(json.loads(kept.read_text("utf-8"))["plugins"]) == ["own_attention.py"]
 
 
+@rarely
 @pytest.mark.slow
 def test_a_sweep_its_notebook_and_a_network_of_another_library(clone):
     pytest.importorskip("optuna")
