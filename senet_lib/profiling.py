@@ -51,7 +51,7 @@ class LayerCost:
 class ModelProfile:
     """Cost of a model for one image."""
 
-    num_params: int  # all trainable parameters, each once
+    num_params: int  # all parameters, each once
     macs: int  # multiply-adds of convolutions and linear layers
     bias_adds: int  # bias additions of the same layers
     uncounted: dict[str, int]  # calls of each operator that computes and is not in `macs`
@@ -120,7 +120,7 @@ def profile_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> 
                 f"the model does not run on an input of {tuple(input_size)}: {reason}"
             ) from error
     return ModelProfile(
-        num_params=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        num_params=sum(p.numel() for p in model.parameters()),
         macs=sum(layer.macs for layer in layers),
         bias_adds=sum(layer.bias_adds for layer in layers),
         uncounted=_uncounted(count.calls, layers),

@@ -47,7 +47,7 @@ def test_a_pass_takes_as_long_as_it_must():
     assert 20 <= found["latency_ms_low"] <= found["latency_ms"] <= found["latency_ms_high"]
     assert found["images_per_second"] == pytest.approx(5000 / found["latency_ms"])
     assert (found["threads"], found["device"]) == (1, "cpu")
-    assert 2 <= found["num_timed"] <= 4
+    assert 2 <= found["num_timed"] <= 10  # a block of ten where a call's own cost is high
     found = measure(Slow(0.01), (3, 4, 4), 1, **{**QUICK, "repeats": 1, "min_seconds": 0.1})
     assert 2 <= found["num_timed"] <= 11  # until the time is over
 

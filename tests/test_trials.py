@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -181,7 +180,6 @@ def made_up(values):
     return scores.StudyScores(
         study="demo", protocol="test", recipe={"epochs": 2}, recipe_id="x", data="shapes",
         fingerprint="ab", method="gradcam", layer="last", right={0: 500}, frame=pd.DataFrame(rows),
-        paths=[Path("a")],
     )  # fmt: skip
 
 
