@@ -83,7 +83,7 @@ class _News:
             print("\r\x1b[K", end="", flush=True)
 
     def _ended(self) -> dict[tuple[str, int], str]:
-        """What has ended, by its file and time, or by its place in the log."""
+        """What has ended, by its file, which is a new one each time, or by its place in the log."""
         found = {}
         records = {key: folder / RECORD for key, folder in self.folders.items()}
         finished = [key for key, path in records.items() if path.is_file()]
@@ -91,12 +91,12 @@ class _News:
             path = records[model, seed]
             with suppress(OSError, ValueError, KeyError, TypeError):
                 record = read_json(path)
-                found[str(path), path.stat().st_mtime_ns] = (
+                found[str(path), path.stat().st_ino] = (
                     f"{model} seed {seed}: {100 * record['test_error']:.2f} % error after "
                     f"{record['wall_seconds'] / 60:.1f} min ({len(finished)} of {len(records)})"
                 )
         for page in sorted(Path("outputs/reports", self.study.study).glob("*.html")):
-            found[str(page), page.stat().st_mtime_ns] = f"{page} made"
+            found[str(page), page.stat().st_ino] = f"{page} made"
         if self.log.is_file():
             said = self.log.read_text(encoding="utf-8", errors="replace")
             for error in re.finditer(r"Error in rule (\w+)", said):

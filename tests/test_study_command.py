@@ -72,6 +72,15 @@ def test_each_end_is_a_line_and_the_rest_is_in_the_log(monkeypatch, tmp_path, ca
     assert "wildcards: seed=0" in log
 
 
+def test_a_page_that_is_touched_afterwards_is_told_once(monkeypatch, tmp_path, capfd):
+    """Snakemake sets the time of what a job has made."""
+    monkeypatch.setattr(workflow, "SECONDS", 0.05)
+    later = "import os, time; time.sleep(1); os.utime(page); time.sleep(1)\n"
+    words = WORDS.replace('print("Error', later + 'print("Error')
+    _, out, _ = said(monkeypatch, tmp_path, words, capfd)
+    assert out.count("gradcam-seed0.html") == 1
+
+
 def test_a_live_line_tells_epochs_and_time_left(monkeypatch, tmp_path, capfd):
     monkeypatch.setattr(workflow, "SECONDS", 0.05)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
