@@ -86,6 +86,8 @@ def test_a_study_says_what_has_become_of_its_runs_and_leads_to_them(clone):
 def test_the_index_is_full_when_jupyterlab_opens(clone, monkeypatch, capsys):
     """And git is told to leave outputs aside; what follows -- is JupyterLab's."""
     shutil.copy(ROOT / "notebooks" / "index.ipynb", clone / "notebooks")
+    (clone / "senet_lib").rmdir()  # an empty one would hide the library from the kernel
+    (clone / "senet_lib").symlink_to(ROOT / "senet_lib")
     make_run(clone / "outputs" / "runs", "se_resnet20", 0, 0.40)
     monkeypatch.chdir(clone)
     subprocess.run(["git", "init", "--quiet"], check=True)
