@@ -14,9 +14,11 @@ import contextlib
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from keep import keep
+from train_speed import engine_steps
 
 from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import load_data
@@ -40,14 +42,8 @@ def make_engine(arguments: argparse.Namespace, seed: int, compile: str = "off") 
 
 
 def steps_of(engine: Engine) -> Callable[[], None]:
-    """What does the next step, from an epoch that is not left."""
-    batches = engine.batches(0)
-
-    def advance() -> None:
-        step, images, labels = next(batches)
-        engine.train_step(images, labels, LR, step)
-
-    return advance
+    """What does the next step."""
+    return partial(next, engine_steps(engine, LR))
 
 
 def graph_of(engine: Engine) -> Callable[[], None]:

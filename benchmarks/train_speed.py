@@ -76,11 +76,11 @@ def plain_steps(
         yield
 
 
-def engine_steps(engine: Engine) -> Iterator[None]:
+def engine_steps(engine: Engine, lr: float = 0.1) -> Iterator[None]:
     """Our engine; each `next` is one step, wherever epochs end."""
     for epoch in itertools.count():
         for step, images, labels in engine.batches(epoch):
-            engine.train_step(images, labels, 0.1, step)
+            engine.train_step(images, labels, lr, step)
             yield
 
 

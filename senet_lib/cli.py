@@ -360,8 +360,7 @@ def _publish(arguments: argparse.Namespace) -> int:
             help="right cases of each class, and wrong ones likewise (default 3)"),
 )  # fmt: skip
 def _gradcam(arguments: argparse.Namespace) -> None:
-
-    from senet_lib.device import Setup, memory_format
+    from senet_lib.device import Setup
     from senet_lib.report.gallery import write_gallery
     from senet_lib.runs.evaluate import network_and_images
 
@@ -369,10 +368,9 @@ def _gradcam(arguments: argparse.Namespace) -> None:
         raise SenetError(f"--per-class is {arguments.per_class}; it must be at least 1")
     model, spec, _, dataset = network_and_images(arguments.checkpoint, arguments.data)
     setup = Setup.choose(device="auto", precision="fp32", compile="off", threads=0)
-    model = model.to(setup.device, memory_format=memory_format(setup.device))
     print(write_gallery(
-        model, dataset, arguments.out_dir, name=spec.model, mean=spec.mean, std=spec.std,
-        method=arguments.method, layer=arguments.layer, per_class=arguments.per_class,
+        setup.place(model), dataset, arguments.out_dir, name=spec.model, mean=spec.mean,
+        std=spec.std, method=arguments.method, layer=arguments.layer, per_class=arguments.per_class,
     ))  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from senet_lib.errors import RecipeError, unknown
 from senet_lib.recipe import COMPILE_MODES, DEVICES, PRECISIONS
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+KEEP_PEAKS = ("cuda", "xpu")  # devices whose allocator knows the most memory it has given out
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
@@ -79,6 +80,10 @@ class Setup:
             kernels_missing=why_not,
             threads=torch.get_num_threads(),
         )
+
+    def place(self, thing: Any) -> Any:
+        """A network or a batch (N, C, H, W), on the device and as maps lie there."""
+        return thing.to(self.device, memory_format=memory_format(self.device))
 
 
 def accelerator() -> str:

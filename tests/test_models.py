@@ -314,7 +314,7 @@ def test_a_user_can_register_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_whitened_patches_are_uncorrelated() -> None:
     stem = create_model("cnn7").stem
     images = torch.rand(200, 3, 8, 8).cumsum(2).cumsum(3)  # neighbours that are much alike
-    stem.fit(images - images.mean((0, 2, 3), keepdim=True))
+    stem.fit_to_images(images - images.mean((0, 2, 3), keepdim=True))
     filters = stem.conv(images - images.mean((0, 2, 3), keepdim=True))[:, :12]
     responses = filters.movedim(1, -1).flatten(0, -2)  # (patches, 12)
     torch.testing.assert_close(

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from senet_lib.device import memory_format
 from senet_lib.errors import DataError, SenetError, unknown
 from senet_lib.evaluation import evaluating
 from senet_lib.models.blocks import Head, Network
@@ -207,7 +208,7 @@ def _explain(
     # A copy where the images are inference tensors, which no graph may hold.
     images = (images.clone() if images.is_inference() else images).to(some.device, some.dtype)
     single, place = torch.unique_consecutive(images, dim=0, return_inverse=True)  # place: (N,)
-    single = single.contiguous(memory_format=torch.channels_last)
+    single = single.contiguous(memory_format=memory_format(some.device.type))
     outputs: list[Any] = []
 
     def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> Tensor | None:

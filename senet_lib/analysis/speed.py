@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.benchmark import Timer
 
-from senet_lib.device import Setup, memory_format, rounding, synchronise
+from senet_lib.device import KEEP_PEAKS, Setup, rounding, synchronise
 from senet_lib.errors import SenetError
 from senet_lib.models.attention import attention_paths
 from senet_lib.profiling import profile_model
@@ -105,10 +105,9 @@ def _prepared(
     before = torch.get_num_threads()
     try:
         setup = Setup.choose(device=device, precision="fp32", compile="off", threads=threads)
-        where = {"device": setup.device, "memory_format": memory_format(setup.device)}
         noise = torch.randn(batch_size, *input_size, generator=torch.Generator().manual_seed(0))
         with rounding(tf32=False):
-            yield copy.deepcopy(model).float().eval().to(**where), noise.to(**where)
+            yield setup.place(copy.deepcopy(model).float().eval()), setup.place(noise)
     finally:
         torch.set_num_threads(before)
 
@@ -153,7 +152,7 @@ def _time_shares(
 
 def _peak_bytes(network: nn.Module, batch: Tensor) -> int:
     """Most bytes of tensors at one moment of a pass, weights, buffers and batch included."""
-    if batch.device.type in ("cuda", "xpu"):
+    if batch.device.type in KEEP_PEAKS:
         torch.accelerator.reset_peak_memory_stats(batch.device)
         with torch.no_grad():
             network(batch)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from senet_lib.device import memory_format
 from senet_lib.errors import DataError
 
 
@@ -124,7 +125,7 @@ def normalise(
         std: of each channel; a value under 1/255, as of a constant channel, counts as 1/255.
         dtype: of the result; the arithmetic is float32 in any case.
     Returns:
-        (B, 3, H, W) in channels_last memory format, but not on Apple's GPUs: see `device`.
+        (B, 3, H, W) in the `memory_format` of the device.
     """
     batch, height, width, channels = images.shape
     scale, shift = _scale_and_shift(tuple(mean), tuple(std), width, images.device)
@@ -132,7 +133,7 @@ def normalise(
     rows = images.reshape(batch * height, width * channels).to(torch.float32)
     rows = rows.mul_(scale).add_(shift)
     maps = rows.to(dtype).view(batch, height, width, channels).permute(0, 3, 1, 2)  # (B, 3, H, W)
-    return maps.contiguous() if images.device.type == "mps" else maps
+    return maps.contiguous(memory_format=memory_format(images.device.type))
 
 
 @lru_cache(maxsize=32)

@@ -54,14 +54,18 @@ def flags(instructions: str, dtype: torch.dtype) -> tuple[str, ...]:
 
 def bf16_is_fast() -> bool:
     """Whether the processor computes in bfloat16."""
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(supported and supported())
+    return _supported("_is_avx512_bf16_supported")
 
 
 def has_amx() -> bool:
     """Whether the processor multiplies tiles of matrices in bfloat16."""
-    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(supported and supported())
+    return _supported("_is_amx_tile_supported")
+
+
+def _supported(question: str) -> bool:
+    """What torch.cpu answers, and no where it does not know the question."""
+    asked = getattr(torch.cpu, question, None)
+    return bool(asked and asked())
 
 
 @functools.cache

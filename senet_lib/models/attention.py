@@ -97,6 +97,13 @@ class AttentionSpec:
             if stage > num_stages:
                 raise SenetError(f"stages must lie in 1 to {num_stages}, not {stage}")
 
+    def check_no_shortcut(self, network: str) -> None:
+        """Raise SenetError if the position is one beside a shortcut, which the network has not."""
+        if self.position != "standard":
+            raise SenetError(
+                f"a {network} has no shortcut for position {self.position!r}; use 'standard'"
+            )
+
 
 def _stage_tuple(stages: object) -> tuple[int, ...]:
     """Stage numbers sorted and without repeats; SenetError unless whole numbers from 1."""

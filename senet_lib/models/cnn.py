@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet_lib.errors import SenetError
 from senet_lib.models.attention import NO_ATTENTION, AttentionSpec, build_attention
 from senet_lib.models.blocks import Network, conv3x3
 
@@ -21,7 +20,7 @@ class WhiteningStem(nn.Module):
     deviation along it, so that their responses are uncorrelated; each stands there with both signs.
     """
 
-    num_images = 5000  # that `fit` is to be given
+    num_images = 5000  # that `fit_to_images` is to be given
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
@@ -29,7 +28,7 @@ class WhiteningStem(nn.Module):
         self.conv.weight.requires_grad_(False)
 
     @torch.no_grad()
-    def fit(self, images: Tensor) -> None:
+    def fit_to_images(self, images: Tensor) -> None:
         """Take the weights from normalised training images, (N, C, H, W)."""
         patches = F.unfold(images, 2).movedim(1, -1).flatten(0, -2)
         variances, axes = torch.linalg.eigh(patches.T @ patches / len(patches))
@@ -85,10 +84,7 @@ class CNN7(Network):
         attention: AttentionSpec = NO_ATTENTION,
     ) -> None:  # fmt: skip
         attention.check_stages(len(channels))
-        if attention.position != "standard":
-            raise SenetError(
-                f"a CNN7 has no shortcut for position {attention.position!r}; use 'standard'"
-            )
+        attention.check_no_shortcut("CNN7")
         stages, before = [], 8 * in_channels
         for i, width in enumerate(channels, start=1):
             stages.append(nn.Sequential(PoolBlock(before, width, attention.at(i))))

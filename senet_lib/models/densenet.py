@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet_lib.errors import SenetError
 from senet_lib.models.attention import NO_ATTENTION, AttentionSpec, build_attention
 from senet_lib.models.blocks import Head, Network, conv1x1, conv3x3
 
@@ -59,10 +58,7 @@ class DenseNet(Network):
         attention: AttentionSpec = NO_ATTENTION,
     ) -> None:  # fmt: skip
         attention.check_stages(3)
-        if attention.position != "standard":
-            raise SenetError(
-                f"a DenseNet has no shortcut for position {attention.position!r}; use 'standard'"
-            )
+        attention.check_no_shortcut("DenseNet")
         channels = 2 * growth
         stem, stages = conv3x3(in_channels, channels), []
         for i in range(3):

@@ -13,7 +13,7 @@ from senet_lib.data import Dataset, hold_out, load_data, load_matching, read_pic
 from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import NAMES, find_path
 from senet_lib.data.pictures import SIZE
-from senet_lib.device import Setup, memory_format
+from senet_lib.device import Setup
 from senet_lib.errors import RecordError, SenetError
 from senet_lib.evaluation import error_and_loss, predict, probabilities
 from senet_lib.export import SUFFIXES, load_exported
@@ -83,8 +83,9 @@ def evaluate(
         raise SenetError(f"batch size is {batch_size}; it must be at least 1")
     model, spec, record, dataset = network_and_images(checkpoint, data)
     setup = Setup.choose(device=device, precision="fp32", compile="off", threads=0)
-    model = model.to(setup.device, memory_format=memory_format(setup.device))
-    logits = predict(model, dataset.x_test, spec.mean, spec.std, batch_size=batch_size).cpu()
+    logits = predict(
+        setup.place(model), dataset.x_test, spec.mean, spec.std, batch_size=batch_size
+    ).cpu()
     error, loss = error_and_loss(logits, torch.from_numpy(dataset.y_test))
     same = record is not None and record.data_fingerprint == dataset.fingerprint
     own = record.weights_error if same and spec.half_precision else None

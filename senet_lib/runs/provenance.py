@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from senet_lib.device import KEEP_PEAKS
+
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a run's numbers."""
@@ -52,7 +54,7 @@ def git_state() -> tuple[str | None, bool | None]:
 
 def peak_memory_mib(device: torch.device) -> float | None:
     """Peak in MiB: what the allocator held on a GPU, the process's resident set on a CPU."""
-    if device.type in ("cuda", "xpu"):
+    if device.type in KEEP_PEAKS:
         return torch.accelerator.max_memory_allocated(device) / 2**20
     if device.type == "mps":
         return torch.mps.driver_allocated_memory() / 2**20

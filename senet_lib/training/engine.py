@@ -18,7 +18,7 @@ from torch import nn
 from senet_lib import kernels
 from senet_lib.data.augment import crop_flip, cut_out, draw_epoch, normalise, pad_images
 from senet_lib.data.datasets import Dataset
-from senet_lib.device import DTYPES, Setup, memory_format, synchronise
+from senet_lib.device import DTYPES, Setup, synchronise
 from senet_lib.recipe import Recipe, learning_rate
 
 WARM_UP_STEPS = 10
@@ -82,7 +82,7 @@ class Engine:
     ) -> None:
         self.recipe, self.seed, self.setup = recipe, seed, setup
         self.device = torch.device(setup.device)
-        self.model = model.to(self.device, memory_format=memory_format(setup.device))
+        self.model = setup.place(model)
         if setup.fused:
             kernels.enable(self.model)
         images = torch.from_numpy(dataset.x_train)
@@ -91,9 +91,9 @@ class Engine:
         self.labels = torch.from_numpy(dataset.y_train).to(self.device, torch.int64)
         self.mean, self.std = dataset.mean, dataset.std
         for module in model.modules():
-            if hasattr(module, "fit"):  # weights that come from the images
+            if hasattr(module, "fit_to_images"):  # its weights come from them
                 some = images[: module.num_images].to(self.device)
-                module.fit(normalise(some, self.mean, self.std, torch.float32))
+                module.fit_to_images(normalise(some, self.mean, self.std, torch.float32))
         self.mean_colour = tuple(round(255 * mean) for mean in dataset.mean)
         self.average = _Average(self.model, recipe.ema) if recipe.ema else None
         self.batch_size = min(recipe.batch_size, len(images))

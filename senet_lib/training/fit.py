@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from senet_lib.device import Setup, computed_on, keep_freed_memory, rounding
+from senet_lib.device import KEEP_PEAKS, Setup, computed_on, keep_freed_memory, rounding
 from senet_lib.errors import (
     NonFiniteLossError,
     OutOfMemoryError,
@@ -154,7 +154,7 @@ def fit(
             wanted = {"device": device, "compile": compile, "threads": threads}
             setup = Setup.choose(precision=precision, **wanted)
             keep_freed_memory()
-            if setup.device in ("cuda", "xpu"):
+            if setup.device in KEEP_PEAKS:
                 torch.accelerator.reset_peak_memory_stats()
             torch.manual_seed(seed)
             engine = Engine(job.spec.build(), job.dataset, job.recipe, seed, setup)
