@@ -126,7 +126,7 @@ def test_a_study_from_a_failing_run_to_its_repair(checkout):
     done = snakemake(checkout)
     assert done.returncode == 1, done.stdout
     assert "Traceback" not in done.stdout
-    assert (good / "record.json").is_file()
+    assert (good / "record.json").is_file(), done.stdout
     assert (good / "train.html").is_file()
     assert (blocked / "train.partial.ipynb").is_file()
     assert json.loads((blocked / "failed.json").read_text())["error"] == "RecordError"
