@@ -14,7 +14,7 @@ LAYERS = (
     {"training", "analysis"},  # neighbours: neither imports the other
     {"claims", "report"},
     {"figures", "explore", "cli", "listing", "options", "tensorboard", "workflow", "__main__"}
-    | {"sweep", "lab", "served"},
+    | {"sweep", "lab", "served", "explore_numbers"},
 )
 PLACE = {name: place for place, names in enumerate(LAYERS) for name in names}
 
