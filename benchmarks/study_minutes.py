@@ -5,7 +5,7 @@
 Read from the executed notebooks of its runs and reports, which hold when each cell began and ended:
 how long it took until the kernel was there and the library was imported, how long the cell that
 trains, how long the others. The pages are made again to be timed. One row a kind of notebook, in
-seconds, and what the clock on the wall showed from the first notebook's start to the last one's end.
+seconds, and what passed from the first one's start to the last one's end.
 """
 
 import argparse
