@@ -64,15 +64,28 @@ NOTEBOOKS = Path(os.path.relpath(ROOT / "notebooks"))
 RUNS, LOGS = f"outputs/runs/{STUDY.study}", f"outputs/logs/{STUDY.study}"
 REPORT = f"outputs/reports/{STUDY.study}"
 
-# A misspelt model ends here and not hours later; what is already there needs no looking up.
-if not all(Path(f"{RUNS}/{m}/seed{s}/train.ipynb").exists() for m in STUDY.models for s in STUDY.seeds):
-    from senet_lib.models import check_name
-
-    for model in STUDY.models:
-        try:
-            check_name(model)
-        except SenetError as error:
-            raise WorkflowError(str(error)) from None
+# A misspelt model ends here and not hours later; what is already there needs no looking up. PyTorch is imported in a process
+# of its own, as it would stay in this one's memory for as long as the study takes.
+CHECK_NAMES = """
+import json, sys
+from senet_lib.errors import SenetError
+from senet_lib.models import check_name
+from senet_lib.recipe import load_study
+try:
+    for model in load_study(json.load(sys.stdin)).models:
+        check_name(model)
+except SenetError as error:
+    sys.exit(str(error))
+"""
+there = (Path(f"{RUNS}/{m}/seed{s}/train.ipynb").exists() for m in STUDY.models for s in STUDY.seeds)
+if workflow.is_main_process and not all(there):
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK_NAMES], input=json.dumps(config), env={**os.environ, "PYTHONPATH": path},
+        text=True, stderr=subprocess.PIPE,
+    )
+    if done.returncode:
+        raise WorkflowError(done.stderr.strip())
 try:
     STUDY.check_explained()
     if STUDY.data in ("cifar10", "cifar100") and not (data_dir() / f"{STUDY.data}.npz").is_file():

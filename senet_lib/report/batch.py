@@ -27,6 +27,7 @@ from senet_lib.report.parameters import check_parameters as check_parameters
 from senet_lib.report.parameters import describe_parameters as describe_parameters
 from senet_lib.report.parameters import parse_parameters as parse_parameters
 from senet_lib.runs.lock import locked, stopping
+from senet_lib.runs.provenance import git_state
 
 FAILURE = "failed.json"
 KERNEL_START_SECONDS = 120
@@ -288,8 +289,6 @@ def _stop_on_signals() -> Iterator[None]:
 
 def _commit() -> str:
     """Twelve digits of the source's commit, with a + where files differ; empty outside a clone."""
-    from senet_lib.runs.provenance import git_state  # which imports torch
-
     commit, changed = git_state()
     return commit[:12] + "+" * bool(changed) if commit else ""
 

@@ -1,4 +1,7 @@
-"""What machine, versions and source a result came from."""
+"""What machine, versions and source a result came from.
+
+PyTorch is imported where a device is asked, since a notebook's commit is wanted without it.
+"""
 
 import os
 import platform
@@ -7,15 +10,16 @@ import sys
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from senet_lib.device import KEEP_PEAKS
+if TYPE_CHECKING:
+    import torch
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a run's numbers."""
+    import torch
+
     from senet_lib import __version__
 
     found = {"python": platform.python_version(), "torch": torch.__version__}
@@ -25,13 +29,15 @@ def versions() -> dict[str, str]:
     return {**found, "senet-lib": __version__}
 
 
-def hardware(device: torch.device) -> dict[str, Any]:
+def hardware(device: "torch.device") -> dict[str, Any]:
     """Processor, cores and operating system, and the GPU where one is used."""
     found: dict[str, Any] = {
         "cpu": _cpu_name(),
         "cores": _cores(),
         "system": f"{platform.system()} {platform.machine()}",
     }
+    if device.type in ("cuda", "xpu"):
+        import torch
     if device.type == "cuda":
         found["cuda"] = torch.version.cuda
     if device.type in ("cuda", "xpu"):
@@ -52,8 +58,12 @@ def git_state() -> tuple[str | None, bool | None]:
     return commit, dirty
 
 
-def peak_memory_mib(device: torch.device) -> float | None:
+def peak_memory_mib(device: "torch.device") -> float | None:
     """Peak in MiB: what the allocator held on a GPU, the process's resident set on a CPU."""
+    import torch
+
+    from senet_lib.device import KEEP_PEAKS
+
     if device.type in KEEP_PEAKS:
         return torch.accelerator.max_memory_allocated(device) / 2**20
     if device.type == "mps":
