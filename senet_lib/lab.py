@@ -22,6 +22,7 @@ def command(start: Path) -> list[str]:
     return [
         *(sys.executable, "-m", "jupyterlab", *["--allow-root"] * root),
         f"--LabApp.default_url=/lab/tree/{start.as_posix()}",
+        "--LabApp.expose_app_in_browser=True",  # for explore.form, which writes into a cell
         "--ContentsManager.files_handler_class=senet_lib.served.Files",
         "--FileContentsManager.post_save_hook=senet_lib.lab.saved",
         f"--ServerApp.tornado_settings={{'websocket_max_message_size': {MOST_BYTES}}}",

@@ -1,6 +1,7 @@
 """In a real browser: the explorer in JupyterLab and as an app, and what else JupyterLab shows."""
 
 import io
+import json
 import re
 import subprocess
 import urllib.error
@@ -176,13 +177,13 @@ def write_report(path, text: str) -> None:
     write_page(path.with_suffix(".ipynb"), path)
 
 
-def test_a_training_by_the_form_leaves_git_clean(page, tmp_path, tiny, monkeypatch):
-    """What is chosen is trained, also when all cells are run again; the notebook keeps its outputs,
-    and git sees no change."""
+def test_a_training_by_the_form_writes_the_parameters_cell(page, tmp_path, tiny, monkeypatch):
+    """What is chosen stands there, is trained when all cells are run again, and is all git sees
+    of it, although the notebook keeps its outputs."""
     monkeypatch.delenv("SENET_PROGRESS", raising=False)
     machine = {"threads": 1, "precision": "fp32", "compile": "off", "batch_size": 16}
     data = str(tiny.parent / "tiny.npz")
-    notebook = copy_notebook("train", tmp_path, data=data, epochs=1, out="one", **machine)
+    notebook = copy_notebook("train", tmp_path, data=data, epochs=1, **machine)
     notebook.write_text(lab.written(notebook.read_text(encoding="utf-8")), encoding="utf-8")
     (tmp_path / ".gitattributes").write_text("*.ipynb filter=notebook\n")
     monkeypatch.chdir(tmp_path)
@@ -194,23 +195,42 @@ def test_a_training_by_the_form_leaves_git_clean(page, tmp_path, tiny, monkeypat
     with jupyter_server(tmp_path) as address:
         run_all(page, address, "train.ipynb")
         page.get_by_text("After 1 epochs").wait_for()
-        says = page.locator(".senet-form-says")
-        for name, value, word in (("lr", "fast", "must be float"), ("epochs", "2", "-p epochs=2"),
-                                  ("out", "two", "-p out=two")):  # fmt: skip
-            page.get_by_label(name, exact=True).fill(value)
-            page.keyboard.press("Tab")
-            says.filter(has_text=word).wait_for()
+        save(page)
+        assert git("status", "--porcelain", "train.ipynb") == ""
+        choose(page, "lr", "fast")
+        page.locator(".senet-form-says").filter(has_text="must be float").wait_for()
+        folder = """it's "two" # \\ [2]"""
+        for name, value in (("schedule", "[1, 2]"), ("epochs", "2"), ("out", "a"), ("out", folder)):
+            choose(page, name, value)
+        page.get_by_label("nesterov").check()
+        written = page.locator(".jp-Cell", has_text="label_smoothing = 0.0").first
+        written.get_by_text("nesterov = True").wait_for()
         again(page)
         page.get_by_text("After 2 epochs").wait_for()
         assert page.get_by_label("epochs", exact=True).input_value() == "2"
-        page.keyboard.press("Control+s")
-        page.wait_for_function("document.querySelector('.jp-mod-dirty') === null")
-    assert load_run("one").recipe["epochs"] == 1
-    assert load_run("two").recipe["epochs"] == 2
-    assert "After 2 epochs" in notebook.read_text(encoding="utf-8")
-    assert git("status", "--porcelain", "train.ipynb") == ""
-    notebook.write_text(notebook.read_text(encoding="utf-8").replace("# How well", "# How"))
-    assert git("status", "--porcelain", "train.ipynb") == " M train.ipynb\n"
+        save(page)
+        assert "After 2 epochs" in notebook.read_text(encoding="utf-8")
+    assert load_run(folder).recipe["epochs"] == 2
+    changed = re.findall(r'^\+    "(.*?)(?:\\n)?",?$', git("diff", "-U0"), re.MULTILINE)
+    assert [json.loads(f'"{line}"') for line in changed] == [
+        f"out = {json.dumps(folder)}  # the run's folder; empty: "
+        "outputs/runs/<study>/<model>/seed<seed>",
+        "epochs = 2  # passes over the training images",
+        "schedule = [1, 2]  # step: epochs at which the rate falls",
+        "nesterov = True  # Nesterov's form of the momentum",
+        "epochs = 2",  # where copy_notebook sets it again
+    ]
+
+
+def choose(page, name: str, value: str) -> None:
+    """Fill a field of the form."""
+    page.get_by_label(name, exact=True).fill(value)
+    page.keyboard.press("Tab")
+
+
+def save(page) -> None:
+    page.keyboard.press("Control+s")
+    page.wait_for_function("document.querySelector('.jp-mod-dirty') === null")
 
 
 def git(*words: str) -> str:

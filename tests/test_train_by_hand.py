@@ -1,4 +1,4 @@
-"""train.ipynb in a real JupyterLab: a bar and curves that move, an interrupt, and going on."""
+"""train.ipynb in a real JupyterLab: a bar and curves that move in sight, and an interrupt."""
 
 import os
 
@@ -71,10 +71,13 @@ def test_the_curves_move_and_an_interrupted_run_goes_on(page, tmp_path):
     assert (tmp_path / "run" / "checkpoint.pt").is_file()
     assert page.locator("img[alt]:not(.senet-curves)").count() == 0  # the cells below were not run
 
+    page.set_viewport_size({"width": 1200, "height": 900})
     run_all(page)
     page.get_by_text("; going on in epoch ").wait_for()
     page.get_by_text("is wrong on").wait_for()  # the answer, in the last cell
     words.filter(has_text="3 epochs in ").wait_for()  # drawn when the browser has the time
+    curves = page.locator(".senet-curves").bounding_box()
+    assert 100 < curves["y"] < curves["y"] + curves["height"] < 850  # of a notebook much longer
     pictures = page.evaluate("window.pictures")
     assert "after epoch 3 of 3" in pictures[-1]
     assert not any("No epoch" in picture for picture in pictures[1:])

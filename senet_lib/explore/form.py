@@ -1,7 +1,9 @@
 """A form for a notebook's parameters, for those who run it by hand."""
 
 import dataclasses
-import shlex
+import json
+import uuid
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
@@ -14,14 +16,35 @@ from senet_lib.recipe import Recipe, Study
 from senet_lib.report.parameters import check_parameters, describe_parameters
 from senet_lib.training.progress import choose_mode
 
-_chosen: dict[str, tuple[Any, Any]] = {}  # by name: what its cell says, and what was chosen instead
+# What JupyterLab does once, also where the page is loaded again: in the notebook of this kernel it
+# puts another value into the parameters cell. A value is strings, lists in one pair of brackets,
+# and what else stands before a comment.
+WRITE = r"""
+const [once, kernel, name, value] = %s;
+const string = String.raw`"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'`;
+const written = String.raw`(?:${string}|\[(?:${string}|[^\]"'])*\]|[^#"'[\n])*?`;
+const line = new RegExp(String.raw`^(${name} *= *)${written}(?=[ \t]*(?:#|$))`, "gm");
+let cells = 0;
+for (const panel of window.jupyterapp?.shell.widgets("main") ?? []) {
+  if (panel.context?.sessionContext?.session?.kernel?.id !== kernel) continue;
+  for (const cell of panel.context.model.sharedModel.cells ?? []) {
+    if (!cell.getMetadata("tags")?.includes("parameters")) continue;
+    cells += 1;
+    if (!sessionStorage.getItem(once))
+      cell.setSource(cell.source.replace(line, (_, start) => start + value));
+  }
+}
+sessionStorage.setItem(once, "done");
+if (!cells) element.textContent =
+  `Not written into the parameters cell, which "senet lab" can do: ${name} = ${value}`;
+"""
 
 
 def form(values: dict[str, Any], notebook: str = "train") -> widgets.VBox | None:
-    """A notebook's parameters to be chosen; a choice is the variable's value from then on.
+    """A notebook's parameters to be chosen; a choice is the variable's value at once.
 
-    Choices outlive running the parameters cell again, until that cell says another value, and are
-    shown as the command that does the same in a batch. The notebook itself stays as it is.
+    In a JupyterLab started by `senet lab` it is written into the notebook's parameters cell too;
+    elsewhere a line says what to write there.
 
     Args:
         values: the notebook's variables, `globals()`.
@@ -31,38 +54,34 @@ def form(values: dict[str, Any], notebook: str = "train") -> widgets.VBox | None
     """
     if choose_mode("auto") != "live":
         return None
-    parameters = describe_parameters(notebook)
-    for name, (said, instead) in list(_chosen.items()):
-        if values.get(name) in (said, instead):
-            values[name] = instead
-        else:
-            del _chosen[name]
-    below = widgets.HTML().add_class("senet-form-says")
-
-    def say(problem: str = "") -> None:
-        words = [f"-p {shlex.quote(f'{name}={value}')}" for name, (_, value) in _chosen.items()]
-        batch = f"The same in a batch: senet notebook {notebook} --out my-{notebook}.ipynb "
-        below.value = line(problem or batch + " ".join(words), problem=bool(problem))
+    problem, writes = widgets.HTML().add_class("senet-form-says"), widgets.Output()
 
     def choose(change: dict[str, Any]) -> None:
         name = change["owner"].description
         try:
             value = check_parameters(notebook, {name: change["new"]})[name]
         except SenetError as error:
-            say(str(error))
+            problem.value = line(str(error), problem=True)
             return
-        said = _chosen.pop(name, (values[name], None))[0]
-        if value != said:
-            _chosen[name] = said, value
-        values[name] = value
-        say()
+        problem.value, values[name], writes.outputs = "", value, ()
+        writes.append_display_data(_write(name, value))
 
+    parameters = describe_parameters(notebook)
     fields = [_field(p.name, values.setdefault(p.name, p.default), p.help) for p in parameters]
     for field in fields:
         field.observe(choose, "value")
-    say()
     grid = {"grid_template_columns": "repeat(auto-fill, minmax(17rem, 1fr))", "grid_gap": "0 1rem"}
-    return widgets.VBox([widgets.GridBox(fields, layout=grid), below])
+    return widgets.VBox([widgets.GridBox(fields, layout=grid), problem, writes])
+
+
+def _write(name: str, value: Any) -> Any:
+    """What makes JupyterLab write a value, in Python, into the parameters cell."""
+    from ipykernel.connect import get_connection_file
+    from IPython.display import Javascript
+
+    kernel = Path(get_connection_file()).stem.removeprefix("kernel-")
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    return Javascript(WRITE % json.dumps([uuid.uuid4().hex, kernel, name, text]))
 
 
 def _field(name: str, value: Any, help: str) -> widgets.Widget:

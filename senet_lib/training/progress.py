@@ -122,6 +122,10 @@ BLUE = "#0072B2"
 SECONDS_BETWEEN_REDRAWS = 0.2
 MOST_MARKERS = 12  # epochs; more of them would touch
 SHORTEST_AXIS = 10  # epochs; of a long run the axis doubles whenever the curves have filled it
+# The first picture comes into sight, for Run All has gone to the notebook's end; once more when the
+# cells above have been laid out.
+COME_INTO_SIGHT = """onload="for (const ms of [0, 300, 1000])
+    setTimeout(() => this.scrollIntoView({block: 'center'}), ms)" """
 TRACK = "background: rgba(128, 128, 128, 0.25); border-radius: 4px; max-width: 824px"
 
 
@@ -140,7 +144,7 @@ class LiveProgress(Progress):
         self._first, self._began = None, time.perf_counter()
         where = f"epoch {self._epoch} of {self.epochs}"
         self._bar = display(self._state(where), raw=True, display_id=True)
-        self._curves = display(self._picture(), raw=True, display_id=True)
+        self._curves = display(self._picture(COME_INTO_SIGHT), raw=True, display_id=True)
 
     def start_epoch(self, epoch: int, step: int) -> None:
         self._epoch, self._step = epoch, step
@@ -205,14 +209,14 @@ class LiveProgress(Progress):
         left = self.epochs * self.steps - self._steps_done()
         return f"; about {_duration(seconds * left)} left"
 
-    def _picture(self) -> dict[str, str]:
+    def _picture(self, attribute: str = "") -> dict[str, str]:
         """The curves as HTML and as text."""
         said = describe_curves(self._history, self.epochs, self.split)
         file = io.BytesIO()
         draw_curves(self._history, self.epochs, self.split).savefig(file, format="png", dpi=120)
         picture = base64.b64encode(file.getvalue()).decode()
         image = (
-            f'<img class="senet-curves" alt="{html.escape(said)}" width="824" '
+            f'<img {attribute}class="senet-curves" alt="{html.escape(said)}" width="824" '
             f'style="max-width: 100%; height: auto" src="data:image/png;base64,{picture}">'
         )
         return {"text/html": image, "text/plain": said}
