@@ -120,12 +120,23 @@ def pages(runs_root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reports") / "demo"
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setattr(cam_study, "LEAST_REMOVALS", 1)  # the removals take most of the time
+    bars = {}
+
+    class Bar(cam_study.tqdm):
+        def close(self) -> None:
+            bars[self] = self.n, self.total, self.desc
+            super().close()
+
+    monkeypatch.setattr(cam_study, "tqdm", Bar)
     for seed in (0, 1):
         view = CamStudy(
             "demo", MODELS, seed, runs_root=str(runs_root), grids=2, page_folder=str(folder)
         )
         view.measure()
     monkeypatch.undo()
+    grids = 2 * 4 * 4 + 2 * 9 * 9  # of one of each size, whole and tile by tile
+    images = 2 * (2 * grids + 10 * 4 + 10 + grids + 10 * 4 + 2 + 1)
+    assert [*bars.values()] == [(images, images, "se_resnet20: ")] * 2
     return folder
 
 

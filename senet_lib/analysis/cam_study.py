@@ -5,9 +5,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+from tqdm.auto import tqdm
 
 from senet_lib.analysis.families import label
 from senet_lib.analysis.gates import untrained_network
@@ -81,7 +83,7 @@ class CamStudy:
 
     def measure(self) -> pd.DataFrame:
         """Score every network on every trial and by faithfulness, and write the scores beside the
-        page.
+        page. A bar counts the images, a grid as those it has.
 
         Returns:
             Model, the columns of `trials.measure`, and untrained: what the maps of the network
@@ -89,16 +91,29 @@ class CamStudy:
         """
         data, index = self.compared.dataset, self.compared.kept[: self.num_removals]
         images, targets = self.compared.images(index), torch.from_numpy(data.y_test[index])
-        frames = []
-        for run, (name, network) in zip(self.runs, self.networks.items(), strict=True):
-            explain = self.explain(network)
-            before = measure(self.explain(untrained_network(run, data.x_test)), self.few)
-            before = before.set_index(["trial", "metric"])["score"].rename("untrained")
-            found = [
-                measure(explain, self.trials).join(before, on=["trial", "metric"]),
-                measure_faithfulness(network, explain, images, targets),
-            ]
-            frames += [frame.assign(model=name) for frame in found]
+        frames, pixels = [], data.x_test[0, ..., 0].size
+        work = sum(trial.masks.size for trial in (*self.trials, *self.few)) // pixels + len(index)
+        with tqdm(total=work * len(self.networks), unit="image", smoothing=0) as bar:
+
+            def counted(explain: Explain) -> Explain:
+                def ask(asked: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
+                    maps = explain(asked, targets)
+                    bar.update(maps.size // pixels)
+                    return maps
+
+                return ask
+
+            for run, (name, network) in zip(self.runs, self.networks.items(), strict=True):
+                bar.set_description(name)
+                explain = counted(self.explain(network))
+                untrained = self.explain(untrained_network(run, data.x_test))
+                before = measure(counted(untrained), self.few)
+                before = before.set_index(["trial", "metric"])["score"].rename("untrained")
+                found = [
+                    measure(explain, self.trials).join(before, on=["trial", "metric"]),
+                    measure_faithfulness(network, explain, images, targets),
+                ]
+                frames += [frame.assign(model=name) for frame in found]
         frame = pd.concat(frames, ignore_index=True)
         path = self.page_folder / f"localisation-seed{self.seed}.json"
         write_scores(path, self.compared, self.seed, frame, self.method, self.layer)
