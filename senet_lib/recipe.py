@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field
 from pathlib import Path
@@ -283,6 +284,10 @@ def load_settings(kind: type[Kind], content: Any, where: str) -> Kind:
     needed = [k for k, f in known.items() if f.default is f.default_factory is MISSING]
     if not isinstance(content, Mapping):
         raise RecipeError(f"{where} must hold a mapping with {', '.join(needed)}")
+    for key, other in (("trials", "sweep"), ("seeds", "study")):
+        if key in content and key not in known:
+            file = shlex.quote(where) if Path(where).is_file() else "FILE"
+            raise RecipeError(f"{where} is a {other}, to be run by `senet {other} {file}`")
     for key in content:
         if key not in known:
             raise unknown(f"key in {where}", shown(key).strip("'"), known)

@@ -101,6 +101,9 @@ def test_mistakes_end_with_one_line_and_code_2(capsys, tmp_path, run):
     says(capsys, _train(data, tmp_path / "file"), "file: File exists")
     says(capsys, ["frobnicate"], "invalid choice")
     says(capsys, ["models", "vgg*"], "vgg")
+    for asked, configs, right in (("study", "sweep", "sweep"), ("sweep", "smoke", "study")):
+        path = Path(__file__).parents[1] / "configs" / f"{configs}.yaml"
+        says(capsys, [asked, path], f"`senet {right} {re.escape(str(path))}`")
     notebook = ["notebook", "train", "--out", out]
     for wrong in ([*notebook, "-p", "sede=1"], [*notebook, "-p", "seed"], notebook[:2],
                   ["notebook", "trian", "--out", out]):  # fmt: skip
