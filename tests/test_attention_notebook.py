@@ -3,8 +3,15 @@
 import re
 
 import nbformat
+import numpy as np
+import torch
+from fake_runs import data_fields, make_run, save_network
+from notebook_cells import run_cells
 
+from senet_lib.data.datasets import load_data
+from senet_lib.models import create_model
 from senet_lib.report.batch import execute
+from senet_lib.report.table import Text
 
 FAST = {"steps": 3, "num_images": 20, "channels": 3}
 
@@ -24,3 +31,27 @@ def test_the_lesson_runs_without_cifar10_and_its_numbers_are_right(tmp_path, mon
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert page.count("<math") > 10
     assert "$" not in re.sub(r"<(pre|script|style)\b.*?</\1>", "", page, flags=re.DOTALL)
+
+
+def test_a_layer_that_is_asleep_is_not_looked_at(tmp_path):
+    torch.manual_seed(0)
+    network = create_model("se_resnet20")
+    blocks = {
+        f"stage{s}.{b}": network.get_submodule(f"stage{s}.{b}") for s in (1, 2, 3) for b in range(3)
+    }
+    for name, block in blocks.items():
+        reduce, expand = block.attention.gate.parameters()
+        with torch.no_grad():
+            reduce.abs_()  # of means of a relu or near zero
+            reduce *= 0 if name in ("stage2.2", "stage1.0") else 1
+            expand *= 10
+    run = make_run(tmp_path, "se_resnet20", 0, 0.5, **data_fields(load_data("shapes")))
+    save_network(run, network)
+    asked = {"run": str(run.path), "layer": "stage2.2"}
+    found = run_cells("attention", "45f726e2", **asked, num_images=20, channels=3)
+    assert set(found["asleep"]) >= {"stage2.2", "stage1.0"}
+    assert found["layer"] not in found["asleep"]
+    assert np.ptp(found["gates"].numpy()) == found["spread"].max() > 0.01
+    assert any("stage2.2" in t.markdown for t in found["outputs"] if isinstance(t, Text))
+    awake = run_cells("attention", "a461b1d8", **asked | {"layer": "stage3.1"})
+    assert awake["layer"] == "stage3.1"
