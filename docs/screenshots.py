@@ -30,8 +30,9 @@ from browser import copy_notebook, jupyter_server  # noqa: E402 (where the tests
 
 def take_index(page: Any, address: str) -> None:
     _open_and_run(page, address, "index")
-    page.locator(".jp-RenderedMarkdown table").nth(2).wait_for()
-    _show(page, ".jp-Notebook h1", "start", height=1400)
+    page.locator(".jp-OutputArea-output table").nth(3).wait_for()
+    page.get_by_text("| Idle").wait_for()
+    _show(page, ".jp-Notebook h1", "start", height=1620)
 
 
 def take_train(page: Any, address: str) -> None:
@@ -48,7 +49,7 @@ def take_explore(page: Any, address: str) -> None:
     page.locator(".senet-map-1 img").first.wait_for()
     page.get_by_text("Most similar gates of the first").wait_for()  # once they have been read
     page.wait_for_timeout(1000)
-    _show(page, ".jp-Notebook h1", "start", height=1500)
+    _show(page, ".senet-app", "start", height=1450)
 
 
 def take_report(page: Any, address: str) -> None:
