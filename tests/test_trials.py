@@ -124,11 +124,12 @@ def pages(runs_root, tmp_path_factory):
 
     class Bar(cam_study.tqdm):
         def close(self) -> None:
-            bars[self] = self.n, self.total, self.desc
+            bars[self] = self.disable or (self.n, self.total, self.desc)
             super().close()
 
     monkeypatch.setattr(cam_study, "tqdm", Bar)
-    for seed in (0, 1):
+    for seed, progress in enumerate(("auto", "log")):
+        monkeypatch.setenv("SENET_PROGRESS", progress)
         view = CamStudy(
             "demo", MODELS, seed, runs_root=str(runs_root), grids=2, page_folder=str(folder)
         )
@@ -136,7 +137,7 @@ def pages(runs_root, tmp_path_factory):
     monkeypatch.undo()
     grids = 2 * 4 * 4 + 2 * 9 * 9  # of one of each size, whole and tile by tile
     images = 2 * (2 * grids + 10 * 4 + 10 + grids + 10 * 4 + 2 + 1)
-    assert [*bars.values()] == [(images, images, "se_resnet20: ")] * 2
+    assert [*bars.values()] == [(images, images, "se_resnet20: "), True]
     return folder
 
 

@@ -2,6 +2,7 @@
 
 # Legend: M images or cases, H W size.
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,7 +84,7 @@ class CamStudy:
 
     def measure(self) -> pd.DataFrame:
         """Score every network on every trial and by faithfulness, and write the scores beside the
-        page. A bar counts the images, a grid as those it has.
+        page. A bar counts the images of all grids, unless $SENET_PROGRESS is log or none.
 
         Returns:
             Model, the columns of `trials.measure`, and untrained: what the maps of the network
@@ -93,7 +94,9 @@ class CamStudy:
         images, targets = self.compared.images(index), torch.from_numpy(data.y_test[index])
         frames, pixels = [], data.x_test[0, ..., 0].size
         work = sum(trial.masks.size for trial in (*self.trials, *self.few)) // pixels + len(index)
-        with tqdm(total=work * len(self.networks), unit="image", smoothing=0) as bar:
+        unwatched = os.environ.get("SENET_PROGRESS") in ("log", "none")  # as in a batch
+        look = {"unit": "image", "smoothing": 0, "disable": unwatched}
+        with tqdm(total=work * len(self.networks), **look) as bar:
 
             def counted(explain: Explain) -> Explain:
                 def ask(asked: torch.Tensor, targets: torch.Tensor) -> np.ndarray:

@@ -243,7 +243,6 @@ def _kernel_manager(folder: Path) -> type:
     sockets = os.name == "posix" and len(os.fsencode(folder)) <= LONGEST_SOCKET_FOLDER
     environment = {
         "SENET_PROGRESS": os.environ.get("SENET_PROGRESS", "log"),
-        "TQDM_DISABLE": "1",  # a bar is for those who watch
         "IPYTHONDIR": str(folder / "ipython"),
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),  # as in `senet train`
     }
