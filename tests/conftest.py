@@ -31,6 +31,16 @@ def _steady() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _environment():
+    """A test leaves the environment as it was; plugins, for one, are named there."""
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def shapes():
     """The embedded data set."""

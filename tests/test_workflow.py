@@ -17,7 +17,6 @@ from senet_lib.recipe import Recipe, load_study
 pytest.importorskip("snakemake")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-OWN = "resnet20+attention=alone"
 TINY = {
     "study": "tiny",
     "protocol": "test",
@@ -43,8 +42,7 @@ def checkout(tmp_path_factory):
         shutil.copytree(
             REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
         )
-    for name in ("Snakefile", "docs/own_attention.py"):
-        shutil.copy(REPOSITORY / name, folder)
+    shutil.copy(REPOSITORY / "Snakefile", folder)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (96, 32, 32, 3), dtype=np.uint8)
     labels = np.arange(96) % 4
@@ -112,11 +110,8 @@ def test_a_mistake_in_the_settings_ends_at_once_with_a_clear_line(checkout, monk
 
 @pytest.mark.slow
 def test_a_study_from_a_failing_run_to_its_repair(checkout):
-    """One run fails and the others are made, one of them with an attention of one's own; the next
-    call trains the missing one alone, although the code of the training has changed meanwhile; then
-    nothing is left to do."""
-    own = {"models": [*TINY["models"], OWN], "axes": ["attention"], "plugins": ["own_attention.py"]}
-    configure(checkout, TINY | own)
+    """One run fails and the other is made; the next call trains the missing one alone, although the
+    code of the training has changed meanwhile; then nothing is left to do."""
     runs, page = checkout / "outputs/runs/tiny", checkout / "outputs/reports/tiny/index.html"
     logs = checkout / "outputs/logs/tiny"
     blocked, good = runs / "se_resnet20/seed0", runs / "resnet20/seed0"
@@ -133,11 +128,8 @@ def test_a_study_from_a_failing_run_to_its_repair(checkout):
     assert (blocked / "record.json").read_text() == "{}"
     assert "RecordError" in (logs / "se_resnet20-seed0.log").read_text()
     assert "Epoch 1 - Loss" in (logs / "resnet20-seed0.log").read_text()
-    assert "2 of 3 runs" in page.read_text(encoding="utf-8")
+    assert "1 of 2 runs" in page.read_text(encoding="utf-8")
     assert not page.with_name("report.ipynb").exists()
-    for folder, kept in ((runs / OWN / "seed0", ["own_attention.py"]), (good, [])):
-        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-        assert list(record["plugins"]) == kept
 
     shutil.rmtree(blocked)
     before = {path: path.stat().st_mtime_ns for path in good.iterdir()}
@@ -149,10 +141,9 @@ def test_a_study_from_a_failing_run_to_its_repair(checkout):
     assert "Epoch 1 - Loss" in (logs / "se_resnet20-seed0.log").read_text()
     assert "Epoch 1" not in (logs / "resnet20-seed0.log").read_text()
     assert "outputs/reports/tiny/index.html" in done.stdout
-    assert "3 of 3 runs" in page.read_text(encoding="utf-8")
+    assert "2 of 2 runs" in page.read_text(encoding="utf-8")
     beside = ("gradcam-seed0.html", "localisation-seed0.json", "excitation-se_resnet20.html")
     assert all(page.with_name(name).is_file() for name in (*beside, "gates-se_resnet20.json"))
-    assert "alone" in page.with_name("ablation-attention.html").read_text(encoding="utf-8")
     redone = {path.name for path, then in before.items() if path.stat().st_mtime_ns != then}
     assert redone == {"train.ipynb", "train.html"}
     assert not page.with_name("incomplete.ipynb").exists()

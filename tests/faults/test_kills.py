@@ -10,8 +10,8 @@ from senet_lib.runs.records import load_run
 
 SAME = ("weights.safetensors", "test_logits.npz")
 LEFT = {"record.json", "history.csv", *SAME}
-KILLS = 50 if FULL else 6
-EVERY = 1 if FULL else 7
+KILLS = 50 if FULL else 4
+EVERY = 1 if FULL else 11
 MOST_MOMENTS = 200
 
 
