@@ -341,6 +341,7 @@ rule report:
     params:
         code=REPORT_HASH,
         parameters=REPORT_PARAMETERS,
+    threads: CORES or THREADS  # the last job has them all
     shell:
         "{SENET:q} notebook {input.notebook} --out {output.notebook} --html {output.page}"
         " {params.parameters} > {log} 2>&1"
