@@ -24,7 +24,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env study test lab app docs check clean clean-runs distclean
+.PHONY: help env study test test-slow lab app docs check clean clean-runs distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,8 +39,11 @@ study: $(STAMP) ## train the networks of a study and report on them; only what i
 	if [ -f $(REPORT) ]; then echo "report: $(CURDIR)/$(REPORT)"; fi; \
 	exit $$status
 
-test: $(STAMP) ## run the tests
-	@"$(BIN)/python" -m pytest -q -n $(WORKERS) --dist worksteal
+test: $(STAMP) ## run the tests, but for the slow ones
+	@"$(BIN)/python" -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
+
+test-slow: $(STAMP) ## run the slow ones: whole studies, kills, commands of the docs, JupyterLab in a browser
+	@"$(BIN)/python" -m pytest -q -n $(WORKERS) --dist worksteal -m slow
 
 lab: $(STAMP) ## open JupyterLab on the notebooks; the index lists them and the runs
 	@"$(BIN)/senet" lab

@@ -24,7 +24,6 @@ from senet_lib.recipe import Recipe, Study, learning_rate, load_study
 from senet_lib.runs.records import RunRecord, _digest, list_runs, load_run
 from senet_lib.runs.study import collect
 
-pytestmark = pytest.mark.slow
 EXAMPLES = int(os.environ.get("SENET_EXAMPLES", "200"))
 FEW = settings(
     max_examples=EXAMPLES,

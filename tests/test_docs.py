@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = {path.name: path for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
 # What is read and not run, by how it begins, and why not.
 NOT_RUN = {
-    "make test": "it would run this again",
+    "make test": "they would run this again",
     "make study STUDY=": "hours; `make study` with a file that test_workflow.py reads",
     "make docs": "the last test here",
     "make lab": "a server that stays: tests/test_lab.py",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from checkout import MODELS, assert_as_undisturbed, checkout, undisturbed
-from victims import FULL
+from victims import SOAK
 
 from senet_lib.recipe import Recipe
 
@@ -84,7 +84,7 @@ def wait_until_alone(mark: str) -> None:
         time.sleep(0.5)
 
 
-@pytest.mark.skipif(not FULL, reason="SENET_FAULTS=full kills ten studies, for an hour")
+@pytest.mark.skipif(not SOAK, reason="SENET_FAULTS=soak kills ten studies, for an hour")
 def test_a_study_that_is_killed_again_and_again_ends_as_one_left_alone(tmp_path, tiny_data):
     clean = undisturbed(tmp_path / "clean", tiny_data, RECIPE)
     chance, kinds = random.Random(0), []

@@ -15,7 +15,8 @@ from senet_lib.recipe import Recipe
 from senet_lib.training.fit import fit
 
 RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, lr_policy="one_cycle", ema=0.5)
-FULL = os.environ.get("SENET_FAULTS") == "full"
+SOAK = os.environ.get("SENET_FAULTS") == "soak"
+FULL = SOAK or os.environ.get("SENET_FAULTS") == "full"
 SETTINGS = {
     "model": "resnet20", "recipe": RECIPE, "device": "cpu", "precision": "fp32", "compile": "off",
     "threads": 1, "progress": "none", "checkpoint_minutes": 0,
