@@ -285,7 +285,7 @@ def load_settings(kind: type[Kind], content: Any, where: str) -> Kind:
     if not isinstance(content, Mapping):
         raise RecipeError(f"{where} must hold a mapping with {', '.join(needed)}")
     for key, other in (("trials", "sweep"), ("seeds", "study")):
-        if key in content and key not in known:
+        if key in content and key not in known and not set(needed) <= set(content):
             file = shlex.quote(where) if Path(where).is_file() else "FILE"
             raise RecipeError(f"{where} is a {other}, to be run by `senet {other} {file}`")
     for key in content:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -103,7 +104,7 @@ def test_mistakes_end_with_one_line_and_code_2(capsys, tmp_path, run):
     says(capsys, ["models", "vgg*"], "vgg")
     for asked, configs, right in (("study", "sweep", "sweep"), ("sweep", "smoke", "study")):
         path = Path(__file__).parents[1] / "configs" / f"{configs}.yaml"
-        says(capsys, [asked, path], f"`senet {right} {re.escape(str(path))}`")
+        says(capsys, [asked, path], re.escape(f"`senet {right} {shlex.quote(str(path))}`"))
     notebook = ["notebook", "train", "--out", out]
     for wrong in ([*notebook, "-p", "sede=1"], [*notebook, "-p", "seed"], notebook[:2],
                   ["notebook", "trian", "--out", out]):  # fmt: skip
