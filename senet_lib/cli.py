@@ -86,23 +86,27 @@ def _train(arguments: argparse.Namespace) -> int:
     try:
         with ExitStack() as stack:
             if arguments.tensorboard:
-                settings["on_epoch"] = _told(arguments.tensorboard, stack)
+                settings["on_epoch"] = _told(arguments, settings.get("study") or "", stack)
             record = fit(overrides=pairs(arguments.overrides), **settings)
     except RunStopped as stopped:
         print(stopped)
         return SIGNAL_CODES.get(stopped.reason, 0)
     print(
         f"{record.evaluated_on} error {100 * record.test_error:.2f} % after "
-        f"{record.recipe['epochs']} epochs; the record is in {record.path}"
+        f"{errors.counted(record.recipe['epochs'], 'epoch')}; the record is in {record.path}"
     )
     return 0
 
 
-def _told(logdir: str, stack: ExitStack) -> Callable[[Sequence[Mapping[str, float]], object], None]:
+def _told(
+    arguments: argparse.Namespace, study: str, stack: ExitStack
+) -> Callable[[Sequence[Mapping[str, float]], object], None]:
     """What writes each epoch's numbers, of a resumed run those before it too."""
-    from senet_lib.tensorboard import add_epoch, event_file, writer_class
+    from senet_lib.tensorboard import add_epoch, event_file, events_of, writer_class
 
     writer_class()  # that it is missing is said before the first epoch
+    run = Path(arguments.out or Path(study or "runs", arguments.model, f"seed{arguments.seed}"))
+    logdir = events_of(run, arguments.tensorboard)
     writer, told = None, 0
 
     def tell(history: Sequence[Mapping[str, float]], _: object) -> None:
@@ -299,7 +303,11 @@ def _sweep(arguments: argparse.Namespace) -> int:
             f"best: {best.user_attrs['run']}, wrong on {error}; on all images: "
             f"{best.user_attrs['command']}"
         )
-    return 0
+        return 0
+    if not all(trial.state.is_finished() for trial in study.trials):  # another process has one
+        return 0
+    print(f"none of {errors.counted(len(study.trials), 'trial')} came to its end", file=sys.stderr)
+    return 1
 
 
 def _config(name: str) -> Path:

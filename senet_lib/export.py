@@ -60,7 +60,8 @@ def export_model(
 
     Args:
         model: maps `(N, *input_size)` to logits (N, K).
-        path: file to write; missing folders are made, an old file is replaced.
+        path: file to write, with the format's ending; missing folders are made, an old file is
+            replaced.
         format: "onnx" (needs the extra `export`), "torchscript" or "pt2".
         input_size: (channels, height, width) in pixels.
         about: what the file is to say of itself, ready for JSON.
@@ -68,6 +69,7 @@ def export_model(
         The path of the file.
     Raises:
         MissingDependencyError: ONNX is asked for and onnx, onnxscript or onnxruntime is missing.
+        SenetError: the path is a folder, or ends otherwise.
         ExportMismatchError: the written network gives other logits.
     """
     if format not in _FORMATS:
@@ -78,6 +80,8 @@ def export_model(
     path = Path(path)
     if path.is_dir():
         raise SenetError(f"{path} is a folder; name a file such as {path / f'model{suffix}'}")
+    if path.suffix != suffix:  # it could be a run's own file, and nothing would load it
+        raise SenetError(f"{path} does not end in {suffix}, as a file of {format} does here")
     network = deepcopy(model).cpu().float().eval()
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(_CHECK_BATCH, *input_size, generator=generator)

@@ -135,7 +135,8 @@ def train_options(parser: argparse.ArgumentParser) -> None:
     add("--max-minutes", type=float, metavar="M", help="stop at a checkpoint after M minutes")
     add("--checkpoint-minutes", type=float, default=2.0, metavar="M",
            help="longest time between checkpoints (default 2)")  # fmt: skip
-    add("--tensorboard", metavar="DIR", help="write each epoch's numbers there for TensorBoard")
+    add("--tensorboard", metavar="DIR",
+        help="write each epoch's numbers there, in <study>/<model>/seed<k>")  # fmt: skip
     add("--progress", choices=("auto", "bar", "log", "none"), default="auto")
 
 

@@ -56,12 +56,12 @@ def load(registered: Callable[[], set[str]]) -> None:
             continue
         before = registered()
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
             module = types.ModuleType(f"senet_plugin_{path.stem}")
             module.__file__ = str(path)
             sys.modules[module.__name__] = module  # where pickle and torch.compile look
             exec(compile(text, str(path), "exec"), module.__dict__)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(
                 f"plugin {path}: {type(error).__name__}: {one_line(error)}"
             ) from error
@@ -78,4 +78,5 @@ def behind(model: str, overrides: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _named() -> list[Path]:
-    return [Path(path) for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
+    paths = os.environ.get(VARIABLE, "").split(os.pathsep)
+    return [anchored(path).resolve() for path in paths if path]

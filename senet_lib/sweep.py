@@ -21,6 +21,7 @@ from senet_lib import errors, strict_yaml
 from senet_lib.data import hold_out, load_data
 from senet_lib.errors import RecipeError, RecordError
 from senet_lib.models import check_name
+from senet_lib.plugins import behind
 from senet_lib.recipe import Recipe, Settings, check_setting, load_settings, setting
 from senet_lib.runs.records import RunRecord, from_top
 from senet_lib.runs.study import train_command
@@ -111,7 +112,7 @@ def open_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
     folder = from_top(root, ROOT) / sweep.study
     for model in sweep.models:
         check_name(model)
-    hold_out(load_data(sweep.data), sweep.num_val)
+    images = hold_out(load_data(sweep.data), sweep.num_val)
     folder.mkdir(parents=True, exist_ok=True)
     pruner = {
         "median": optuna.pruners.MedianPruner(n_warmup_steps=sweep.recipe.epochs // 2),
@@ -119,11 +120,13 @@ def open_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
         "none": optuna.pruners.NopPruner(),
     }[sweep.pruner]
     every = json.loads(json.dumps(asdict(sweep)))
-    asked = {name: every[name] for name in SAME}
+    asked = {name: every[name] for name in SAME} | {"data_fingerprint": images.fingerprint}
+    texts = {name: behind(name, {}) for name in sweep.models}
+    asked["plugins"] = {file: text for found in texts.values() for file, text in found.items()}
     with FileLock(folder / "next.lock"):
         try:
             storage = optuna.storages.RDBStorage(
-                f"sqlite:///{(folder / DATABASE).resolve()}",
+                f"sqlite:///{(folder / DATABASE).resolve().as_uri()}?uri=true",  # a ? and {} in it
                 engine_kwargs={"connect_args": {"timeout": 60}},  # seconds to wait for others
             )
             study = optuna.create_study(
@@ -132,8 +135,8 @@ def open_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
         except Exception as error:  # SQLAlchemy's and Optuna's, whatever the bytes provoke
             reason = errors.one_line(error)
             raise RecordError(f"{folder / DATABASE} cannot be used: {reason}") from None
-        there = study.user_attrs.get("settings", asked)
-        if differing := [name for name in asked if asked[name] != there.get(name)]:
+        there = asked | study.user_attrs.get("settings", {})  # older ones say less
+        if differing := [name for name in asked if asked[name] != there[name]]:
             raise errors.RunExistsError(
                 f"{folder} holds a sweep of another {' and '.join(differing)}; "
                 "give it another name, or move it away"

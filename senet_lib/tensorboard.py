@@ -43,7 +43,7 @@ def writer_class() -> type["SummaryWriter"]:
 def event_file(folder: str | Path) -> Iterator["SummaryWriter"]:
     """A writer of TensorBoard's events into a folder; what an earlier one left there goes."""
     kind, folder = writer_class(), Path(folder)
-    for old in folder.rglob("events.out.tfevents.*"):
+    for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
     with kind(str(folder)) as writer:
         yield writer
@@ -56,6 +56,11 @@ def add_epoch(writer: "SummaryWriter", row: Mapping[str, float]) -> None:
             writer.add_scalar(chart, row[column], int(row["epoch"]))
 
 
+def events_of(run: Path, logdir: str | Path) -> Path:
+    """The folder of a run's events, <study>/<model>/seed<k> as the run's own."""
+    return Path(logdir).joinpath(*run.absolute().parts[1:][-3:])
+
+
 def write_run(path: str | Path, logdir: str | Path, *, gates: bool = True) -> Path:
     """Write one run's events, finished or not, and give their folder, <study>/<model>/seed<k> in
     `logdir`. With gates, those of a finished run's layers over the first 256 images that it was
@@ -65,7 +70,7 @@ def write_run(path: str | Path, logdir: str | Path, *, gates: bool = True) -> Pa
     path = Path(path)
     if not (path / HISTORY).is_file():
         raise SenetError(f"{path} holds no run: there is no {HISTORY}")
-    folder = Path(logdir).joinpath(*path.parts[-3:])
+    folder = events_of(path, logdir)
     record = load_run(path) if (path / RECORD).is_file() else None
     history = record.history if record else pd.read_csv(path / HISTORY)
     with event_file(folder) as writer:

@@ -70,6 +70,9 @@ def test_what_cannot_be_written_is_refused(
         export_model(model, tmp_path / "model.onx", "onx")
     with pytest.raises(SenetError, match="is a folder"):
         export_model(model, tmp_path, "torchscript")
+    for name in ("weights.safetensors", "model.onnx", "model"):
+        with pytest.raises(SenetError, match=r"does not end in .ts"):
+            export_model(model, tmp_path / name, "torchscript")
     monkeypatch.setattr(importlib.util, "find_spec", {"onnx": 1, "onnxruntime": 1}.get)
     with pytest.raises(MissingDependencyError, match=r"onnxscript.*install 'senet-lib\[export\]'"):
         export_model(model, tmp_path / "model.onnx", "onnx")
@@ -78,11 +81,11 @@ def test_what_cannot_be_written_is_refused(
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_a_network_with_other_logits_does_not_replace_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "model.pt"
+    path = tmp_path / "model.ts"
     path.write_text("the earlier file")
     with pytest.raises(ExportMismatchError, match="differ from the model's by 1"):
         export_model(BakedIn(), path, "torchscript")
-    assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["model.ts"]
     assert path.read_text() == "the earlier file"
 
 

@@ -59,6 +59,7 @@ def test_a_bad_file_is_one_line(
         (None, "there is no plugin"),
         ("def f(:\n", "SyntaxError"),
         ("1 / 0\n", "ZeroDivisionError"),
+        ("raise SystemExit(0)\n", "SystemExit"),
         ("import no_such_package\n", "no_such_package"),
         (b"\xff\xfe\x00x", "UnicodeDecodeError"),
         (
@@ -73,3 +74,13 @@ def test_a_bad_file_is_one_line(
         assert main(["models", "--plugin", str(own)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert says in line
+
+
+def test_a_file_is_executed_once_by_whatever_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own.py"
+    own.write_bytes(b"\xef\xbb\xbf" + EXAMPLE.read_bytes())  # as some editors begin a file
+    monkeypatch.setenv(plugins.VARIABLE, "own.py")
+    done = senet("models", "se_resnet20", "--plugin", own, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")

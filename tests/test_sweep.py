@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import yaml
 from notebook_cells import run_cells
 
 from senet_lib.cli import main
-from senet_lib.data.datasets import make_shapes
+from senet_lib.data.datasets import load_data, make_shapes
 from senet_lib.errors import MissingDependencyError, RunExistsError
 from senet_lib.runs.records import load_run
 
@@ -137,7 +138,9 @@ def test_the_notebook_shows_what_was_tried(whole):
     assert done["command"].iloc[0] in names["outputs"][0].markdown
 
 
-def test_more_trials_may_be_asked_for_and_nothing_else_may_change(whole, written, tmp_path):
+def test_more_trials_may_be_asked_for_and_nothing_else_may_change(
+    whole, written, tmp_path, monkeypatch
+):
     folder, study = whole
     before = len(study.trials)
     again = run_sweep(load_sweep(written(tmp_path)), folder)
@@ -145,6 +148,15 @@ def test_more_trials_may_be_asked_for_and_nothing_else_may_change(whole, written
     for change in ({"num_val": 50}, {"seed": 1}, {"space": {"lr": [0.1, 0.2]}}):
         with pytest.raises(RunExistsError, match=next(iter(change))):
             open_sweep(load_sweep(written(tmp_path, **change)), folder)
+    monkeypatch.setattr("senet_lib.sweep.behind", lambda *_: {"own.py": "another text"})
+    with pytest.raises(RunExistsError, match="plugins"):
+        open_sweep(load_sweep(written(tmp_path)), folder)
+    monkeypatch.undo()
+    few = load_data(load_sweep(written(tmp_path)).data)
+    few = replace(few, x_train=255 - few.x_train)
+    monkeypatch.setattr("senet_lib.sweep.load_data", lambda _: few)
+    with pytest.raises(RunExistsError, match="data_fingerprint"):
+        open_sweep(load_sweep(written(tmp_path)), folder)
 
 
 def test_a_rate_at_which_the_loss_diverges_is_given_up(written, tmp_path):
@@ -152,6 +164,16 @@ def test_a_rate_at_which_the_loss_diverges_is_given_up(written, tmp_path):
     study = run_sweep(load_sweep(written(tmp_path, space=space, trials=4)), tmp_path)
     states = {trial.params["lr"]: trial.state for trial in study.trials}
     assert states == {0.1: DONE[0], 1e30: DONE[1]}
+
+
+def test_a_sweep_with_nothing_to_choose_from_fails_in_a_folder_of_any_name(written, tmp_path):
+    root, space = tmp_path / "a?b {0} %41 ü", {"lr": [1e29, 1e30]}
+    words = ["sweep", str(written(tmp_path, space=space, trials=1)), "--root", str(root)]
+    assert main(words) == 1
+    assert (root / "few" / "optuna.db").is_file()
+    assert not (tmp_path / "a").exists()
+    assert main(words) == 1  # found again, and nothing is tried anew
+    assert not (root / "few" / "trial1.lock").exists()
 
 
 @pytest.mark.parametrize(

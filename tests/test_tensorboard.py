@@ -16,7 +16,7 @@ def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("clone") / "runs"
     for model in ("se_resnet20", "resnet20"):
         words = ["train", "--model", model, "--epochs", "2", *TINY, "--threads", "1"]
-        words += ["--tensorboard", str(root.with_name(model))]
+        words += ["--tensorboard", str(root.with_name("live"))]
         assert main([*words, "--out", str(root / "few" / model / "seed0")]) == 0
     return root
 
@@ -44,8 +44,9 @@ def test_curves_gates_and_settings(runs, tmp_path):
         assert 0 <= histogram.min <= histogram.max <= 1
         assert histogram.num == 256 * {"1": 16, "2": 32, "3": 64}[layer[len("gates/stage")]]
     assert events.Scalars("error/final")[0].value == pytest.approx(record["test_error"])
-    as_they_came = read(runs.with_name("se_resnet20")).Scalars("loss/train")
-    assert [point.step for point in as_they_came] == [1, 2]
+    for model in ("se_resnet20", "resnet20"):
+        live = read(runs.with_name("live") / "few" / model / "seed0").Scalars("loss/train")
+        assert [point.step for point in live] == [1, 2]
     plain = read(tmp_path / "few" / "resnet20" / "seed0")
     assert not plain.Tags()["histograms"]
     assert plain.Scalars("loss/train")
