@@ -80,7 +80,8 @@ def export_model(
     path = Path(path)
     if path.is_dir():
         raise SenetError(f"{path} is a folder; name a file such as {path / f'model{suffix}'}")
-    if path.suffix != suffix:  # it could be a run's own file, and nothing would load it
+    usual = (suffix, ".pt", ".pth") if format == "torchscript" else (suffix,)
+    if path.suffix not in usual or path.name.startswith("checkpoint."):  # a run's own, perhaps
         raise SenetError(f"{path} does not end in {suffix}, as a file of {format} does here")
     network = deepcopy(model).cpu().float().eval()
     generator = torch.Generator().manual_seed(0)
@@ -140,7 +141,7 @@ def load_exported(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the choice of format is the user's
             run, about = _FORMATS[format][1](path)
-        return run, json.loads(about or "{}")
+        return run, dict(json.loads(about or "{}"))
     except Exception as error:  # each runtime has errors of its own
         raise SenetError(f"{path} is no network that can be loaded: {one_line(error)}") from None
 

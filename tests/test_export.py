@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from senet_lib.errors import MissingDependencyError, SenetError, UnknownNameError
 from senet_lib.export import ExportMismatchError, export_model, load_exported
 from senet_lib.models import create_model
+from senet_lib.runs.evaluate import classify
 
 
 class BakedIn(nn.Module):
@@ -70,7 +71,7 @@ def test_what_cannot_be_written_is_refused(
         export_model(model, tmp_path / "model.onx", "onx")
     with pytest.raises(SenetError, match="is a folder"):
         export_model(model, tmp_path, "torchscript")
-    for name in ("weights.safetensors", "model.onnx", "model"):
+    for name in ("weights.safetensors", "checkpoint.pt", "model.onnx", "model"):
         with pytest.raises(SenetError, match=r"does not end in .ts"):
             export_model(model, tmp_path / name, "torchscript")
     monkeypatch.setattr(importlib.util, "find_spec", {"onnx": 1, "onnxruntime": 1}.get)
@@ -96,3 +97,42 @@ def test_what_cannot_be_loaded_is_one_line(tmp_path: Path, name: str) -> None:
     with pytest.raises(SenetError) as error:
         load_exported(tmp_path / name)
     assert "\n" not in str(error.value)
+
+
+SAYS = {"classes": ["a", "b", "c", "d"], "mean": [0.5] * 3, "std": [0.2] * 3,
+        "input_size": [3, 32, 32]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classes": ["a", "b", "c"]},  # fewer than logits
+        {"classes": ["a", "b", "c", "d", "e"]},
+        {"classes": "abcd"},
+        {"std": [0.2, 0.0, 0.2]},
+        {"mean": [0.5]},
+        {"mean": ["0.5"] * 3},
+        {"input_size": [3, 64, 64]},
+    ],
+)
+def test_a_file_that_says_wrong_things_of_itself_is_no_answer(change, tmp_path):
+    from PIL import Image
+
+    path, picture = tmp_path / "model.ts", tmp_path / "picture.png"
+    Image.new("RGB", (32, 32), "red").save(picture)
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
+    for says in (SAYS, SAYS | change):
+        export_model(network, path, "torchscript", (3, 32, 32), says)
+        if says == SAYS:
+            assert classify(path, [picture])[0].shape == (1, 4)
+        else:
+            with pytest.raises(SenetError, match=r"model\.ts"):
+                classify(path, [picture])
+    export_model(nn.Flatten(), path, "torchscript", (3, 16, 16), SAYS)
+    with pytest.raises(SenetError, match="logits"):
+        classify(path, [picture])
+    export_model(
+        nn.Sequential(nn.Flatten(), nn.Linear(12, 4)), path, "torchscript", (3, 2, 2), SAYS
+    )
+    with pytest.raises(SenetError, match="cannot be run"):
+        classify(path, [picture])

@@ -1,5 +1,6 @@
 """Saved networks and the images they are shown: of the same classes, and unchanged."""
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import NAMES, find_path
 from senet_lib.data.pictures import SIZE
 from senet_lib.device import Setup
-from senet_lib.errors import RecordError, SenetError
+from senet_lib.errors import RecordError, SenetError, one_line
 from senet_lib.evaluation import error_and_loss, predict, probabilities
 from senet_lib.export import SUFFIXES, load_exported
 from senet_lib.runs.published import find_pretrained
@@ -140,6 +141,8 @@ def classify(
         classes, mean, std = about["classes"], about["mean"], about["std"]
         if about["input_size"] != [3, SIZE, SIZE]:
             raise SenetError(f"{path} takes images of {about['input_size']}, not of 3x32x32")
+        if not _fits(classes, mean, std):
+            raise SenetError(f"{path} does not say right what its classes are, or mean and std")
     else:
         if path.exists() or len(path.parts) > 1:
             run, spec = load_network(path)
@@ -147,6 +150,19 @@ def classify(
             spec = find_pretrained(str(source))
             run = spec.load_model()
         classes, mean, std = spec.classes, spec.mean, spec.std
-    with torch.inference_mode():
-        logits = run(normalise(torch.from_numpy(images), mean, std).contiguous())
+    try:
+        with torch.inference_mode():
+            logits = run(normalise(torch.from_numpy(images), mean, std).contiguous())
+    except Exception as error:  # each runtime has errors of its own
+        raise SenetError(f"{path} cannot be run on these pictures: {one_line(error)}") from None
+    if logits.shape != (len(images), len(classes)):
+        raise SenetError(f"{path} gives {tuple(logits.shape)} logits for {len(classes)} classes")
     return probabilities(logits.float().numpy()), tuple(classes)
+
+
+def _fits(classes: object, mean: object, std: object) -> bool:
+    """Whether a file says names of classes, and a mean and a deviation for each colour."""
+    named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    colours = [v for v in (mean, std) if isinstance(v, list) and len(v) == 3]
+    numbers = [x for v in colours for x in v if isinstance(x, int | float) and math.isfinite(x)]
+    return named and len(numbers) == 6 and min(numbers[3:]) > 0
