@@ -10,8 +10,8 @@ import dataclasses
 import hashlib
 import io
 import json
-import math
 import re
+import sys
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -271,7 +271,7 @@ def _is_a(value: Any, kind: Any) -> bool:
     if origin is not None:  # a union
         return any(_is_a(value, part) for part in parts)
     if kind is float:
-        return type(value) in (int, float) and math.isfinite(value) and value >= 0
+        return type(value) in (int, float) and 0 <= value <= sys.float_info.max
     return type(value) is kind and (kind is not int or value >= 0)
 
 
