@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from senet_lib.errors import RecordError, SenetError, one_line
 from senet_lib.evaluation import error_and_loss, predict, probabilities
 from senet_lib.export import SUFFIXES, load_exported
 from senet_lib.runs.published import find_pretrained
-from senet_lib.runs.records import RECORD, RunRecord, find_runs, load_run
+from senet_lib.runs.records import RECORD, RunRecord, find_runs, is_a, load_run
 from senet_lib.runs.weights import NetSpec, load_network
 
 
@@ -159,9 +160,7 @@ def classify(
     return probabilities(logits.float().numpy()), tuple(classes)
 
 
-def _fits(classes: object, mean: object, std: object) -> bool:
+def _fits(classes: Any, mean: Any, std: Any) -> bool:
     """Whether a file says names of classes, and a mean and a deviation for each colour."""
-    named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-    colours = [v for v in (mean, std) if isinstance(v, list) and len(v) == 3]
-    numbers = [x for v in colours for x in v if isinstance(x, int | float) and abs(x) < 1e30]
-    return named and len(numbers) == 6 and min(numbers[3:]) > 0
+    told = is_a(classes, Sequence[str]) and all(is_a(v, Sequence[float]) for v in (mean, std))
+    return told and len(mean) == len(std) == 3 and min(std) > 0

@@ -236,7 +236,7 @@ def _wrong(record: RunRecord) -> str:
     kinds = typing.get_type_hints(RunRecord)
     for name, kind in kinds.items():
         value = getattr(record, name)
-        if name != "path" and not _is_a(value, kind):
+        if name != "path" and not is_a(value, kind):
             return f"{name} is {str(value)[:40]!r}"
     for name, holds in (
         ("status", record.status == "finished"),
@@ -259,17 +259,17 @@ def _wrong(record: RunRecord) -> str:
     return ""
 
 
-def _is_a(value: Any, kind: Any) -> bool:
+def is_a(value: Any, kind: Any) -> bool:
     """Whether a value read from JSON is of an annotated type; numbers are finite and 0 or above."""
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return True
     if origin is Mapping:
-        return isinstance(value, dict) and all(_is_a(item, parts[1]) for item in value.values())
+        return isinstance(value, dict) and all(is_a(item, parts[1]) for item in value.values())
     if origin is Sequence:
-        return isinstance(value, list) and all(_is_a(item, parts[0]) for item in value)
+        return isinstance(value, list) and all(is_a(item, parts[0]) for item in value)
     if origin is not None:  # a union
-        return any(_is_a(value, part) for part in parts)
+        return any(is_a(value, part) for part in parts)
     if kind is float:
         return type(value) in (int, float) and 0 <= value <= sys.float_info.max
     return type(value) is kind and (kind is not int or value >= 0)
