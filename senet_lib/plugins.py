@@ -39,8 +39,14 @@ def use(paths: Iterable[str | Path]) -> None:
     for path in map(anchored, paths):
         if not path.is_file():
             raise PluginError(f"there is no plugin {path}; name a Python file")
-        if path.resolve() not in named:
-            named.append(path.resolve())
+        path = path.resolve()
+        if os.pathsep in str(path):
+            raise PluginError(
+                f"plugin {path} has a {os.pathsep!r} in its path, which separates files in "
+                f"{VARIABLE}; rename it"
+            )
+        if path not in named:
+            named.append(path)
     if named:
         os.environ[VARIABLE] = os.pathsep.join(map(str, named))
     if _registry:
@@ -54,6 +60,11 @@ def load(registered: Callable[[], set[str]]) -> None:
     for path in _named():
         if path in _LOADED:
             continue
+        if not path.is_file():
+            raise PluginError(
+                f"{VARIABLE} names {path}, which is no file; {os.pathsep!r} separates files there, "
+                "so none may have it in its path"
+            )
         before = registered()
         try:
             text = path.read_text(encoding="utf-8-sig")

@@ -236,7 +236,7 @@ def test_open_takes_the_newest_report_and_ones_own_first(tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize("normalised", [False, True])
 def test_predict_says_the_same_of_a_run_and_of_what_was_exported_from_it(
-    run, tmp_path, capsys, normalised
+    run, tmp_path, capsys, monkeypatch, normalised
 ):
     from PIL import Image
 
@@ -254,6 +254,9 @@ def test_predict_says_the_same_of_a_run_and_of_what_was_exported_from_it(
         lines.append(capsys.readouterr().out)
     assert lines[0] == lines[1]
     assert any(name in lines[0] for name in load_run(run).classes)
+    monkeypatch.setattr("senet_lib.runs.evaluate.PICTURES_AT_ONCE", 2)
+    assert main(["predict", "--model", str(run), *[str(picture)] * 5, "--top", "2"]) == 0
+    assert capsys.readouterr().out.splitlines()[-5:] == lines[0].splitlines()[-1:] * 5
     for source, image in ((run, tmp_path / "no.png"), ("nonsense", picture),
                           (tmp_path / "no.onnx", picture)):  # fmt: skip
         says(capsys, ["predict", "--model", source, image], "no")

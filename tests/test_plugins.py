@@ -76,6 +76,16 @@ def test_a_bad_file_is_one_line(
         assert says in line
 
 
+def test_a_path_with_the_separator_in_it_is_told_so(tmp_path, capsys, monkeypatch) -> None:
+    own = tmp_path / f"a{os.pathsep}b.py"
+    own.write_text("")
+    assert main(["models", "--plugin", str(own)]) == 2
+    assert f"{os.pathsep!r} in its path" in capsys.readouterr().err
+    monkeypatch.setenv(plugins.VARIABLE, str(own))
+    assert main(["models"]) == 2
+    assert f"names {tmp_path / 'a'}, which is no file" in capsys.readouterr().err
+
+
 def test_a_file_is_executed_once_by_whatever_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,8 @@ from senet_lib.runs.published import find_pretrained
 from senet_lib.runs.records import RECORD, RunRecord, find_runs, is_a, load_run
 from senet_lib.runs.weights import NetSpec, load_network
 
+PICTURES_AT_ONCE = 100  # which bounds the memory that `classify` takes
+
 
 def images_of(run: "RunRecord | NetSpec", data: str = "") -> Dataset:
     """The images of a run's training, or other ones, with labels as its network numbers them.
@@ -133,7 +135,7 @@ def classify(
             published network.
         pictures: files of any kind that Pillow reads.
     """
-    path, images = Path(source), np.stack([read_picture(Path(one))[0] for one in pictures])
+    path = Path(source)
     if path.suffix in SUFFIXES.values():
         run, about = load_exported(path)
         if not {"classes", "mean", "std", "input_size"} <= set(about):
@@ -150,14 +152,21 @@ def classify(
             spec = find_pretrained(str(source))
             run = spec.load_model()
         classes, mean, std = spec.classes, spec.mean, spec.std
-    try:
-        with torch.inference_mode():
-            logits = run(normalise(torch.from_numpy(images), mean, std).contiguous())
-    except Exception as error:  # each runtime has errors of its own
-        raise SenetError(f"{path} cannot be run on these pictures: {one_line(error)}") from None
-    if logits.shape != (len(images), len(classes)):
-        raise SenetError(f"{path} gives {tuple(logits.shape)} logits for {len(classes)} classes")
-    return probabilities(logits.float().numpy()), tuple(classes)
+    found = []
+    for start in range(0, len(pictures), PICTURES_AT_ONCE):
+        chosen = pictures[start : start + PICTURES_AT_ONCE]
+        images = torch.from_numpy(np.stack([read_picture(Path(one))[0] for one in chosen]))
+        try:
+            with torch.inference_mode():
+                logits = run(normalise(images, mean, std).contiguous())
+        except Exception as error:  # each runtime has errors of its own
+            raise SenetError(f"{path} cannot be run on these pictures: {one_line(error)}") from None
+        if logits.shape != (len(images), len(classes)):
+            raise SenetError(
+                f"{path} gives {tuple(logits.shape)} logits for {len(classes)} classes"
+            )
+        found.append(probabilities(logits.float().numpy()))
+    return np.concatenate(found), tuple(classes)
 
 
 def _fits(classes: Any, mean: Any, std: Any) -> bool:
