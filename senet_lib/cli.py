@@ -142,7 +142,8 @@ def _train_seeds(arguments: argparse.Namespace, settings: dict[str, Any]) -> int
 @command(
     "Measure the error of saved weights again, in fp32.", CHECKPOINT, OWN_DATA,
     option("--device", choices=DEVICES, default="auto"),
-    option("--batch-size", type=int, default=500, metavar="N", help="images at a time"),
+    option("--batch-size", type=int, metavar="N",
+           help="images at a time; default: 50 on a CPU, else 500"),
 )  # fmt: skip
 def _evaluate(arguments: argparse.Namespace) -> int:
     from senet_lib.runs.evaluate import evaluate

@@ -34,7 +34,7 @@ def removal_curve(
     insert: bool = False,
     substrate: str = "",
     steps: int = 32,
-    batch_size: int = 256,
+    batch_size: int = 32,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probability of a class while pixels are removed or put back, highest first.
 

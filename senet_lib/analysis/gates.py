@@ -69,7 +69,7 @@ class Gates:
 
 
 @torch.inference_mode()
-def record_gates(model: nn.Module, images: Tensor, *, batch_size: int = 500) -> Gates:
+def record_gates(model: nn.Module, images: Tensor, *, batch_size: int = 50) -> Gates:
     """The gates of every attention layer, in eval mode on the model's device; the model stays as it
     is.
 

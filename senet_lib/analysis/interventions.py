@@ -78,7 +78,7 @@ def channel_importance(
 
 
 def _labelled(
-    model: nn.Module, images: Tensor, labels: np.ndarray, size: int = 500
+    model: nn.Module, images: Tensor, labels: np.ndarray, size: int = 50
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches with their labels; these on the CPU."""
     truth = torch.as_tensor(checked_labels(labels, len(images)))

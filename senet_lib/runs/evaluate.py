@@ -78,11 +78,11 @@ class Evaluation:
 
 
 def evaluate(
-    checkpoint: str | Path, data: str = "", *, device: str = "auto", batch_size: int = 500
+    checkpoint: str | Path, data: str = "", *, device: str = "auto", batch_size: int | None = None
 ) -> Evaluation:
     """Measure the error of a saved network again, in fp32, so many images at a time; arguments as
-    in `load_network` and `images_of`."""
-    if batch_size < 1:
+    in `load_network`, `images_of` and `predict`."""
+    if batch_size is not None and batch_size < 1:
         raise SenetError(f"batch size is {batch_size}; it must be at least 1")
     model, spec, record, dataset = network_and_images(checkpoint, data)
     setup = Setup.choose(device=device, precision="fp32", compile="off", threads=0)
