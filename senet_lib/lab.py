@@ -1,7 +1,5 @@
-"""JupyterLab on the study, set up so that links work and looking leaves the notebooks unchanged.
-
-Run as a program this file is git's filter for notebooks: from standard input to standard output.
-"""
+"""JupyterLab on the study, set up so that links work and looking leaves the notebooks unchanged;
+run as a program, git's filter for notebooks."""
 
 import json
 import os
@@ -47,8 +45,8 @@ def keep_outputs_out_of_git() -> None:
 
 
 def saved(os_path: str, **_: Any) -> None:
-    """Tell git, if so, that nothing has changed in a saved notebook: where the size of the file is
-    another than it knows, git does not look inside."""
+    """Tell git that nothing has changed in a saved notebook, if so: it does not look for itself
+    where the size of the file is another than it knows."""
     folder, name = os.path.split(os_path)
     if name.endswith(".ipynb") and _git(folder, "diff", "--quiet", "--", name):
         _git(folder, "add", "--update", "--", name)

@@ -133,30 +133,26 @@ def _claims(arguments: argparse.Namespace) -> None:
     from senet_lib.analysis.scores import all_scores
     from senet_lib.claims.claim import load_claims
     from senet_lib.claims.evidence import claim_runs
-    from senet_lib.claims.judge import judge
+    from senet_lib.claims.judge import counts, judge
 
     claims = load_claims(arguments.pattern)
-    roots = [arguments.runs] if arguments.runs else []
-    scores = all_scores(*(Path(root).parent / "reports" for root in roots))
+    roots = [Path(arguments.runs)] if arguments.runs else []
+    if not all(root.is_dir() for root in roots):
+        raise SenetError(f"{arguments.runs} is no folder, so there are no runs to read")
+    scores = all_scores(*(root.parent / "reports" for root in roots))
     judgements = judge(claims, claim_runs(*roots), scores)
     if arguments.json:
         found = [judgement.to_dict() for judgement in judgements]
         print(json.dumps(found, indent=2, allow_nan=False))  # in ASCII, for any terminal
-    elif len(judgements) == 1:
+        return
+    if len(judgements) == 1:
         for name, text in judgements[0].lines().items():
             print(f"{name:<12}{text}")
-    else:
-        _print_judgements(judgements)
-
-
-def _print_judgements(judgements: Sequence[Any], width: int = 72) -> None:
-    """A table with its last column cut to so many characters, and the counts."""
-    from senet_lib.claims.judge import counts
-
+        return
     rows = []
     for j in judgements:
         last = j.derivation or j.remark
-        last = last if len(last) <= width else f"{last[: width - 3]}..."
+        last = last if len(last) <= 72 else f"{last[:69]}..."
         rows.append([j.claim.id, j.claim.claimed, j.measured or "-", j.verdict, last])
     print_table(["claim", "claimed", "measured", "verdict", "remark"], rows)
     found = ", ".join(f"{number} {verdict}" for verdict, number in counts(judgements).items())
@@ -172,9 +168,7 @@ def _open(arguments: argparse.Namespace) -> None:
     import webbrowser
 
     pages = [page for root in map(anchored, REPORTS) for page in root.glob("*/index.html")]
-    made = {
-        page.parent.name: page for page in reversed(pages)
-    }  # one's own before what is published
+    made = {page.parent.name: page for page in reversed(pages)}  # one's own before the published
     if not made:
         raise SenetError("there is no report yet; make one: make study")
     study = arguments.study or max(made, key=lambda name: made[name].stat().st_mtime)

@@ -6,8 +6,8 @@ from jupyter_server.base.handlers import AuthenticatedFileHandler
 class Files(AuthenticatedFileHandler):
     """Lets the links of a report work where JupyterLab shows it, in a frame that names no referer.
 
-    The server refuses other sites, which could read a file by including it. Following a link is not
-    including: no site can read what it leads to. Browsers say which of the two a request is.
+    The server refuses other sites, which could read a file by including it, but not by following a
+    link. Browsers say which of the two a request is.
     """
 
     def check_referer(self) -> bool:

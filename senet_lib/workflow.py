@@ -1,8 +1,5 @@
-"""A study from the command line: Snakemake does the work, and few lines say how it goes.
-
-What Snakemake itself prints goes into outputs/logs/<study>/workflow.log; what has ended is seen by
-the files that are there.
-"""
+"""A study from the command line: Snakemake does the work, and few lines say how it goes. What has
+ended is seen by the files that are there."""
 
 import os
 import re
@@ -64,8 +61,7 @@ class _News:
             for model, seed in product(study.models, study.seeds)
         }
         self.log.unlink(missing_ok=True)
-        self.told: set[tuple[str, int]] = set()
-        self.told |= self._ended().keys()
+        self.told = set(self._ended())
         self.epochs_before = sum(map(_epochs, self.folders.values()))
 
     def tell(self) -> None:
@@ -83,22 +79,20 @@ class _News:
         if self.live:
             print("\r\x1b[K", end="", flush=True)
 
+    def _finished(self) -> list[tuple[str, int]]:
+        return [key for key, folder in self.folders.items() if (folder / RECORD).is_file()]
+
     def _ended(self) -> dict[tuple[str, int], str]:
-        """What has ended and may not have been told, by its file, which is a new one each time, or
-        by its place in the log."""
-        found = {}
-        records = {key: folder / RECORD for key, folder in self.folders.items()}
-        finished = [key for key, path in records.items() if path.is_file()]
+        """What has ended, by its file, which is a new one each time, or by its place in the log."""
+        found, finished = {}, self._finished()
         for model, seed in finished:
-            path = records[model, seed]
+            path = self.folders[model, seed] / RECORD
             with suppress(OSError, ValueError, KeyError, TypeError):
-                key = str(path), path.stat().st_ino
-                if key in self.told:
-                    continue
                 record = read_json(path)
-                found[key] = (
+                found[str(path), path.stat().st_ino] = (
                     f"{model} seed {seed}: {100 * record['test_error']:.2f} % error after "
-                    f"{record['wall_seconds'] / 60:.1f} min ({len(finished)} of {len(records)})"
+                    f"{record['wall_seconds'] / 60:.1f} min "
+                    f"({len(finished)} of {len(self.folders)})"
                 )
         for page in sorted(Path("outputs/reports", self.study.study).glob("*.html")):
             found[str(page), page.stat().st_ino] = f"{page} made"
@@ -111,9 +105,8 @@ class _News:
 
     def _status(self) -> str:
         """Runs and epochs that are done, and how long the others may take."""
-        each = self.study.recipe.epochs
+        each, finished = self.study.recipe.epochs, self._finished()
         done = {key: _epochs(folder) for key, folder in self.folders.items()}
-        finished = [key for key, folder in self.folders.items() if (folder / RECORD).is_file()]
         here = [f"{m} seed {s} {n}/{each}" for (m, s), n in done.items()
                 if n and (m, s) not in finished]  # fmt: skip
         text = f"{len(finished)} of {len(done)} runs; epochs: {', '.join(here) or '-'}"

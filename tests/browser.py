@@ -56,13 +56,10 @@ def jupyter_server(folder: Path, token: str = "") -> Iterator[str]:
 
 
 @contextmanager
-def voila_server(notebook: Path, *options: str) -> Iterator[str]:
+def voila_server(notebook: Path) -> Iterator[str]:
     """The notebook as an app, with settings of its own; gives its address."""
     port = _free_port()
-    command = [
-        *(sys.executable, "-m", "voila", str(notebook), "--no-browser"),
-        *(f"--port={port}", *options),
-    ]
+    command = [sys.executable, "-m", "voila", str(notebook), "--no-browser", f"--port={port}"]
     with _served(command, notebook.parent, f"http://127.0.0.1:{port}", "/voila/") as address:
         yield address
 
@@ -94,14 +91,9 @@ def copy_notebook(name: str, folder: Path, **parameters: Any) -> Path:
 def _served(command: list[str], folder: Path, address: str, ready: str) -> Iterator[str]:
     """Run a server until the block ends; it and its kernels keep their files in the folder."""
     own = folder / ".settings"
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "JUPYTER_CONFIG_DIR": str(own / "config"),
-        "JUPYTER_DATA_DIR": str(own / "data"),
-        "JUPYTER_RUNTIME_DIR": str(own / "runtime"),
-        "IPYTHONDIR": str(own / "ipython"),
-    }
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "IPYTHONDIR": str(own / "ipython")}
+    for kind in ("config", "data", "runtime"):
+        environment[f"JUPYTER_{kind.upper()}_DIR"] = str(own / kind)
     own.mkdir(parents=True, exist_ok=True)
     log = own / "server.log"
     with log.open("wb") as output:
@@ -109,7 +101,11 @@ def _served(command: list[str], folder: Path, address: str, ready: str) -> Itera
             command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
         try:
-            _wait(process, address + ready, log)
+            deadline = time.monotonic() + START_SECONDS
+            while not _answers(address + ready):
+                late = process.poll() is not None or time.monotonic() > deadline
+                assert not late, log.read_text(errors="replace")[-2000:]
+                time.sleep(0.2)
             yield address
         finally:
             process.terminate()
@@ -120,20 +116,13 @@ def _served(command: list[str], folder: Path, address: str, ready: str) -> Itera
                 process.wait()
 
 
-def _wait(process: subprocess.Popen, url: str, log: Path) -> None:
-    """Until the server answers, whatever it answers."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text(errors="replace")[-2000:]
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-        except urllib.error.HTTPError:
-            return
-        except OSError:
-            time.sleep(0.2)
-        else:
-            return
-    raise AssertionError(f"no answer: {log.read_text(errors='replace')[-2000:]}")
+def _answers(url: str) -> bool:
+    """Whether a server answers, whatever it is."""
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except OSError as error:
+        return isinstance(error, urllib.error.HTTPError)
+    return True
 
 
 def _free_port() -> int:
@@ -154,30 +143,26 @@ TINY_RUNS = (("se_resnet20", 0), ("se_resnet20", 1), ("resnet20", 0))
 TINY_TEST_IMAGES = 60
 
 
-def tiny_study(folder: Path) -> Path:
-    """Train three small networks for a few steps on a few images of `shapes`; gives the runs' root.
-
-    The images lie beside the runs, so nothing is read from the machine's data folder.
-    """
+def few_images(path: Path) -> Any:
+    """Write a file of 80 and 60 images of `shapes`; gives the data set."""
     from senet_lib.data.datasets import make_shapes
     from senet_lib.data.sources import KEYS, Arrays, write_npz
+
+    data = make_shapes(num_train=80, num_test=TINY_TEST_IMAGES, seed=1)
+    write_npz(path, Arrays(**{key: getattr(data, key) for key in KEYS}, classes=data.classes))
+    return data
+
+
+def tiny_study(folder: Path) -> Path:
+    """Train three small networks for a few steps on a few images, which lie beside the runs; gives
+    the runs' root."""
     from senet_lib.recipe import Recipe
     from senet_lib.training.fit import fit
 
-    data = make_shapes(num_train=80, num_test=TINY_TEST_IMAGES, seed=1)
-    arrays = {key: getattr(data, key) for key in KEYS}
-    write_npz(folder / "tiny.npz", Arrays(**arrays, classes=data.classes))
+    few_images(folder / "tiny.npz")
+    how = {"device": "cpu", "precision": "fp32", "compile": "off", "progress": "none"}
+    how |= {"recipe": Recipe(epochs=1, batch_size=16, lr=0.05, schedule=()), "study": "tiny"}
     for model, seed in TINY_RUNS:
-        fit(
-            model=model,
-            recipe=Recipe(epochs=1, batch_size=16, lr=0.05, schedule=()),
-            seed=seed,
-            data=str(folder / "tiny.npz"),
-            study="tiny",
-            out=folder / "runs" / "tiny" / model / f"seed{seed}",
-            device="cpu",
-            precision="fp32",
-            compile="off",
-            progress="none",
-        )
+        out = folder / "runs" / "tiny" / model / f"seed{seed}"
+        fit(model=model, seed=seed, data=str(folder / "tiny.npz"), out=out, **how)
     return folder / "runs"

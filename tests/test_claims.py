@@ -18,17 +18,7 @@ from senet_lib.claims import arithmetic, widths
 from senet_lib.claims.claim import load_claims, load_protocol, tolerance
 from senet_lib.claims.equivalence import Estimate
 from senet_lib.claims.evidence import claim_runs
-from senet_lib.claims.judge import (
-    CONTRADICTED,
-    DEPENDS,
-    NOT_MEASURED,
-    NOT_REPRODUCED,
-    REPRODUCED,
-    VERDICTS,
-    counts,
-    facts,
-    judge,
-)
+from senet_lib.claims.judge import VERDICTS, counts, facts, judge
 from senet_lib.claims.measures import MEASURES
 from senet_lib.cli import main, make_parser, train_settings
 from senet_lib.data.cifar import CIFAR10_FINGERPRINT
@@ -36,6 +26,7 @@ from senet_lib.models import check_name, create_model
 from senet_lib.recipe import Recipe, load_study
 
 ROOT = Path(__file__).parent.parent
+REPRODUCED, NOT_REPRODUCED, CONTRADICTED, DEPENDS, NOT_MEASURED = VERDICTS
 # 97.5 % points of Student's t with 2 and 4 degrees of freedom, from a printed table
 T_2, T_4 = 4.302653, 2.776445
 CHI_2 = (0.0506356, 7.377759)  # 2.5 % and 97.5 % points of chi-square with 2, likewise
@@ -72,25 +63,18 @@ def test_every_claim_of_the_sources_has_a_row_that_names_what_exists():
     assert {claim.arithmetic for claim in rows} - {""} == arithmetic.ARITHMETIC.keys()
     assert {claim.measure for claim in rows} == MEASURES.keys()
     study, protocol = load_study(ROOT / "configs/paper.yaml"), load_protocol("paper")
-    assert (protocol.recipe, protocol.seeds, protocol.data) == (
-        study.recipe, study.seeds, study.data,
-    )  # fmt: skip
+    for part in ("recipe", "seeds", "data"):
+        assert getattr(protocol, part) == getattr(study, part)
     assert {m for c in rows if c.protocol == "paper" for m in c.models} <= {*study.models}
 
 
-@pytest.mark.parametrize(
-    ("printed", "low", "high"),
-    [
+def test_the_printed_digits_say_how_far_a_figure_reaches():
+    for printed, low, high in (
         ("0.63", 0.625, 0.635), ("0.80", 0.795, 0.805), ("~11", 10.5, 11.5), ("100", 99.5, 100.5),
         ("+3.2", 3.15, 3.25), ("-1.07", -1.075, -1.065), ("82-88", 82, 88),
         ("> 0 and small", 0, math.inf), ("0.005", 0.0045, 0.0055),
-    ],
-)  # fmt: skip
-def test_the_printed_digits_say_how_far_a_figure_reaches(printed, low, high):
-    assert tolerance(printed) == (low, high)
-
-
-def test_a_rounded_figure_stops_short_of_the_next_and_a_range_does_not():
+    ):  # fmt: skip
+        assert tolerance(printed) == (low, high)
     (rounded,) = load_claims("b-res2net29-params")  # 0.63
     assert [rounded.holds(x) for x in (0.6249, 0.625, 0.6349, 0.635)] == [False, True, True, False]
     assert (rounded.meets(0.60, 0.625), rounded.meets(0.635, 0.70)) == (True, False)
@@ -115,9 +99,10 @@ def test_fifteen_contradictions_rest_on_six_facts_and_need_no_run(without_runs):
         "block-weights": 4, "block-macs": 4, "deep-network": 3, "densenet-macs": 1,
         "gate-macs": 2, "effect-size": 1,
     }  # fmt: skip
+    assert list(counts([*without_runs.values()]).values()) == [3, 3, 15, 10, 29]
     waiting = {i: j for i, j in without_runs.items() if j.verdict == NOT_MEASURED}
     trained = {c.id for c in load_claims() if c.protocol and c.measure != "efficiency"}
-    assert (len(waiting), waiting.keys()) == (29, trained)
+    assert waiting.keys() == trained
     assert all(j.commands and j.if_false is None for j in waiting.values())
     near = {i for i, j in without_runs.items() if j.near_miss}
     assert near == {"b-se_resnet110-flops", "b-densenet_bc100_12-params"}
@@ -239,9 +224,8 @@ def test_the_chance_of_a_verdict_is_that_of_simulated_seeds(verdict):
     ses = se * np.sqrt(draw.chisquare(df, 1_500) / df)
     found = [Estimate(number=m, se=s, df=df) for m, s in zip(means, ses, strict=True)]
     expected = Estimate(number=5.82, se=se, df=df).if_false(claim, verdict)
-    assert np.mean([one.agrees(claim) is verdict for one in found]) == pytest.approx(
-        expected, abs=0.04
-    )
+    share = np.mean([one.agrees(claim) is verdict for one in found])
+    assert share == pytest.approx(expected, abs=0.04)
 
 
 @pytest.mark.parametrize(
@@ -319,21 +303,21 @@ def test_the_commands_make_the_very_runs_that_are_missing(name, inside, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("changes", "verdict"),
+    ("changes", "missing"),
     [
-        ({"recipe": Recipe(epochs=299)}, NOT_MEASURED),
-        ({"data_fingerprint": "ab" * 32}, NOT_MEASURED),
-        ({"num_val": 5000, "evaluated_on": "val"}, NOT_MEASURED),
-        ({"overrides": {"shortcut": "A"}}, NOT_MEASURED),
-        ({"study": "mine", "protocol": "custom"}, REPRODUCED),  # a name makes no protocol
-        ({"seeds": (5, 6, 7)}, REPRODUCED),  # any three will do
+        ({"recipe": Recipe(epochs=299)}, 3),
+        ({"data_fingerprint": "ab" * 32}, 3),
+        ({"num_val": 5000, "evaluated_on": "val"}, 3),
+        ({"overrides": {"shortcut": "A"}}, 3),
+        ({"study": "mine", "protocol": "custom"}, 0),  # a name makes no protocol
+        ({"seeds": (5, 6, 7)}, 0),  # any three will do
     ],
 )
-def test_runs_of_other_recipes_images_and_networks_settle_nothing(tmp_path, changes, verdict):
+def test_runs_of_other_recipes_images_and_networks_settle_nothing(tmp_path, changes, missing):
     found = runs(tmp_path, "resnet56", (0.0581, 0.0582, 0.0583), **changes)
     judgement = judged("b-resnet56-error", found)
-    assert judgement.verdict == verdict
-    assert len(judgement.missing) == (3 if verdict == NOT_MEASURED else 0)
+    assert judgement.verdict == (NOT_MEASURED if missing else REPRODUCED)
+    assert len(judgement.missing) == missing
     assert ("5.82 % (resnet56)" in judgement.remark) == ("recipe" in changes)
 
 
@@ -468,20 +452,9 @@ def test_an_iou_holds_where_the_chosen_definition_gives_value_and_order(tmp_path
         assert judgement.if_false < 1 / 6 if reproduced else judgement.if_false > 5 / 6
 
 
-def test_every_verdict_is_reached_and_told_with_its_numbers(tmp_path):
-    found = judge(load_claims(), runs(tmp_path, "resnet56", (0.0581, 0.0582, 0.0583)))
-    tally = counts(found)
-    assert list(tally) == list(VERDICTS)
-    assert all(tally.values())
-    told = {one.claim.id: one.to_dict() for one in found}
-    assert len(told["b-param-overhead"]["family"]) == 2
-    assert [told["b-delta-error"][key] for key in ("number", "interval", "if_false")] == [None] * 3
-    assert told["b-resnet56-error"]["number"] == pytest.approx(5.82)
-
-
 def test_the_command_gives_a_table_one_claim_or_json_or_one_line(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    runs(tmp_path, "resnet56", [0.0582])
+    runs(tmp_path, "resnet56", (0.0581, 0.0582, 0.0583))
     assert main(["claims", "b-block-*", "--runs", str(tmp_path)]) == 0
     assert capsys.readouterr().out.count(CONTRADICTED) == 9  # eight rows and the sum
     assert main(["claims", "b-resnet56-error", "--runs", str(tmp_path)]) == 0
@@ -489,10 +462,14 @@ def test_the_command_gives_a_table_one_claim_or_json_or_one_line(capsys, tmp_pat
     assert main(["claims", "--json", "--runs", str(tmp_path)]) == 0
     rows = {row["id"]: row for row in json.loads(capsys.readouterr().out)}
     assert len(rows) == 60
+    assert {row["verdict"] for row in rows.values()} == set(VERDICTS)
     row = rows["b-resnet56-error"]
-    assert (row["low"], row["high"], row["n"]) == (5.815, 5.825, 1)
-    assert row["runs"] == [(tmp_path / "paper/resnet56/seed0").as_posix()]
+    assert (row["low"], row["high"], row["n"]) == (5.815, 5.825, 3)
+    assert row["number"] == pytest.approx(5.82)
+    assert row["runs"][0] == (tmp_path / "paper/resnet56/seed0").as_posix()
     assert (rows["a-se-gain"]["low"], rows["a-se-gain"]["high"]) == (0, None)
+    assert len(rows["b-param-overhead"]["family"]) == 2
+    assert [rows["b-delta-error"][key] for key in ("number", "interval", "if_false")] == [None] * 3
     for words, says in ((["b-resnet65-error"], "b-resnet56-error"), (["z*"], "z*"),
                         (["--runs", "none"], "none")):  # fmt: skip
         assert main(["claims", *words]) == 2

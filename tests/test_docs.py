@@ -8,13 +8,15 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
-from browser import chromium  # noqa: F401 (a fixture)
+from browser import chromium, few_images  # noqa: F401 (one is a fixture)
+from PIL import Image
 
 from senet_lib import cli
 from senet_lib.data.datasets import data_dir
@@ -86,13 +88,9 @@ def test_every_command_of_a_page_is_understood(page, capsys):
         assert all((ROOT / file).exists() for file in files), line
         if name == "senet" or words[:2] == ["-m", "senet_lib.cli"]:
             words = words if name == "senet" else words[2:]
-            try:
+            with suppress(SystemExit):  # of --help; of a mistake there is a line
                 cli.make_parser().parse_args(words if len(words) > 1 else [*words, "--help"])
-            except SystemExit as left:
-                code = left.code
-            else:
-                code = 0
-            assert not code, (line, capsys.readouterr().err)
+            assert not (error := capsys.readouterr().err), (line, error)
         elif name == "make":
             assert words[0] in targets, line
         else:
@@ -115,7 +113,7 @@ def clone(tmp_path) -> Path:
         if path.name != ".installed":
             (tmp_path / ".venv" / path.name).symlink_to(path)
     (tmp_path / ".venv" / ".installed").touch()
-    few_images(tmp_path / "few.npz")
+    Image.fromarray(few_images(tmp_path / "few.npz").x_test[0]).save(tmp_path / "picture.png")
     for path in tmp_path.glob("configs/*.yaml"):
         study = smaller(yaml.safe_load(path.read_text("utf-8")))
         path.write_text(yaml.safe_dump(study), "utf-8")
@@ -134,17 +132,6 @@ def smaller(study: dict) -> dict:
         networks = ["resnet20", "se_resnet20", "resnet20+attention=alone"]
         study |= {"models": networks, "axes": ["attention"]}
     return study | {"compile": "off"}
-
-
-def few_images(path: Path) -> None:
-    from PIL import Image
-
-    from senet_lib.data.datasets import make_shapes
-    from senet_lib.data.sources import KEYS, Arrays, write_npz
-
-    data = make_shapes(num_train=80, num_test=60, seed=1)
-    write_npz(path, Arrays(**{key: getattr(data, key) for key in KEYS}, classes=data.classes))
-    Image.fromarray(data.x_test[0]).save(path.with_name("picture.png"))
 
 
 def shortened(line: str) -> str:

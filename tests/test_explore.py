@@ -24,19 +24,14 @@ from senet_lib.explore.pictures import confusion_html, gates_html, map_html
 from senet_lib.runs.records import load_run, save_record
 
 
-@pytest.fixture(scope="module")
-def runs(tiny):
-    return tiny
-
-
 @pytest.fixture
 def nowhere(tmp_path):
     return tmp_path / "nowhere"
 
 
 @pytest.fixture(scope="module")
-def offers(runs):
-    return offered_runs(runs, runs / "none", num_images=40)
+def offers(tiny):
+    return offered_runs(tiny, tiny / "none", num_images=40)
 
 
 @pytest.fixture
@@ -58,16 +53,14 @@ def some_of(runs, root, *models, **changes):
     return root
 
 
-def encoded(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
-
-
-def upload(made, name: str, content: bytes) -> None:
-    file = {"name": name, "type": "image/png", "size": len(content)}
-    file |= {"content": memoryview(content), "last_modified": datetime.now(UTC)}
-    made.upload.value = [file]
+def upload(made, name: str, size: tuple[int, int] | None) -> None:
+    """A red picture of so many pixels, or what is none."""
+    file = io.BytesIO(b"nothing")
+    if size:
+        Image.new("RGB", size, "red").save(file, "PNG")
+    content = memoryview(file.getvalue())
+    about = {"type": "image/png", "size": len(content), "last_modified": datetime.now(UTC)}
+    made.upload.value = [{"name": name, "content": content, **about}]
 
 
 @pytest.mark.parametrize("true", ["", 2])
@@ -80,13 +73,9 @@ def test_images_are_chosen_as_a_loop_would(true, said):
     fits = []
     for i in range(200):
         predicted = max(range(4), key=lambda k: logits[i, k])
-        if true != "" and labels[i] != true:
-            continue
-        if said == 1 and predicted != 1:
-            continue
-        if said in ("right", "wrong") and (predicted == labels[i]) != (said == "right"):
-            continue
-        fits.append((-max(share[i]), i))
+        names = ("", predicted, "right" if predicted == labels[i] else "wrong")
+        if true in ("", labels[i]) and said in names:
+            fits.append((-max(share[i]), i))
     assert choose_images(logits, labels, true, said).tolist() == [i for _, i in sorted(fits)]
 
 
@@ -132,11 +121,11 @@ def test_a_picture_of_ones_own_is_what_training_makes_of_it(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_runs_without_weights_are_left_out_and_published_ones_named(runs, tmp_path, nowhere):
-    root = some_of(runs, tmp_path, "resnet20", "se_resnet20")
+def test_runs_without_weights_are_left_out_and_published_ones_named(tiny, tmp_path, nowhere):
+    root = some_of(tiny, tmp_path, "resnet20", "se_resnet20")
     (root / "tiny" / "resnet20" / "seed0" / "weights.safetensors").unlink()
     (root / "tiny" / "se_resnet20" / "seed1" / "weights.safetensors").write_bytes(b"x")
-    offers = offered_runs(root, runs)
+    offers = offered_runs(root, tiny)
     assert list(offers) == ["tiny", "tiny (published)"]
     assert [n.name for n in offers["tiny"]] == ["se_resnet20, seed 0", "se_resnet20, seed 1"]
     assert len(offers["tiny (published)"]) == 3
@@ -150,8 +139,8 @@ def test_runs_without_weights_are_left_out_and_published_ones_named(runs, tmp_pa
     assert offered_runs(nowhere, nowhere) == {}
 
 
-def test_gates_read_in_parts_are_those_of_each_image(runs, tmp_path, nowhere):
-    one = offered_runs(runs, nowhere, num_images=23)["tiny"][1]
+def test_gates_read_in_parts_are_those_of_each_image(tiny, tmp_path, nowhere):
+    one = offered_runs(tiny, nowhere, num_images=23)["tiny"][1]
     assert (one.has_gates, one.survey) == (True, None)
     shares = list(one.read())
     assert shares == sorted(shares)
@@ -165,7 +154,7 @@ def test_gates_read_in_parts_are_those_of_each_image(runs, tmp_path, nowhere):
     maps = one.maps(one.picture(0))
     assert maps.logits[0] == pytest.approx(one.evaluated[0][0], abs=1e-4)
     assert one.maps(one.picture(0)) is maps  # kept
-    root = some_of(runs, tmp_path, "resnet20", data_fingerprint="0" * 64)
+    root = some_of(tiny, tmp_path, "resnet20", data_fingerprint="0" * 64)
     with pytest.raises(DataError, match="fingerprint"):  # not the images of the evaluation
         _ = offered_runs(root, nowhere)["tiny"][0].images
 
@@ -190,8 +179,8 @@ def test_it_opens_on_a_network_with_gates_and_its_plain_one(explorer):
         assert all(len(re.search('alt="([^"]*)"', tag)[1]) > 10 for tag in images)
 
 
-def test_it_opens_on_a_lone_network_or_on_a_published_pair_before_it(runs, tmp_path, nowhere):
-    root = some_of(runs, tmp_path, "se_resnet20", overrides={"reduction": 4}, study="by hand")
+def test_it_opens_on_a_lone_network_or_on_a_published_pair_before_it(tiny, tmp_path, nowhere):
+    root = some_of(tiny, tmp_path, "se_resnet20", overrides={"reduction": 4}, study="by hand")
     made = explore.open(runs_root=root, published_root=nowhere, num_images=20)
     assert fine(made)
     assert len(made.networks) == 1
@@ -199,37 +188,37 @@ def test_it_opens_on_a_lone_network_or_on_a_published_pair_before_it(runs, tmp_p
     assert "<img" in made.gates.value
     made.count.value = 4
     assert fine(made)
-    made = explore.open(runs_root=root, published_root=runs, num_images=20)
+    made = explore.open(runs_root=root, published_root=tiny, num_images=20)
     assert made.study.value == "tiny (published)"
     made.study.value = "by hand"
     assert fine(made)
     assert [one.run.study for one in made.networks] == ["by hand"]
 
 
-def test_what_is_asked_for_and_not_there_is_said(runs, nowhere):
+def test_what_is_asked_for_and_not_there_is_said(tiny, nowhere):
     made = explore.open(runs_root=nowhere, published_root=nowhere)
     assert "make study" in made.status.value
     assert (len(made.widget.children), made.networks) == (1, [])
-    made = explore.open("tinny", ["resnet20"], 20, runs, nowhere)
+    made = explore.open("tinny", ["resnet20"], 20, tiny, nowhere)
     assert "did you mean tiny?" in made.status.value
     assert [one.run.model for one in made.networks] == ["resnet20"]
     assert (made.gates.value, made.near.indices) == ("", [])  # it has no gates
-    made = explore.open("tiny", ["resnet20", "resnet99"], 20, runs, nowhere)
+    made = explore.open("tiny", ["resnet20", "resnet99"], 20, tiny, nowhere)
     assert "resnet99" in made.status.value
     with pytest.raises(SenetError, match="num_images is 0"):
         explore.open(num_images=0)
 
 
 def test_without_its_images_a_picture_of_ones_own_can_be_shown(
-    runs, tmp_path, nowhere, monkeypatch
+    tiny, tmp_path, nowhere, monkeypatch
 ):
-    root = some_of(runs, tmp_path / "runs", "resnet20", "se_resnet20", data="cifar10")
+    root = some_of(tiny, tmp_path / "runs", "resnet20", "se_resnet20", data="cifar10")
     monkeypatch.setenv("SENET_DATA", str(nowhere))
     made = explore.open(runs_root=root, published_root=tmp_path / "none")
     assert "senet data cifar10" in made.status.value
-    upload(made, "mine.png", encoded(Image.new("RGB", (32, 32), "red")))
+    upload(made, "mine.png", (32, 32))
     assert all("<img" in part.value for part in (made.maps[0], made.gates, made.matrix))
-    both = explore.open(runs_root=root, published_root=runs, num_images=20)
+    both = explore.open(runs_root=root, published_root=tiny, num_images=20)
     assert both.study.value == "tiny (published)"  # the one whose images are there
 
 
@@ -249,9 +238,9 @@ def test_a_cell_of_the_confusion_matrix_opens_its_images(explorer):
     assert explorer.cell.value == ""
 
 
-def test_in_a_notebook_gates_are_read_while_questions_are_answered(runs, nowhere):
+def test_in_a_notebook_gates_are_read_while_questions_are_answered(tiny, nowhere):
     async def use():
-        made = explore.open(runs_root=runs, published_root=nowhere, num_images=40)
+        made = explore.open(runs_root=tiny, published_root=nowhere, num_images=40)
         one = made.networks[0]
         assert one.survey is None
         assert "<img" in made.maps[0].value
@@ -272,10 +261,10 @@ def test_in_a_notebook_gates_are_read_while_questions_are_answered(runs, nowhere
 def test_an_uploaded_picture_is_shown_and_what_fails_stands_in_the_status_line(
     explorer, monkeypatch, caplog
 ):
-    upload(explorer, "mine.png", encoded(Image.new("RGB", (90, 60), "red")))
+    upload(explorer, "mine.png", (90, 60))
     assert "90x60" in explorer.status.value
     shown = explorer.large.value
-    upload(explorer, "bad.png", b"nothing")
+    upload(explorer, "bad.png", None)
     assert "bad.png" in explorer.status.value
     assert explorer.large.value == shown
     monkeypatch.setattr(type(explorer.networks[0]), "picture", lambda *_: 1 / 0)

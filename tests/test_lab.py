@@ -122,30 +122,26 @@ def own_pictures(page, folder) -> None:
 
     Image.new("RGB", (90, 60), "red").save(folder / "mine.png")
     (folder / "broken.png").write_bytes(b"nothing")
-    image = source(page, ".senet-picture")
-    _upload(page, folder / "mine.png")
-    changed(page, ".senet-picture", image)
-    status = page.locator(".senet-status").first
-    status.get_by_text("mine.png: 90x60 pixels").wait_for()
-    _upload(page, folder / "broken.png")
-    status.get_by_text("broken.png is not a readable image").wait_for()
-
-
-def _upload(page, path) -> None:
-    with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Your own picture").click()
-    chooser.value.set_files(path)
+    image, status = source(page, ".senet-picture"), page.locator(".senet-status").first
+    for name, says in (("mine.png", ": 90x60 pixels"), ("broken.png", " is not a readable image")):
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="Your own picture").click()
+        chooser.value.set_files(folder / name)
+        status.get_by_text(name + says).wait_for()
+        changed(page, ".senet-picture", image)
 
 
 def test_a_reports_links_work(page, tmp_path):
     """To pages, although a frame names no referer, and to notebooks; others are still refused."""
     reports, runs = tmp_path / "reports", tmp_path / "runs"
-    for folder in (reports, runs):
-        folder.mkdir()
+    reports.mkdir()
     copy_notebook("index", runs)
     links = "[costs](costs.html) [run](../runs/index.ipynb)"
-    write_report(reports / "index.html", f"# Report\n\n{links}")
-    write_report(reports / "costs.html", "# What it costs\n\n[back](index.html)")
+    texts = {"index": f"# Report\n\n{links}", "costs": "# What it costs\n\n[back](index.html)"}
+    for name, text in texts.items():
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+        write_page(tmp_path / f"{name}.ipynb", reports / f"{name}.html", reports)
     with jupyter_server(tmp_path, token="secret") as address:
         page.goto(f"{address}/lab/tree/reports/index.html?token=secret")
         frame = page.frame_locator("iframe.jp-zoom-target")
@@ -153,9 +149,8 @@ def test_a_reports_links_work(page, tmp_path):
         frame.get_by_role("link", name="back").click()  # from what the server gave
         frame.get_by_role("heading", name="Report").wait_for()
         page.goto(f"{address}/files/reports/index.html")  # as a page of its own
-        page.get_by_role("link", name="costs").click()
-        page.get_by_role("link", name="back").click()
-        page.get_by_role("link", name="run in JupyterLab").click()
+        for name in ("costs", "back", "run in JupyterLab"):
+            page.get_by_role("link", name=name).click()
         page.get_by_role("heading", name="What can be asked").first.wait_for()
         assert page.url == f"{address}/lab/tree/runs/index.ipynb"
         page.goto(f"{address}/lab/tree/reports/index.html")
@@ -168,13 +163,6 @@ def test_a_reports_links_work(page, tmp_path):
         file = urllib.request.Request(f"{address}/files/reports/index.html", headers=included)
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(file)
-
-
-def write_report(path, text: str) -> None:
-    """A page of one cell."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
-    nbformat.write(notebook, path.with_suffix(".ipynb"))
-    write_page(path.with_suffix(".ipynb"), path)
 
 
 def test_a_training_by_the_form_writes_the_parameters_cell(page, tmp_path, tiny, monkeypatch):

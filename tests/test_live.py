@@ -10,27 +10,22 @@ from senet_lib.training.fit import fit
 from senet_lib.training.progress import choose_mode
 
 
-def history(*losses: float, test: float = 0.5) -> list[dict[str, float]]:
-    """One row an epoch; every error is the test error, every loss the training loss."""
-    names = ("epoch", "train_loss", "test_loss", "train_error", "test_error")
-    return [dict(zip(names, (e, x, x, test, test), strict=True)) for e, x in enumerate(losses, 1)]
-
-
-def curves(rows: list[dict[str, float]], epochs: int) -> list[list[list[float]]]:
+def curves(*rows: tuple[float, ...]) -> list[list[list[float]]]:
     """The points of the four curves: loss of training and test, error of training and test."""
-    figure = live.draw_curves(rows, epochs, "test")
+    names = ("train_loss", "test_loss", "train_error", "test_error")
+    history = [{"epoch": e, **dict(zip(names, row, strict=True))} for e, row in enumerate(rows, 1)]
+    figure = live.draw_curves(history, 3, "test")
     return [line.get_xydata().tolist() for axes in figure.axes for line in axes.lines]
 
 
 def test_the_points_are_the_epochs_values_and_what_was_not_measured_is_left_out():
-    loss, _, error, _ = curves(history(2.0, 1.0, 0.5, test=0.25), 3)
-    assert loss == [[1, 2], [2, 1], [3, 0.5]]
-    assert error == [[1, 25], [2, 25], [3, 25]]
-    rows = history(2.0, 1.5, 1.0, 0.9)
-    rows[0]["test_error"] = rows[2]["test_error"] = math.nan
-    rows[1]["train_loss"] = math.inf
-    assert [len(points) for points in curves(rows, 4)] == [3, 4, 4, 2]
-    assert not any(curves([], 4))
+    rows = (2.0, 2.1, 0.5, math.nan), (math.inf, 1.1, 0.4, 0.3), (0.5, 0.6, 0.25, 0.2)
+    train_loss, test_loss, train_error, test_error = curves(*rows)
+    assert train_loss == [[1, 2], [3, 0.5]]
+    assert test_loss == [[1, 2.1], [2, 1.1], [3, 0.6]]
+    assert train_error == [[1, 50], [2, 40], [3, 25]]
+    assert test_error == [[2, 30], [3, 20]]
+    assert not any(curves())
 
 
 def test_a_bar_needs_someone_who_watches(monkeypatch):

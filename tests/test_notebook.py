@@ -317,6 +317,8 @@ def test_a_notebook_keeps_the_house_rules(name):
     assert len(tagged) == 1
     assert all(p.help for p in describe_parameters(REPOSITORY / f"notebooks/{name}.ipynb"))
     for cell in code:
+        assert not cell.outputs
+        assert cell.execution_count is None
         if cell not in tagged:
             assert _num_lines(cell.source) <= 15
         for node in ast.walk(ast.parse(cell.source)):

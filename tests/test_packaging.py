@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
@@ -43,31 +43,24 @@ def bounds(requirements: Iterable[str]) -> dict[str, SpecifierSet]:
 def pins() -> dict[str, Version]:
     """Pinned version by canonical name, from constraints.txt; each is there once, and no GPU's."""
     text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    found = {canonicalize_name(n): Version(v) for n, v in (line.split("==") for line in lines)}
-    assert len(found) == len(lines)
+    lines = re.findall(r"^([^#\s]+)==(\S+)", text, re.MULTILINE)
+    found = {canonicalize_name(name): Version(version) for name, version in lines}
+    assert len(found) == len(lines) == len(re.findall(r"^[^#\s]", text, re.MULTILINE))
     assert not [name for name in found if re.match(r"nvidia|cuda|triton", name)]
     return found
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Top-level names of the packages that a Python file imports anywhere."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield str(node.module).split(".")[0]
-
-
 def third_party(folder: str) -> dict[str, str]:
     """Imported name -> one file that imports it, without ours and the standard library."""
-    found = {}
-    for path in sorted((ROOT / folder).rglob("*.py")):
-        for name in imports(path):
-            places = (ROOT / folder, path.parent)
-            ours = name == "senet_lib" or any((at / f"{name}.py").exists() for at in places)
-            if name not in sys.stdlib_module_names and not ours:
-                found[name] = str(path.relative_to(ROOT))
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    ours, found = sys.stdlib_module_names | {"senet_lib", *(path.stem for path in paths)}, {}
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module]
+            tops = {name.partition(".")[0] for name in names}
+            found |= {name: str(path.relative_to(ROOT)) for name in tops - ours}
     return found
 
 
@@ -122,11 +115,9 @@ def test_what_is_imported_is_declared(folder, groups):
 def test_training_imports_only_the_bare_packages():
     """In a fresh interpreter in which every other package of ours is as good as not installed."""
     code = (
-        "import sys\n"
-        "sys.modules.update(dict.fromkeys(sys.argv[1].split()))\n"
+        "import sys; sys.modules.update(dict.fromkeys(sys.argv[1].split()))\n"
         "import senet_lib, senet_lib.cli, senet_lib.training.fit, senet_lib.data\n"
-        "import senet_lib.runs.records\n"
-        "print(*sorted(senet_lib.list_models('*res2net29')))\n"
+        "import senet_lib.runs.records; print(*sorted(senet_lib.list_models('*res2net29')))\n"
     )
     forbidden = {import_name(name) for name in bounds(EVERYTHING)} - BARE
     words = [sys.executable, "-c", code, " ".join(sorted(forbidden))]
@@ -138,11 +129,7 @@ def test_training_imports_only_the_bare_packages():
 def test_every_data_file_of_the_package_is_covered_by_package_data():
     content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = content["tool"]["setuptools"]["package-data"]["senet_lib"]
-    package = ROOT / "senet_lib"
+    package, code = ROOT / "senet_lib", (".py", ".pyc", ".typed")
     covered = {path for pattern in patterns for path in package.glob(pattern)}
-    others = {
-        path
-        for path in package.rglob("*")
-        if path.is_file() and path.suffix not in (".py", ".pyc") and path.name != "py.typed"
-    }
+    others = {p for p in package.rglob("*") if p.is_file() and p.suffix not in code}
     assert not others - covered

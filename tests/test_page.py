@@ -3,14 +3,11 @@
 import base64
 import csv
 import hashlib
-import http.server
 import io
 import re
-import threading
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -34,18 +31,18 @@ PUBLISHED_RUNS = Path(__file__).parent.parent / "outputs" / "published" / "runs"
 REMARK = "one two three four five six seven eight nine ten " * 4 + "the end"
 
 
-def notebook_of(folder: Path, *cells: Any) -> Path:
+def notebook_of(folder: Path, *cells: Any, **metadata: Any) -> Path:
     """An executed notebook: text is a Markdown cell, anything else the output of a cell."""
-    content = nbformat.v4.new_notebook(metadata={"senet": {"show_code": False}})
+    content = nbformat.v4.new_notebook(metadata={"senet": {"show_code": False}, **metadata})
     for cell in cells:
         if isinstance(cell, str):
             content.cells.append(nbformat.v4.new_markdown_cell(cell))
         else:
-            shown = nbformat.v4.new_output("display_data", {"text/html": cell._repr_html_()})
+            data = cell if isinstance(cell, dict) else {"text/html": cell._repr_html_()}
+            shown = nbformat.v4.new_output("display_data", data)
             content.cells.append(nbformat.v4.new_code_cell("", outputs=[shown]))
-    path = folder / "page.ipynb"
-    nbformat.write(content, path)
-    return path
+    nbformat.write(content, folder / "page.ipynb")
+    return folder / "page.ipynb"
 
 
 NUMBERS = ["12 %", "1,234", "n/a", "−3", "–", "0.5", "45.60 M", "< 0.001", "+7", "1.5e-4"]
@@ -63,16 +60,13 @@ def sortable() -> Any:
 
 def long_table() -> Any:
     """Thirty rows: ten right, twenty wrong; every third has a long remark."""
-    rows = [
-        {
-            "claim": f"claim-{i}",
-            "n": i,
-            "verdict": "right" if i < 10 else "wrong",
-            "remark": folded(REMARK if i % 3 == 0 else "short"),
-            "to make it": folded(f"senet train --model net{i} --seed 0", "command"),
-        }
-        for i in range(30)
-    ]
+    rows = {
+        "claim": [f"claim-{i}" for i in range(30)],
+        "n": range(30),
+        "verdict": ["right"] * 10 + ["wrong"] * 20,
+        "remark": [folded(REMARK if i % 3 == 0 else "short") for i in range(30)],
+        "to make it": [folded(f"senet train --model net{i} --seed 0", "how") for i in range(30)],
+    }
     caption = "Thirty claims: with a caption that is long enough to need two lines on a phone"
     return table(pd.DataFrame(rows).set_index("claim"), caption)
 
@@ -148,11 +142,8 @@ def test_a_page_allows_its_own_script_and_nothing_else(tables):
 
 
 def test_the_page_of_a_run_names_network_and_seed(tmp_path):
-    path = notebook_of(tmp_path, "# How well?")
-    content = nbformat.read(path, as_version=4)
-    content.metadata["papermill"] = {"parameters": {"model": "se_res2net29_last", "seed": 3}}
-    nbformat.write(content, path)
-    text = render(path)
+    given = {"parameters": {"model": "se_res2net29_last", "seed": 3}}
+    text = render(notebook_of(tmp_path, "# How well?", papermill=given))
     assert "<title>se_res2net29_last, seed 3: How well?</title>" in text
     assert "<h1>se_res2net29_last, seed 3: How well?</h1>" in text
 
@@ -198,23 +189,19 @@ def test_a_page_fits_the_window_is_whole_by_itself_and_accessible(name, request,
         assert page.said == []
         assert [url for url in page.asked if not url.startswith("data:")] == [path.as_uri()]
         assert page.evaluate("[...document.images].every(i => i.naturalWidth > 50 && i.alt)")
-    levels = page.evaluate(
-        "[...document.querySelectorAll('h1, h2, h3, h4')].map(h => +h.tagName[1])"
-    )
+    headings = "[...document.querySelectorAll('h1, h2, h3, h4')].map(h => +h.tagName[1])"
+    levels = page.evaluate(headings)
     assert (levels[0], levels.count(1)) == (1, 1)
     assert all(b - a <= 1 for a, b in pairwise(levels))
 
 
 @pytest.mark.browser
 def test_small_drawings_fit_a_phone_and_wide_ones_scroll(tmp_path, visit):
-    content = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Drawings")])
-    for inches in (5, 8.6):
-        file = io.StringIO()
+    files = io.StringIO(), io.StringIO()
+    for inches, file in zip((5, 8.6), files, strict=True):
         Figure(figsize=(inches, 2)).savefig(file, format="svg")
-        shown = nbformat.v4.new_output("display_data", {"image/svg+xml": file.getvalue()})
-        content.cells.append(nbformat.v4.new_code_cell("", outputs=[shown]))
-    nbformat.write(content, tmp_path / "n.ipynb")
-    write_page(tmp_path / "n.ipynb", tmp_path / "n.html")
+    drawings = [{"image/svg+xml": file.getvalue()} for file in files]
+    write_page(notebook_of(tmp_path, "# Drawings", *drawings), tmp_path / "n.html")
     page = visit(tmp_path / "n.html", PHONE)
     found = "[...document.querySelectorAll('.picture')].map(b => b.scrollWidth > b.clientWidth)"
     assert page.evaluate(found) == [False, True]
@@ -222,32 +209,19 @@ def test_small_drawings_fit_a_phone_and_wide_ones_scroll(tmp_path, visit):
 
 @pytest.mark.browser
 def test_nothing_a_page_holds_can_load_or_run(tmp_path, visit):
-    hits = []
-
-    class Server(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            hits.append(self.path)
-            self.send_error(404)
-
-        def log_message(self, *words):
-            pass
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Server)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    there = f"http://127.0.0.1:{server.server_port}"
+    there = "http://127.0.0.1:9"
     html = (
         f'<img src="{there}/image.png" alt="x" onerror="window.ran = 1"><script>window.ran = 2'
         f'</script><script src="{there}/x.js"></script><link rel="stylesheet" href="{there}/a">'
     )
-    write_page(notebook_of(tmp_path, "# T", SimpleNamespace(_repr_html_=lambda: html)),
-               tmp_path / "x.html")  # fmt: skip
+    write_page(notebook_of(tmp_path, "# T", {"text/html": html}), tmp_path / "x.html")
     page = visit(tmp_path / "x.html")
     page.wait_for_timeout(300)
-    server.shutdown()
-    server.server_close()
     assert "image.png" in page.content()
     assert page.evaluate("window.ran") is None
-    assert hits == []
+    refused = [said for said in page.said if "Content Security Policy" in said]
+    for name in ("image.png", "x.js", "a"):
+        assert any(f"{there}/{name}" in said for said in refused)
 
 
 # The contents list
@@ -340,10 +314,7 @@ def test_a_column_sorts_up_then_down_then_not(tables, visit):
     assert head.get_attribute("aria-sort") is None
     assert column(page, 0) == BY_NAME
     table.get_by_role("button", name="group").click()
-    assert column(page, 0) == [
-        *NAMES[1::2],
-        *NAMES[::2],
-    ]  # ties keep the order they were written in
+    assert column(page, 0) == NAMES[1::2] + NAMES[::2]  # ties as they were written
 
 
 @pytest.mark.browser
@@ -416,9 +387,8 @@ def taken(page, link) -> str:
 @pytest.mark.browser
 def test_tables_are_taken_away_as_they_are_shown(tables, visit):
     page = visit(tables)
-    page.get_by_role("group", name="Filter of: Thirty claims").get_by_label("Filter").fill(
-        "claim-3"
-    )
+    filters = page.get_by_role("group", name="Filter of: Thirty claims")
+    filters.get_by_label("Filter").fill("claim-3")
     rows = list(csv.reader(taken(page, page.get_by_label("CSV of: Thirty")).splitlines()))
     assert rows[0] == ["claim", "n", "verdict", "remark", "to make it"]
     assert rows[1] == ["claim-3", "3", "right", REMARK, "senet train --model net3 --seed 0"]

@@ -1,9 +1,8 @@
-"""What is kept in git: notebooks without outputs, no home paths, no large files."""
+"""What is kept in git: no home paths, no large files, no broken links, nothing that is cleaned."""
 
-import json
 import re
 import subprocess
-from functools import cache
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,42 +15,24 @@ HOME_PATH = re.compile(
 )
 
 
-@cache
 def tracked() -> list[Path]:
     """Every file git tracks; skips the test outside a checkout, as in an unpacked archive."""
+    words = ["git", "-C", str(ROOT), "ls-files", "-z"]
     try:
-        listing = subprocess.run(
-            ["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, check=True, timeout=30
-        ).stdout.decode()
+        listing = subprocess.run(words, capture_output=True, check=True).stdout.decode()
     except (OSError, subprocess.SubprocessError):
         pytest.skip("not in a git checkout")
-    files = [ROOT / name for name in listing.split("\0") if name]
-    if not files:
-        pytest.skip("nothing is committed yet")
-    return [path for path in files if path.is_file()]
-
-
-def test_notebooks_are_committed_without_outputs():
-    paths = sorted((ROOT / "notebooks").glob("*.ipynb"))
-    assert len(paths) > 5
-    for path in paths:
-        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-            assert not cell.get("outputs"), path.name
-            assert cell.get("execution_count") is None, path.name
+    return [path for name in listing.split("\0") if (path := ROOT / name).is_file()]
 
 
 def test_no_tracked_file_names_a_home_folder_or_is_large():
     assert HOME_PATH.search("/" + "home/someone/data")
     assert not HOME_PATH.search("outputs/runs/" + "root/x")
-    found = []
+    assert tracked()
     for path in tracked():
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            text = ""
-        found += [f"{path.relative_to(ROOT)}: {m[0]}" for m in HOME_PATH.finditer(text)]
-        found += [str(path)] if path.stat().st_size >= MAX_BYTES else []
-    assert not found
+        assert path.stat().st_size < MAX_BYTES, path
+        with suppress(UnicodeDecodeError):
+            assert not HOME_PATH.search(path.read_text(encoding="utf-8")), path
 
 
 def test_links_of_the_documents_lead_somewhere():
@@ -66,20 +47,14 @@ def test_links_of_the_documents_lead_somewhere():
 
 @pytest.mark.parametrize("target", ["clean", "clean-runs", "distclean"])
 def test_cleaning_spares_what_is_published(target, tmp_path):
-    made = [
-        "outputs/runs/a/record.json",
-        "outputs/reports/a/index.html",
-        "build/x",
-        "senet_lib/__pycache__/x.pyc",
-    ]
+    made = ["outputs/runs/a/record.json", "outputs/reports/a/index.html", "build/x",
+            "senet_lib/__pycache__/x.pyc"]  # fmt: skip
     kept = ["outputs/published/a/record.json", "outputs/published/__pycache__/x", "senet_lib/x.py"]
     (tmp_path / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
     for name in made + kept:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("x", encoding="utf-8")
-    subprocess.run(
-        ["make", "-s", "-C", str(tmp_path), target], check=True, timeout=60, capture_output=True
-    )
+        (tmp_path / name).touch()
+    subprocess.run(["make", "-s", "-C", str(tmp_path), target], check=True, capture_output=True)
     assert all((tmp_path / name).exists() for name in kept)
     left = [name for name in made if (tmp_path / name).exists()]
     assert left == ([] if target == "clean-runs" else made[:1])

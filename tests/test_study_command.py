@@ -19,27 +19,19 @@ seeds: [3]
 recipe: {epochs: 2}
 """
 RECORD = {"test_error": 0.125, "wall_seconds": 90}
-# What Snakemake prints of a run that ends, one that fails, and a page.
+# What Snakemake does and prints of a run that ends, one that fails, and a page.
 WORDS = f"""
 import json, pathlib, sys
 print("Building DAG of jobs...")
-print("[Sat Nov 28 08:13:12 2026]")
-print("localrule train:")
-print("    jobid: 2")
-print("    wildcards: model=resnet20, seed=3")
 folder = pathlib.Path("outputs/runs/tiny/resnet20/seed3")
 folder.mkdir(parents=True)
 (folder / "history.csv").write_text("epoch\\n1\\n2\\n")
 (folder / "record.json").write_text({json.dumps(json.dumps(RECORD))})
 print("Finished jobid: 2 (Rule: train)")
-print("rule gradcam:")
-print("    jobid: 7")
-print("    wildcards: seed=0")
 page = pathlib.Path("outputs/reports/tiny/gradcam-seed0.html")
 page.parent.mkdir(parents=True)
 page.write_text("a page")
-print("Error in rule train:")
-print("    jobid: 3")
+print("Error in rule train:\\n    jobid: 3")
 sys.exit(1)
 """
 
@@ -69,7 +61,6 @@ def test_each_end_is_a_line_and_the_rest_is_in_the_log(monkeypatch, tmp_path, ca
     assert not err
     log = (tmp_path / "outputs" / "logs" / "tiny" / "workflow.log").read_text()
     assert "Building DAG of jobs" in log
-    assert "wildcards: seed=0" in log
 
 
 def test_a_page_that_is_touched_afterwards_is_told_once(monkeypatch, tmp_path, capfd):
@@ -84,7 +75,7 @@ def test_a_page_that_is_touched_afterwards_is_told_once(monkeypatch, tmp_path, c
 def test_a_live_line_tells_epochs_and_time_left(monkeypatch, tmp_path, capfd):
     monkeypatch.setattr(workflow, "SECONDS", 0.05)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    words = WORDS.replace('print("Finished jobid: 2', "import time; time.sleep(1)\nprint('x')#")
+    words = WORDS.replace('print("Finished', 'import time; time.sleep(1)\nprint("Finished')
     words = words.replace("1\\n2\\n", "1\\n").replace('(folder / "record.json")', "#")
     _, out, _ = said(monkeypatch, tmp_path, words, capfd)
     assert "resnet20 seed 3 1/2" in out

@@ -8,30 +8,29 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import yaml
+from browser import few_images
 
 from senet_lib.recipe import Recipe, load_study
 
 pytest.importorskip("snakemake")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-TINY = {
-    "study": "tiny",
-    "protocol": "test",
-    "data": "tiny.npz",
-    "models": ["resnet20", "se_resnet20"],
-    "seeds": [0],
-    "gradcam": ["resnet20", "se_resnet20"],
-    "excitation": ["se_resnet20"],
-    "grids": 1,
-    "threads": 1,
-    "device": "cpu",
-    "precision": "fp32",
-    "compile": "off",
-    "recipe": {"epochs": 1, "batch_size": 32, "lr": 0.05},
-}
+TINY = """
+study: tiny
+protocol: test
+data: tiny.npz
+models: [resnet20, se_resnet20]
+seeds: [0]
+gradcam: [resnet20, se_resnet20]
+excitation: [se_resnet20]
+grids: 1
+threads: 1
+device: cpu
+precision: fp32
+compile: "off"
+recipe: {epochs: 1, batch_size: 32, lr: 0.05}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -39,26 +38,12 @@ def checkout(tmp_path_factory):
     """A copy of what the workflow needs, so that a test may edit it, with tiny data."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("senet_lib", "notebooks", "profiles", "configs"):
-        shutil.copytree(
-            REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)
     shutil.copy(REPOSITORY / "Snakefile", folder)
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (96, 32, 32, 3), dtype=np.uint8)
-    labels = np.arange(96) % 4
-    np.savez(
-        folder / "tiny.npz",
-        x_train=images[:64],
-        y_train=labels[:64],
-        x_test=images[64:],
-        y_test=labels[64:],
-    )
-    configure(folder, TINY)
+    few_images(folder / "tiny.npz")
+    (folder / "tiny.yaml").write_text(TINY, encoding="utf-8")
     return folder
-
-
-def configure(folder: Path, content: dict) -> None:
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
 def snakemake(folder, *words, config="tiny.yaml", python=sys.executable):
@@ -121,9 +106,8 @@ def test_a_study_from_a_failing_run_to_its_repair(checkout):
     done = snakemake(checkout)
     assert done.returncode == 1, done.stdout
     assert "Traceback" not in done.stdout
-    assert (good / "record.json").is_file(), done.stdout
-    assert (good / "train.html").is_file()
-    assert (blocked / "train.partial.ipynb").is_file()
+    made = (good / "record.json", good / "train.html", blocked / "train.partial.ipynb")
+    assert all(path.is_file() for path in made), done.stdout
     assert json.loads((blocked / "failed.json").read_text())["error"] == "RecordError"
     assert (blocked / "record.json").read_text() == "{}"
     assert "RecordError" in (logs / "se_resnet20-seed0.log").read_text()

@@ -13,20 +13,15 @@ from senet_lib.data.datasets import CIFAR10_FINGERPRINT
 from senet_lib.errors import RecordError
 from senet_lib.files import anchored
 from senet_lib.runs.published import PUBLISHED
-from senet_lib.runs.records import DEFAULT_ROOT, RECORD, RunRecord, copies, find_runs, load_run
+from senet_lib.runs.records import DEFAULT_ROOT, RunRecord, copies, find_runs, load_run
 
 
 def claim_runs(*roots: str | Path) -> list[RunRecord]:
     """Every finished run below some folders, by default outputs/runs and outputs/published/runs,
-    without the damaged and the copies (`senet runs` names them). RecordError if a folder that is
-    named does not exist."""
-    for root in roots:
-        if not Path(root).is_dir():
-            raise RecordError(f"{root} is no folder, so there are no runs to read")
-    roots = roots or (DEFAULT_ROOT, anchored(PUBLISHED / "runs"))
+    without the damaged and the copies (`senet runs` names them)."""
     found = []
-    for folder in (path for root in roots for path in find_runs(root)):
-        if (folder / RECORD).is_file():
+    for root in roots or (DEFAULT_ROOT, anchored(PUBLISHED / "runs")):
+        for folder in find_runs(Path(root)):
             with suppress(RecordError):
                 run = load_run(folder)
                 run.verify()
@@ -70,30 +65,22 @@ class Evidence:
         seeds = list(dict.fromkeys(more))[: max(wanted - len(shared), 0)]
         return [(m, s) for m in claim.models for s in seeds if s not in self.of(m, claim.protocol)]
 
-    def scores(self, claim: Claim) -> StudyScores | None:
-        """What maps of the claim's protocol score, if they were measured."""
-        own = load_protocol(claim.protocol).recipe.id
-        return next((one for one in self.maps if one.recipe_id == own), None)
-
-    def other_scores(self, claim: Claim) -> list[StudyScores]:
-        """What maps of other recipes score."""
-        own = load_protocol(claim.protocol).recipe.id
-        return [one for one in self.maps if one.recipe_id != own]
+    def scores(self, claim: Claim, *, own: bool) -> list[StudyScores]:
+        """What maps of the claim's protocol score, or of all other recipes."""
+        recipe = load_protocol(claim.protocol).recipe.id
+        return [one for one in self.maps if (one.recipe_id == recipe) == own]
 
     def elsewhere(self, claim: Claim) -> list[list[RunRecord]]:
         """Runs of all models of a claim on shared seeds under another recipe, a list a model;
         those that saw the most images. Empty if there are none."""
         own, best, most = load_protocol(claim.protocol).recipe.id, [], 0
         for recipe, models in self.runs.items():
-            if recipe == own or not all(model in models for model in claim.models):
+            seeds = set.intersection(*(set(models.get(m, ())) for m in claim.models))
+            if recipe == own or not seeds:
                 continue
-            seeds = sorted(set.intersection(*(set(models[m]) for m in claim.models)))
-            runs = [[models[m][s] for s in seeds] for m in claim.models]
-            if seeds and (images := _images(runs[0][0])) > most:
+            runs = [[models[m][s] for s in sorted(seeds)] for m in claim.models]
+            about = runs[0][0].recipe
+            images = about["epochs"] * (about.get("train_images") or 50_000)
+            if images > most:
                 best, most = runs, images
         return best
-
-
-def _images(run: RunRecord) -> int:
-    """Training images that a run saw, those of each epoch counted again."""
-    return run.recipe["epochs"] * (run.recipe.get("train_images") or 50_000)

@@ -1,32 +1,20 @@
-"""The claims of the two source documents, and what runs and arithmetic say of each.
+"""The verdict on each claim of `claims.yaml`: computed here, and written down nowhere else.
 
-A claim is a row of `claims.yaml`; its verdict is computed here and stands nowhere else.
-
-What the printed digits of a figure stand for says `claims.claim`. The verdicts, the first that
-applies:
+The first that applies:
 
 - contradicted by arithmetic: the source's own figures, or what the architecture makes inevitable,
-  rule the printed figure out (`claims.arithmetic`), so that no run could confirm it. Each such
-  verdict names the fact it rests on; there are fewer facts than contradictions;
+  rule the printed figure out (`claims.arithmetic`), so that no run could confirm it;
 - depends on our widths: a size of a network whose widths the source does not state. Many choices of
   widths print its three totals (`claims.widths`), and the range over them stands beside the figure;
-- not yet measured: runs of the protocol are missing, or those there are leave it undecided; the
-  commands that make more are given;
-- reproduced: a count prints as claimed, for the one network of the row; a mean, a difference or a
-  standard deviation over seeds is the claimed one by two one-sided tests (`claims.equivalence`);
+- not yet measured: runs of the protocol are missing, or those there are leave it undecided;
+- reproduced: a count prints as claimed; a mean, a difference or a standard deviation over at least
+  three seeds is the claimed one by two one-sided tests (`claims.equivalence`);
 - not reproduced: a count prints otherwise, or the 95 % interval excludes the printed figure. A near
   miss is one that would agree if the last zero printed is no digit.
 
-Every verdict has the chance that it would also be reached were the claim false, in the sense of
-`claims.equivalence`; what arithmetic rules out, and what was chosen to agree, would be in any case.
-
-All measurements take at least three seeds. Some claims have a rule of their own. A figure that the
-source printed from one single run is not reproduced where one more run would not fall there. A gain
-(`a-se-gain`) is reproduced if its whole interval is above 0 and the MACs grow by less than 1 %; the
-state of the art (`b-sota`) if the mean agrees and its whole interval is below the published errors
-at like size; an IoU by the one definition chosen beforehand (`claims.definitions.CHOSEN`); the
-p-value by the paired t test. Parameters for a percentage point (`b-efficiency-*`) are ours over the
-source's own drop in error, until that drop is measured.
+Gains, the state of the art, an IoU, the p-value and figures of one epoch have rules of their own,
+see `claims.measures`. Every verdict has the chance that it would also be reached were the claim
+false; what arithmetic rules out, and what was chosen to agree, would be in any case.
 """
 
 import json
@@ -48,15 +36,13 @@ from senet_lib.claims.widths import family_range, fitting_widths
 from senet_lib.errors import counted
 from senet_lib.files import anchored
 from senet_lib.recipe import load_study
-from senet_lib.runs.published import PUBLISHED
-from senet_lib.runs.records import DEFAULT_ROOT, RunRecord, from_top
+from senet_lib.runs.records import DEFAULT_ROOT, RunRecord
 from senet_lib.runs.study import train_command
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 CONTRADICTED, NOT_MEASURED = "contradicted by arithmetic", "not yet measured"
 DEPENDS = "depends on our widths"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, CONTRADICTED, DEPENDS, NOT_MEASURED)
-OF_CLAIM = ("id", "source", "where", "subject", "quantity", "claimed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +84,10 @@ class Judgement(Found):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON; what is infinite becomes None."""
-        own = ("verdict", "measured", "number", "interval", "n", "if_false", "near_miss", "fact")
-        own += ("family", "derivation", "commands", "remark")
-        fields = {name: getattr(self.claim, name) for name in (*OF_CLAIM, "low", "high", "unit")}
+        printed = ("id", "source", "where", "subject", "quantity", "claimed", "low", "high", "unit")
+        own = ("verdict", "measured", "number", "interval", "n", "if_false", "near_miss", "fact",
+               "family", "derivation", "commands", "remark")  # fmt: skip
+        fields = {name: getattr(self.claim, name) for name in printed}
         fields |= {name: getattr(self, name) for name in own}
         fields |= {"runs": [run.path.as_posix() for run in self.runs], "note": self.claim.note}
         return {name: _finite(value) for name, value in fields.items()}
@@ -115,12 +102,12 @@ def _finite(value: Any) -> Any:
 def judge(
     claims: Sequence[Claim], runs: Sequence[RunRecord], scores: Sequence[StudyScores] = ()
 ) -> list[Judgement]:
-    """Say of each claim what was found, in their order; the rules are in the module's docstring.
+    """Say of each claim what was found, in their order.
 
     Args:
         claims: those to judge.
-        runs: whatever runs there are; those of other recipes, data or networks settle nothing.
-        scores: what maps score, see `senet_lib.analysis.scores.all_scores`; likewise.
+        runs: whatever there are; those of other recipes, data or networks settle nothing.
+        scores: what maps score, as `analysis.scores.all_scores` reads it; likewise.
     """
     book, evidence = {claim.id: claim for claim in load_claims()}, Evidence(runs, scores)
     return [_judge(claim, book, evidence) for claim in claims]
@@ -143,15 +130,22 @@ def _judge(claim: Claim, book: Mapping[str, Claim], evidence: Evidence) -> Judge
         verdict = REPRODUCED if holds else NOT_REPRODUCED
         if_false = count_if_false(claim, holds) if found.if_false is None else found.if_false
         near = not holds and not claim.protocol and claim.nearly_holds(found.number)
-    open_still, missing = verdict == NOT_MEASURED, ()
-    remarks = [_reconstructed(claim, verdict, family), found.remark]
+    remarks, missing = [found.remark], ()
+    if verdict == NOT_MEASURED:
+        missing = tuple(found.missing)
+        remarks.insert(0, _named(missing))
+    elif verdict == DEPENDS:
+        low, high = family
+        about = {"number": len(fitting_widths()), "low": low, "high": high, "claim": claim}
+        remarks.insert(0, say("widths", **about))
+    elif claim.reconstructed:
+        remarks.insert(0, "measured on our reconstruction")
     if near:
         remarks.insert(0, "a near miss: it agrees if the last zero printed is no digit")
     if verdict != CONTRADICTED:
         remarks.append(claim.reply or claim.note)
-    if open_still:
-        missing = tuple(found.missing)
-        remarks = [_named(missing), *remarks, _elsewhere(claim, evidence)]
+    if verdict == NOT_MEASURED:
+        remarks.append(_elsewhere(claim, evidence))
     changes = {"remark": "; ".join(filter(None, remarks)), "if_false": if_false}
     changes |= {"missing": missing, "runs": tuple(found.runs)}
     return Judgement(
@@ -159,20 +153,11 @@ def _judge(claim: Claim, book: Mapping[str, Claim], evidence: Evidence) -> Judge
         claim=claim,
         verdict=verdict,
         derivation=derived.text if derived else "",
-        commands=_commands(claim, missing) if open_still else [],
+        commands=_commands(claim, missing) if verdict == NOT_MEASURED else [],
         near_miss=near,
         fact=derived.fact if verdict == CONTRADICTED else "",
         family=family,
     )
-
-
-def _reconstructed(claim: Claim, verdict: str, family: tuple[float, float] | None) -> str:
-    """That a network is ours in its widths, so that its size is evidence of nothing."""
-    if not claim.reconstructed or verdict == NOT_MEASURED:
-        return ""
-    if verdict != DEPENDS:
-        return "measured on our reconstruction"
-    return say("widths", number=len(fitting_widths()), low=family[0], high=family[1], claim=claim)
 
 
 def _by_model(missing: Sequence[tuple[str, int]]) -> dict[str, list[int]]:
@@ -215,9 +200,10 @@ def _commands(claim: Claim, missing: Sequence[tuple[str, int]]) -> list[str]:
         command = f"senet train --config {config} --model {model} --seed {seeds[0]}"
         if not by_file:
             command = train_command(protocol, "", model, seeds[0])
-        several = f"--seeds {' '.join(map(str, seeds))}"
-        one = f"--seed {seeds[0]}"
-        commands.append(command.replace(one, several) if len(seeds) > 1 else command)
+        if len(seeds) > 1:
+            several = f"--seeds {' '.join(map(str, seeds))}"
+            command = command.replace(f"--seed {seeds[0]}", several)
+        commands.append(command)
     if claim.measure == "localisation":
         study, measured = claim.protocol, [c for c in load_claims() if c.measure == claim.measure]
         models = shlex.quote("models=" + json.dumps([c.models[0] for c in measured]))
@@ -240,18 +226,16 @@ def counts(judgements: Sequence[Judgement]) -> dict[str, int]:
 
 def facts(judgements: Sequence[Judgement]) -> dict[str, list[str]]:
     """The independent facts behind the contradictions: {key of a fact: ids of the claims}."""
-    found = {
-        fact: [j.claim.id for j in judgements if j.fact == fact] for fact in content()["facts"]
-    }
+    found: dict[str, list[str]] = {fact: [] for fact in content()["facts"]}
+    for one in judgements:
+        if one.fact:
+            found[one.fact].append(one.claim.id)
     return {fact: ids for fact, ids in found.items() if ids}
 
 
 def judge_all(runs_root: str | Path = DEFAULT_ROOT) -> list[Judgement]:
-    """Every claim, by the runs below a folder; below outputs/runs, by the published ones too. A
-    folder that does not exist holds no runs."""
-    root = from_top(runs_root, DEFAULT_ROOT)
-    published = anchored(PUBLISHED / "runs")
-    roots = (root, published) if Path(runs_root) == DEFAULT_ROOT else (root,)
-    found = [folder for folder in roots if Path(folder).is_dir()]
-    scores = all_scores(*(Path(folder).parent / "reports" for folder in roots))
-    return judge(load_claims(), claim_runs(*found) if found else [], scores)
+    """Every claim, by the runs below a folder and the scores in the reports beside it; if that is
+    outputs/runs, by the published ones too. A folder that does not exist holds no runs."""
+    roots = [] if Path(runs_root) == DEFAULT_ROOT else [Path(runs_root)]
+    scores = all_scores(*(root.parent / "reports" for root in roots))
+    return judge(load_claims(), claim_runs(*roots), scores)

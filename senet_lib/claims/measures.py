@@ -5,7 +5,7 @@ found in the claim's unit. What needs no run is in `arithmetic`.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,14 +67,12 @@ def _total(claim: Claim, book: Book, evidence: Evidence) -> Found:
     field = "num_params" if claim.measure == "params" else "macs"
     totals = {model: getattr(cost(model), field) for model in claim.models}
     best, remark = totals[claim.models[0]], ""
-    text = "; ".join(
-        millions(n) + f" ({model.replace('+', ', ')})" * (len(totals) > 1)
-        for model, n in totals.items()
-    )
+    texts = [f"{millions(n)} ({model.replace('+', ', ')})" for model, n in totals.items()]
     if claim.measure == "macs":
         remark = say("macs", macs=best, flops=millions(2 * best, 1), claim=claim,
                      half=millions(MILLION * claim.middle / 2, 1),
                      thop=millions(thop_total(claim.models[0]), 1))  # fmt: skip
+    text = "; ".join(texts) if len(totals) > 1 else millions(best)
     return exact(best / MILLION, text, remark=remark)
 
 
@@ -106,10 +104,8 @@ def _judged(
     answer: Callable[[], bool | None] | None = None,
     if_false: Callable[[bool], float] | None = None,
 ) -> Found:
-    """What was measured of n seeds (None: of too few) with the answer, or a call for more seeds.
-
-    The answer is whether the figure agrees, unless another is given, with its chance were the claim
-    false."""
+    """What was measured of n seeds (None: of too few) with the answer, or a call for more seeds;
+    whether the figure agrees, and its chance were the claim false, unless others are given."""
     runs = evidence.behind(claim)
     if found is None:
         said = f"{n} of {FEWEST_SEEDS} seeds so far" if n else ""
@@ -136,10 +132,6 @@ def _of_mean(values: Sequence[float]) -> Estimate | None:
         return None
     se = standard_deviation(np.array(values)) / math.sqrt(n)
     return Estimate(number=float(np.mean(values)), se=se, df=n - 1)
-
-
-def _percent(runs: Iterable[RunRecord]) -> list[float]:
-    return [100 * run.test_error for run in runs]
 
 
 def _error(claim: Claim, book: Book, evidence: Evidence) -> Found:
@@ -177,17 +169,17 @@ def _epoch(claim: Claim, book: Book, evidence: Evidence) -> Found:
 
 def _sigma(claim: Claim, book: Book, evidence: Evidence) -> Found:
     """Standard deviation over seeds (n - 1), percentage points."""
-    errors = _percent(evidence.behind(claim))
+    errors = np.array([100 * run.test_error for run in evidence.behind(claim)])
     n, found = len(errors), None
     if n >= FEWEST_SEEDS:
-        found = Spread(number=standard_deviation(np.array(errors)), df=n - 1)
+        found = Spread(number=standard_deviation(errors), df=n - 1)
     return _judged(claim, evidence, found, n)
 
 
 def _drop(claim: Claim, evidence: Evidence) -> tuple[Estimate | None, int]:
     """Error of the plain network minus error of the variant on the seeds both have, percentage
     points, and how many these are. The networks are independent: pairing by seed buys nothing."""
-    errors = _percent(evidence.behind(claim))
+    errors = [100 * run.test_error for run in evidence.behind(claim)]
     n = len(errors) // 2
     variant, plain = _of_mean(errors[:n]), _of_mean(errors[n:])
     if plain is None:
@@ -205,7 +197,8 @@ def _difference(claim: Claim, book: Book, evidence: Evidence) -> Found:
 
 
 def _gain(claim: Claim, book: Book, evidence: Evidence) -> Found:
-    """Gain in accuracy over shared seeds, and what it costs in MACs."""
+    """Gain in accuracy over shared seeds, whose whole interval must be above 0, for MACs that grow
+    by less than `SMALL_COST`."""
     variant, plain = (cost(model).macs for model in claim.models)
     share = 100 * (variant - plain) / plain
     found, n = _drop(claim, evidence)
@@ -221,7 +214,7 @@ def _gain(claim: Claim, book: Book, evidence: Evidence) -> Found:
 
 
 def _p_value(claim: Claim, book: Book, evidence: Evidence) -> Found:
-    """p of the paired t test over shared seeds; without a difference it is anything alike."""
+    """p of the paired t test over shared seeds; there is none where they differ all alike."""
     runs = evidence.behind(claim)
     n = len(runs) // 2
     errors = np.array([run.test_error for run in runs]).reshape(2, n)
@@ -258,7 +251,8 @@ def _efficiency(claim: Claim, book: Book, evidence: Evidence) -> Found:
 
 
 def _sota(claim: Claim, book: Book, evidence: Evidence) -> Found:
-    """The mean error, against the claim and against the published errors at like size."""
+    """The mean error, against the claim; its whole interval must also be below the published errors
+    at like size."""
     found, stated = _error(claim, book, evidence), book[TABLE("se_", "params")]
     limit = LIKE_SIZE * stated.middle * MILLION
     by_error = PUBLISHED.sort_values("error", kind="stable")
@@ -278,14 +272,14 @@ def _localisation(claim: Claim, book: Book, evidence: Evidence) -> Found:
     within the margin. Other definitions are counted, as exploration; scores of another recipe
     settle nothing.
     """
-    order, own = list(claimed_order(book.values())), evidence.scores(claim)
-    found = [d for d in (definitions(own, order) if own else []) if d.seeds >= FEWEST_SEEDS]
+    order, own = list(claimed_order(book.values())), evidence.scores(claim, own=True)[:1]
+    found = [d for scores in own for d in definitions(scores, order) if d.seeds >= FEWEST_SEEDS]
     chosen = next((d for d in found if (d.trial, d.metric) == CHOSEN), None)
     named = f"judged by {METRICS[CHOSEN[1]].label}, {TRIAL_LABELS[CHOSEN[0]]}"
     if chosen is None:
         waiting = Found(missing=evidence.missing(claim, FEWEST_SEEDS), remark=named)
         return waiting.saying(*_short_maps(claim, order, evidence))
-    mean = _of_mean(list(own.per_seed(claim.models[0], *CHOSEN).values()))
+    mean = _of_mean(list(own[0].per_seed(claim.models[0], *CHOSEN).values()))
     by_chance = 1 / math.factorial(len(order))
 
     def if_false(holds: bool) -> float:
@@ -302,7 +296,7 @@ def _localisation(claim: Claim, book: Book, evidence: Evidence) -> Found:
 def _short_maps(claim: Claim, order: Sequence[str], evidence: Evidence) -> list[str]:
     """What maps of other trainings score, which settles nothing about this one."""
     said = []
-    for scores in evidence.other_scores(claim):
+    for scores in evidence.scores(claim, own=False):
         tried = definitions(scores, order)
         values = [d.means[claim.models[0]] for d in tried]
         ordered = [d.label for d in tried if d.ordered]

@@ -1,9 +1,7 @@
 """The family of widths that the second source leaves open, counted in closed form.
 
-The source states the blocks, the depth, s = 4 streams and r = 16, and no widths. Whoever builds the
-network chooses a stem and three stream widths; many choices print the source's three totals, and
-they differ in what they say of every other size. Ours (stem 16; 13, 26, 52) prints two of the three
-otherwise: 0.64 and 0.66 M instead of 0.63 and 0.65 M.
+Many choices of a stem and three stream widths print the source's three totals, and differ in what
+they say of every other size. Ours (stem 16; 13, 26, 52) prints 0.64 and 0.66 M, not 0.63 and 0.65.
 """
 
 # Legend: stem channels; w stream widths of the three stages, C = s w channels.
@@ -22,10 +20,9 @@ STEMS = range(8, 65, 8)
 WIDTHS = (range(4, 25), range(8, 49), range(16, 81))
 """Streams of each stage, whole numbers; a later stage is at least as wide as the one before."""
 TOTALS = {
-    "params": "b-res2net29-params",
-    "macs": "b-res2net29-flops",
+    "params": "b-res2net29-params", "macs": "b-res2net29-flops",
     "se_params": "b-se_res2net29-params",
-}
+}  # fmt: skip
 """What a choice must print, and the claim that says what."""
 PREFIXES = {
     "res2net29": "", "se_res2net29": "se_", "se_res2net29_last": "last_",
@@ -75,16 +72,14 @@ def res2net_sizes(stem: np.ndarray, widths: Sequence[np.ndarray]) -> dict[str, n
 def fitting_widths() -> pd.DataFrame:
     """Every choice of `STEMS` and `WIDTHS` that prints the source's 0.63 M, 100 M and 0.65 M: a row
     a choice, with stem, w1, w2, w3 and what `res2net_sizes` gives."""
-    grid = np.meshgrid(np.array(STEMS), *map(np.array, WIDTHS), indexing="ij")
-    ascending = (grid[1] <= grid[2]) & (grid[2] <= grid[3])
-    stem, *widths = (axis[ascending] for axis in grid)
-    sizes = res2net_sizes(stem, widths)
-    fits = np.ones(len(stem), bool)
+    choices = pd.MultiIndex.from_product([STEMS, *WIDTHS], names=["stem", "w1", "w2", "w3"])
+    frame = choices.to_frame(index=False).query("w1 <= w2 <= w3")
+    stem, *widths = (frame[name].to_numpy() for name in frame)
+    frame = frame.assign(**res2net_sizes(stem, widths))
     for column, name in TOTALS.items():
         (claim,) = load_claims(name)
-        fits &= (sizes[column] >= claim.low * 1e6) & (sizes[column] < claim.high * 1e6)
-    named = {"stem": stem, "w1": widths[0], "w2": widths[1], "w3": widths[2], **sizes}
-    return pd.DataFrame({name: values[fits] for name, values in named.items()})
+        frame = frame[(frame[column] >= claim.low * 1e6) & (frame[column] < claim.high * 1e6)]
+    return frame.reset_index(drop=True)
 
 
 def family_range(claim: Claim) -> tuple[float, float] | None:

@@ -1,7 +1,5 @@
-"""What trained networks answer about images; what was asked once is kept.
-
-Nothing here knows of widgets, so a notebook can ask the same: `offered_runs` gives the networks.
-"""
+"""What trained networks answer about images, to widgets or a notebook; what was asked once is kept.
+`offered_runs` gives the networks."""
 
 # Shapes: N images, C channels of an attention's map or of several, K classes.
 
@@ -19,7 +17,7 @@ from torch import nn
 
 from senet_lib.analysis.cam import CamMaps, compute_maps
 from senet_lib.analysis.families import family, label
-from senet_lib.analysis.gates import Gates, class_means, record_gates
+from senet_lib.analysis.gates import Gates, record_gates
 from senet_lib.data import load_matching, read_picture
 from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import CIFAR_COUNTS, data_dir
@@ -105,9 +103,9 @@ class Trained:
     def images(self) -> np.ndarray:
         """The evaluated images, (N, 32, 32, 3) uint8; DataError where the data is not on this
         machine, or is not what the run was evaluated on."""
-        run = self.run
         if self.missing:
             raise DataError(self.missing)
+        run = self.run
         return _images(run.data, tuple(run.classes), run.data_fingerprint, run.num_val)
 
     def picture(self, index: int) -> Picture:
@@ -121,26 +119,27 @@ class Trained:
         target: int | None = None,
     ) -> CamMaps:  # fmt: skip
         """The picture's map, raw, with the network's logits; see `cam.compute_maps`."""
-        moments = tuple(self.run.mean), tuple(self.run.std)
         targets = None if target is None else np.array([target])
 
         def make() -> CamMaps:
-            batch = normalise(torch.from_numpy(picture.pixels[None]), *moments)
+            batch = self._normalised(picture.pixels[None])
             return compute_maps(self.network, batch, targets, method=method, layer=layer)
 
         return self._once((method, layer, target, picture.pixels.tobytes()), make)
 
     def gates(self, picture: Picture) -> Gates:
         """The picture's gates."""
+        batch = self._normalised(picture.pixels[None])
         key = ("gates", picture.pixels.tobytes())
-        return self._once(key, lambda: self._gates_of(picture.pixels[None]))
+        return self._once(key, lambda: record_gates(self.network, batch))
 
     def read(self) -> Iterator[float]:
         """Read the gates of the first images into `survey`, in parts; yields the share done."""
         images, parts = self.images[: self.num_images], []
         for start in range(0, len(images), PART):
+            batch = self._normalised(images[start : start + PART])
             with self._lock:
-                parts.append(self._gates_of(images[start : start + PART]).values)
+                parts.append(record_gates(self.network, batch).values)
             yield min((start + PART) / len(images), 1.0)
         whole = {layer: np.concatenate([part[layer] for part in parts]) for layer in parts[0]}
         self.survey = Gates(values=whole)
@@ -170,14 +169,14 @@ class Trained:
     def class_gates(self, true: int) -> tuple[dict[str, np.ndarray], int]:
         """Mean gates of the survey's images of a class, layer to (C,), and how many these are;
         nothing where there are none."""
-        labels = self.evaluated[1][: self.num_surveyed]
-        if not (count := int((labels == true).sum())):
+        of_class = self.evaluated[1][: self.num_surveyed] == true
+        if not of_class.any():
             return {}, 0
-        return {path: m[true] for path, m in class_means(self.survey, labels).items()}, count
+        gates = self.survey.values.items()
+        return {path: v[of_class].mean(0, dtype=float) for path, v in gates}, int(of_class.sum())
 
-    def _gates_of(self, images: np.ndarray) -> Gates:
-        given = normalise(torch.from_numpy(images), self.run.mean, self.run.std)
-        return record_gates(self.network, given)
+    def _normalised(self, images: np.ndarray) -> torch.Tensor:
+        return normalise(torch.from_numpy(images), self.run.mean, self.run.std)
 
     def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
         with self._lock:
@@ -216,8 +215,9 @@ def offered_runs(
                 found.setdefault(key, []).append(Trained(run, num_images))
     counts, offers = Counter(key[0] for key in found), {}
     for (name, data, num_val), networks in found.items():
-        held = f", {num_val} held out" if num_val else ""
-        offers[name if counts[name] == 1 else f"{name}: {Path(data).name}{held}"] = networks
+        if counts[name] > 1:
+            name += f": {Path(data).name}" + (f", {num_val} held out" if num_val else "")
+        offers[name] = networks
     return offers
 
 
@@ -244,8 +244,8 @@ def usual_study(offers: Mapping[str, Sequence[Trained]]) -> str:
 
 
 def own_picture(name: str, content: bytes) -> Picture:
-    """A picture from a file's name and bytes, brought to size as training brings a folder's images;
-    its note says what was done to it. DataError where the bytes are no readable image."""
+    """A picture from a file's name and bytes, brought to size as training brings a folder's images.
+    DataError where the bytes are no readable image."""
     pixels, (width, height) = read_picture(content, name)
     done = "" if width == height else ", its centre square"
     done += "" if min(width, height) == SIZE else f" resized to {SIZE}x{SIZE}"

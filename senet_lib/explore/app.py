@@ -48,12 +48,10 @@ def open(
     """The explorer over the runs on disk and the published ones, for a notebook to display.
 
     Args:
-        study: the study shown first; empty: one whose data is on this machine, and which has a
-            network with attention and its plain one, if there is such a study.
-        models: the networks shown first, one to four; empty: such a pair, or what there is.
+        study, models: the study and the one to four networks shown first; empty: see `usual_study`
+            and `usual_pair`.
         num_images: how many images gates are read of, at least 1.
-        runs_root, published_root: folders of the studies' folders; relative ones are seen from the
-            clone's top.
+        runs_root, published_root: folders of the studies' folders, as in `offered_runs`.
     """
     if num_images < 1:
         raise SenetError(f"num_images is {num_images}; it must be at least 1")
@@ -138,16 +136,15 @@ class Explorer:
 
     def _connect(self) -> None:
         """Every widget calls its work, through the guard."""
+        redrawn = (self.method, self.layer, self.target, self.gate_layer)
         for widget, work in (
             (self.study, self._open_study),
-            (self.label, self._new_pool),
-            (self.said, self._new_pool),
+            *((choice, self._new_pool) for choice in (self.label, self.said)),
             (self.cell, self._cell_chosen),
             (self.count, self._networks_changed),
             (self.index, lambda: self._choose(self.index.value)),
             (self.upload, self._uploaded),
-            *((choice, self._redraw) for choice in (self.method, self.layer, self.target)),
-            (self.gate_layer, self._redraw),
+            *((choice, self._redraw) for choice in redrawn),
         ):
             widget.observe(lambda change, work=work: self._guarded(work), "value")
         for column in self.columns:
@@ -276,11 +273,9 @@ class Explorer:
         self._draw_pool(lead)
         self._draw_gates(self.picture)
         self._draw_matrix(lead)
-        right, total = 1 - lead.run.test_error, len(lead.evaluated[1])
-        done = (
-            f"{lead.name}: {round(right * total):,} of {total:,} {lead.run.evaluated_on} images "
-            f"of {Path(lead.run.data).name} right ({100 * right:.2f} %)."
-        )
+        run, total, right = lead.run, len(lead.evaluated[1]), 1 - lead.run.test_error
+        images = f"{total:,} {run.evaluated_on} images of {Path(run.data).name}"
+        done = f"{lead.name}: {round(right * total):,} of {images} right ({100 * right:.2f} %)."
         self._say(self._problem or done, bool(self._problem))
 
     def _draw_maps(self, picture: Picture) -> None:
@@ -300,16 +295,18 @@ class Explorer:
         shown = self.pool[first : first + PAGE_SIZE]
         place = f", {first + 1} to {first + len(shown)}" if len(shown) else ""
         self.pool_text.value = f"<strong>{counted(len(self.pool), 'image')}</strong>{place}"
-        share = probabilities(lead.evaluated[0][shown])
-        said = [(lead.run.classes[p.argmax()], probability_text(p.max())) for p in share]
-        self.thumbs.show([lead.picture(int(i)) for i in shown], said, self.picture)
+        said = [
+            (lead.picture(int(i)), lead.run.classes[p.argmax()], probability_text(p.max()))
+            for i, p in zip(shown, probabilities(lead.evaluated[0][shown]), strict=True)
+        ]
+        self.thumbs.show(said, self.picture)
 
     def _draw_gates(self, picture: Picture | None) -> None:
         """The gates of the first network that has any, and the images whose gates are nearest."""
         one = next((o for o in self.networks if picture and o.has_gates), None)
         if one is None:
             self.gates.value, self.near_text.value = "", "None of these networks has gates."
-            self.near.show([], [])
+            self.near.show([])
             return
         gates, classes, mean, count = one.gates(picture), one.run.classes, {}, 0
         layers = [(pictures.short(path), path) for path in gates.layers]
@@ -320,16 +317,16 @@ class Explorer:
         if not self._problem and self._has_read(one):
             mean, count = one.class_gates(true)
             near = [(one.picture(i), away) for i, away in one.nearest(picture, PAGE_SIZE, layer)]
-            said = [(classes[other.label], f"{away:.3f}") for other, away in near]
-            self.near.show([other for other, _ in near], said)
+            self.near.show([(two, classes[two.label], f"{away:.3f}") for two, away in near])
             self.near_text.value = (
                 f"Most similar gates of the first {counted(one.num_surveyed, 'image')}, with the "
                 "root mean square difference:"
             )
         names = one.name, f"mean of {counted(count, 'image')} of {classes[true]}"
-        shown = gates, mean, [layer] if layer else gates.ends, names
-        key = one, picture.pixels.tobytes(), layer, count
-        self.gates.value = self._once(key, pictures.gates_html, *shown)
+        self.gates.value = self._once(
+            (one, picture.pixels.tobytes(), layer, count),
+            pictures.gates_html, gates, mean, [layer] if layer else gates.ends, names,
+        )  # fmt: skip
 
     def _has_read(self, one: Trained) -> bool:
         """Whether the gates of many images are known; else they are read in the kernel's loop, part
@@ -353,11 +350,9 @@ class Explorer:
     def _draw_matrix(self, lead: Trained) -> None:
         """The confusion matrix, and its cells to choose from, the commonest confusion first."""
         matrix, classes = confusion_matrix(*lead.evaluated), lead.run.classes
-        cells = {
-            (true, said): f"{classes[true]} taken for {classes[said]}: {matrix[true, said]:,}"
-            for true, said in commonest(matrix)[:MOST_CELLS]
-        }
-        _offer(self.cell, [("choose a cell", ""), *((text, key) for key, text in cells.items())])
+        cells = commonest(matrix)[:MOST_CELLS]
+        texts = [f"{classes[t]} taken for {classes[s]}: {matrix[t, s]:,}" for t, s in cells]
+        _offer(self.cell, [("choose a cell", ""), *zip(texts, cells, strict=True)])
         chosen = (self.label.value, self.said.value)
         self.cell.value = chosen if chosen in cells else ""
         self.matrix.value = self._once((lead,), pictures.confusion_html, matrix, classes)
@@ -379,15 +374,12 @@ class Thumbnails:
             cell.children[1].on_click(lambda _, place=place: on_choose(self.indices[place]))
 
     def show(
-        self,
-        shown: Sequence[Picture],
-        captions: Sequence[tuple[str, str]],
-        chosen: Picture | None = None,
+        self, shown: Sequence[tuple[Picture, str, str]], chosen: Picture | None = None
     ) -> None:
         """Show images, `PAGE_SIZE` at most, in place of the earlier ones, with what stands on the
         button of each and above it; the chosen one is marked."""
-        self.indices = [one.index for one in shown]
-        for cell, one, (name, value) in zip(self._cells, shown, captions, strict=False):
+        self.indices = [one.index for one, _, _ in shown]
+        for cell, (one, name, value) in zip(self._cells, shown, strict=False):
             image, button = cell.children
             image.value = pictures.img(one.pixels, f"{one.note}: {name}", "64px") + value
             mark = "✓ " if chosen is not None and one.index == chosen.index else ""

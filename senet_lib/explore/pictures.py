@@ -29,7 +29,7 @@ def img(pixels: np.ndarray, alt: str, width: str = "100%", style: str = SQUARES)
     """An image (H, W, 3) uint8 as HTML; `alt` says what is to be seen, width and style are CSS."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
-    return _tag(file.getvalue(), alt, f"width: {width}; {style}")
+    return _tag(file, alt, f"width: {width}; {style}")
 
 
 def line(text: str, *, problem: bool = False) -> str:
@@ -81,7 +81,7 @@ def gates_html(
         one: gates of the image alone.
         mean: layer to (C,), mean gates of the class; empty where they are not known.
         layers: those to draw; the channels of each are sorted by the mean, or else by the gates.
-        names: of the network and of what the mean is over, in words.
+        names: of the network, and of what the mean is over.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure((9.4, 2.5))
@@ -114,15 +114,14 @@ def confusion_html(matrix: np.ndarray, classes: Sequence[str]) -> str:
 
 def _shown(figure: Figure) -> str:
     """A figure on a light ground, with its label as its description."""
-    file = io.BytesIO()
-    options = {"format": "png", "dpi": DPI, "pil_kwargs": {"compress_level": 1}}
-    figure.savefig(file, facecolor="white", **options)
+    file, fast = io.BytesIO(), {"compress_level": 1}
+    figure.savefig(file, format="png", dpi=DPI, facecolor="white", pil_kwargs=fast)
     width = f"max-width: {figure.get_figwidth() * DPI:.0f}px; width: 100%"
-    return _tag(file.getvalue(), figure.get_label(), width)
+    return _tag(file, figure.get_label(), width)
 
 
-def _tag(png: bytes, alt: str, style: str) -> str:
-    code = base64.b64encode(png).decode("ascii")
+def _tag(png: io.BytesIO, alt: str, style: str) -> str:
+    code = base64.b64encode(png.getvalue()).decode("ascii")
     return f'<img src="data:image/png;base64,{code}" alt="{escape(alt)}" style="{style}">'
 
 

@@ -1,8 +1,7 @@
 """Run a notebook as a batch job: strict parameters, an atomic result, a clear failure.
 
-Names and types of the parameters are checked before a kernel starts. The notebook is executed
-under the name `NAME.partial.ipynb` and renamed when it has ended well; after a failure the partly
-executed notebook stays under that name, with `failed.json` beside it.
+It is executed as `NAME.partial.ipynb` and renamed when it has ended well; after a failure it stays
+under that name, with `failed.json` beside it.
 """
 
 import ast
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from senet_lib.errors import MissingDependencyError, SenetError
-from senet_lib.files import anchored, write_whole
+from senet_lib.files import anchored, write_json, write_whole
 from senet_lib.report.parameters import cell_source, find_notebook, read_cells, read_notebook
 from senet_lib.report.parameters import check_parameters as check_parameters
 from senet_lib.report.parameters import describe_parameters as describe_parameters
@@ -35,16 +34,21 @@ LONGEST_SOCKET_FOLDER = 80  # a Unix socket's path may have about 100 bytes
 
 
 class NotebookFailedError(RuntimeError):
-    """A cell raised an exception, or the kernel died. The cell is counted from 0 in the partly
-    executed notebook without its markers, None if none was being executed; the error is the name of
-    the exception's class."""
+    """A cell raised an exception, or the kernel died.
+
+    Args:
+        notebook, partial: its name, and where it lies, partly executed.
+        cell, code: place in it, counted from 0, and text of the cell; None if none was running.
+        error, reason: name of the exception's class, and its message.
+    """
 
     def __init__(
         self, *, notebook: str, cell: int | None, code: str, error: str, reason: str, partial: Path
     ) -> None:
         self.notebook, self.cell, self.error = notebook, cell, error
         self.reason, self.partial = reason, partial
-        place = "outside its cells" if cell is None else f"in cell {cell + 1} ({code})"
+        first = next((line for line in code.splitlines() if line.strip()), "").strip()
+        place = "outside its cells" if cell is None else f"in cell {cell + 1} ({first})"
         what = f"{error}: {reason}" if reason else error
         super().__init__(f"notebook {notebook} failed {place}: {what}; see {partial}")
 
@@ -117,7 +121,9 @@ def execute(
         failure.unlink(missing_ok=True)
         try:
             _run(source, partial, checked)
-            _tidy(partial, input_path=source.name, output_path=out.name, commit=_commit())
+            commit, changed = git_state()  # no commit outside a clone
+            commit = f"{commit[:12]}{'+' if changed else ''}" if commit else ""
+            _tidy(partial, input_path=source.name, output_path=out.name, commit=commit)
             if html is not None:
                 from senet_lib.report.page import write_page
 
@@ -138,7 +144,7 @@ def execute(
 
 def _links_from(source: Path, given: Mapping[str, Any]) -> Path:
     """The folder that a notebook's links start from, which its page need not be in."""
-    values = {p.name: p.default for p in describe_parameters(source)} | dict(given)
+    values = {p.name: p.default for p in describe_parameters(source)} | given
     if "page_folder" not in values:
         return source.parent
     usual = anchored("outputs/reports") / values["study"] if "study" in values else ""
@@ -178,9 +184,8 @@ def _run(source: Path, partial: Path, parameters: dict[str, Any]) -> None:
     logging.getLogger("papermill").setLevel(logging.ERROR)
     notebook = load_notebook_node(str(source))
     if parameters:
-        notebook = parameterize_notebook(
-            notebook, parameters, kernel_name="python3", language="python"
-        )
+        kernel = {"kernel_name": "python3", "language": "python"}
+        notebook = parameterize_notebook(notebook, parameters, **kernel)
     # a private folder for one kernel's sockets and settings
     private = tempfile.TemporaryDirectory(prefix="senet-", ignore_cleanup_errors=True)
     with private as folder, _stop_on_signals():
@@ -197,44 +202,32 @@ def _run(source: Path, partial: Path, parameters: dict[str, Any]) -> None:
                 kernel_manager_class=_kernel_manager(Path(folder)),
             )
         except papermill.PapermillExecutionError as error:
-            raise NotebookFailedError(
-                notebook=source.stem,
-                cell=error.cell_index,
-                code=_first_line(error.source),
-                error=error.ename,
-                reason=error.evalue,
-                partial=partial,
-            ) from None
+            where, what = (error.cell_index, error.source), (error.ename, error.evalue)
         except RuntimeError as error:  # DeadKernelError is one
-            died = isinstance(error, DeadKernelError)
-            cell = _running_cell(partial)
-            raise NotebookFailedError(
-                notebook=source.stem,
-                cell=cell,
-                code="" if cell is None else _first_line(cell_source(read_cells(partial)[cell])),
-                error=type(error).__name__,
-                reason="the usual reason is a lack of memory" if died else str(error),
-                partial=partial,
-            ) from None
+            where, what = _running_cell(partial), (type(error).__name__, str(error))
+            if isinstance(error, DeadKernelError):
+                what = "DeadKernelError", "the usual reason is a lack of memory"
+        else:
+            return
+    raise NotebookFailedError(
+        notebook=source.stem, partial=partial,
+        cell=where[0], code=where[1], error=what[0], reason=what[1],
+    )  # fmt: skip
 
 
-def _first_line(source: str) -> str:
-    return next((line for line in source.splitlines() if line.strip()), "").strip()
-
-
-def _running_cell(partial: Path) -> int | None:
-    """Index of the cell that was being executed when the kernel went away: the last one begun."""
-    with suppress(SenetError, IndexError):
-        about = [cell.get("metadata", {}).get("papermill", {}) for cell in read_cells(partial)]
-        return [place for place, ran in enumerate(about) if ran.get("start_time")][-1]
-    return None
+def _running_cell(partial: Path) -> tuple[int | None, str]:
+    """Place and text of the cell that was running when the kernel went away: the last one begun."""
+    found: tuple[int | None, str] = (None, "")
+    with suppress(SenetError):  # it may not be there at all
+        for place, cell in enumerate(read_cells(partial)):
+            if cell.get("metadata", {}).get("papermill", {}).get("start_time"):
+                found = place, cell_source(cell)
+    return found
 
 
 def _kernel_manager(folder: Path) -> type:
-    """A kernel manager that starts this very interpreter, whatever kernels the machine knows.
-
-    The kernel is reached by Unix sockets in `folder` where their path is short enough: no ports
-    to race for, and nobody else can connect. IPython's own settings and history stay out of it.
+    """A kernel manager that starts this very interpreter, without IPython's own settings, and talks
+    to it by Unix sockets in `folder`, which nobody else can use, where their path is short enough.
     """
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
@@ -287,12 +280,6 @@ def _stop_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _commit() -> str:
-    """Twelve digits of the source's commit, with a + where files differ; empty outside a clone."""
-    commit, changed = git_state()
-    return commit[:12] + "+" * bool(changed) if commit else ""
-
-
 def _tidy(partial: Path, **facts: str) -> None:
     """Join streams, and state in the metadata how it was made, in place of what it ran under."""
     content = json.loads(partial.read_text(encoding="utf-8"))
@@ -302,11 +289,8 @@ def _tidy(partial: Path, **facts: str) -> None:
 
 
 def _join_streams_of(content: dict[str, Any]) -> None:
-    """Make one output of all that a cell wrote to stdout, and one of stderr.
-
-    Of a line that was written over after carriage returns, the last state stays. (nbclient can do
-    the same, in time that grows with the square of a line's length.)
-    """
+    """Make one output of all that a cell wrote to stdout, and one of stderr, with the last state of
+    a line that was written over. (nbclient takes time that grows with the square of its length.)"""
     for cell in content["cells"]:
         streams: dict[str, list[str]] = {}
         kept = []
@@ -325,12 +309,7 @@ def _join_streams_of(content: dict[str, Any]) -> None:
 
 
 def _write_failure(path: Path, error: NotebookFailedError) -> None:
-    content = {
-        "status": "failed",
-        "error": error.error,
-        "message": error.reason,
-        "cell": error.cell,
-        "notebook": error.partial.name,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    write_whole(path, json.dumps(content, indent=2) + "\n")
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    content = {"status": "failed", "error": error.error, "message": error.reason}
+    content |= {"cell": error.cell, "notebook": error.partial.name, "time": time}
+    write_json(path, content)

@@ -6,9 +6,7 @@ import base64
 import io
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +21,7 @@ from senet_lib.data.datasets import Dataset
 from senet_lib.errors import SenetError
 from senet_lib.evaluation import predict, probabilities
 from senet_lib.files import write_whole
-from senet_lib.report.page import frame, slug, way_back
+from senet_lib.report.page import filled, frame, slug, way_back
 
 PAGE, PICTURES = "index.html", "maps"
 PICTURE = re.compile(r"\d+-(.+-)?(right|wrong)-\d+\.png")
@@ -122,11 +120,22 @@ def write_gallery(
         _file_name(case, dataset.classes, cases): _png(panels(dataset.x_test[case.index], shown))
         for case, shown in zip(cases, scaled, strict=True)
     }
-    blank = [not one.any() for one in maps]
-    summary = _summary(dataset, logits, method, layer, sum(blank))
-    shown = _body(f"Where {name} looks", summary, dataset.classes, cases, pictures, blank)
-    back = way_back(out_dir / PAGE)
-    text = frame(f"Where {name} looks", shown, head=MADE_BY, back=back)
+    zero = [not one.any() for one in maps]
+    ramp = (255 * heat(np.linspace(0, 1, 256)[None])).round().astype(np.uint8)
+    body = filled(
+        "gallery.html.j2",
+        name=name,
+        dataset=dataset,
+        right=int((logits.argmax(1) == dataset.y_test).sum()),
+        total=len(dataset.y_test),
+        method=METHOD_NAMES[method],
+        layer=layer,
+        num_blank=sum(zero),
+        scale=_source(_png(ramp)),
+        shown=list(zip(cases, map(_source, pictures.values()), zero, strict=True)),
+        probability_text=probability_text,
+    )
+    text = frame(f"Where {name} looks", body, head=MADE_BY, back=way_back(out_dir / PAGE))
     return _write(out_dir, pictures, text)
 
 
@@ -155,76 +164,9 @@ def _png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _img(png: bytes, alt: str) -> str:
-    """The image with its bytes inside the tag."""
-    code = base64.b64encode(png).decode("ascii")
-    return f'<img src="data:image/png;base64,{code}" alt="{escape(alt)}">'
-
-
-def _summary(
-    dataset: Dataset, logits: np.ndarray, method: str, layer: str, num_blank: int
-) -> list[str]:
-    """What was done and how it is to be read, a paragraph each."""
-    right, total = int((logits.argmax(1) == dataset.y_test).sum()), len(dataset.y_test)
-    place = "the last layer before the pooling" if layer == "last" else f"layer {layer}"
-    texts = [
-        f"{right:,} of {total:,} {dataset.test_name} images of {dataset.name} are classified "
-        f"correctly ({100 * right / total:.2f} %). Below are right and wrong cases of each class, "
-        "from the one the network is surest of to the one it is least sure of.",
-        "Every picture shows, from left to right, the image, its map, and the map over the grey "
-        f"image. The map is that of {METHOD_NAMES[method]} for the class that the network names, "
-        f"taken at {place}. Each is stretched from its own minimum to its own maximum, so colours "
-        "cannot be compared between images.",
-        "A percentage is the network's own probability; no test says that it is right so often.",
-    ]
-    if num_blank:
-        texts.append(
-            f"{num_blank} of the maps shown are zero everywhere: nothing at that layer speaks for "
-            "the class named."
-        )
-    return texts
-
-
-def _body(
-    title: str,
-    summary: Sequence[str],
-    classes: Sequence[str],
-    cases: Sequence[Case],
-    pictures: dict[str, bytes],
-    blank: Sequence[bool],
-) -> str:
-    """The page's main part."""
-    ramp = (255 * heat(np.linspace(0, 1, 256)[None])).round().astype(np.uint8)
-    bar = _img(_png(ramp), "Colours of the maps, from black over red to pale yellow")
-    links = "".join(f'<li><a href="#class-{k}">{escape(c)}</a></li>' for k, c in enumerate(classes))
-    parts = [
-        f"<h1>{escape(title)}</h1>",
-        *(f"<p>{escape(text)}</p>" for text in summary),
-        f'<figure class="scale">{bar}<figcaption><span>minimum</span><span>maximum</span>'
-        "</figcaption></figure>",
-        f'<nav class="strip" aria-label="Classes"><ol>{links}</ol></nav>',
-    ]
-    shown = list(zip(cases, pictures.values(), blank, strict=True))
-    for label, text in enumerate(classes):
-        parts.append(f'<h2 id="class-{label}">{escape(text)}</h2>')
-        for right, heading in ((True, "Right"), (False, "Wrong")):
-            group = [s for s in shown if (s[0].label, s[0].right) == (label, right)]
-            figures = "\n".join(_figure(*one, classes) for one in group)
-            parts.append(f"<h3>{heading}</h3>")
-            parts.append(f'<div class="cases">\n{figures}\n</div>' if group else "<p>None.</p>")
-    return "\n".join(parts)
-
-
-def _figure(case: Case, png: bytes, blank: bool, classes: Sequence[str]) -> str:
-    """One case with its caption."""
-    label, predicted = classes[case.label], classes[case.predicted]
-    sure = probability_text(case.probability)
-    note = " The map is zero everywhere." if blank else ""
-    alt = f"{label}, image {case.index}: the image, its map for {predicted}, and the map over it"
-    return (
-        f"<figure>{_img(png, alt)}<figcaption>It is <strong>{escape(label)}</strong>; the network "
-        f"says <strong>{escape(predicted)}</strong>, {sure}.{note}</figcaption></figure>"
-    )
+def _source(png: bytes) -> str:
+    """The bytes as a page's own image."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
 def probability_text(probability: float) -> str:
@@ -241,6 +183,5 @@ def _write(out_dir: Path, pictures: dict[str, bytes], text: str) -> Path:
         write_whole(folder / name, png)
     write_whole(page, text)
     for path in earlier - {folder / name for name in pictures}:
-        with suppress(FileNotFoundError):
-            path.unlink()
+        path.unlink(missing_ok=True)
     return page

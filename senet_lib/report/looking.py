@@ -1,7 +1,5 @@
-"""A section of a page in which one looks at images, networks, maps and gates without a kernel.
-
-All that can be chosen lies in the page as bytes; the page's script, `look.js`, draws it.
-"""
+"""A section of a page in which one looks at images, networks, maps and gates without a kernel: all
+that can be chosen lies in the page as bytes, which the page's script, `look.js`, draws."""
 
 # Legend: N images, H height, W width, C channels, K classes.
 
@@ -11,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from senet_lib.analysis.cam import CamMaps, scale_for_display
 from senet_lib.analysis.gates import Gates
 from senet_lib.analysis.overlay import heat
 from senet_lib.evaluation import probabilities
 from senet_lib.report.page import LOOK
-
-KINDS = ("all networks are right", "the networks disagree", "all networks are wrong")
 
 
 def choose_images(logits: Sequence[np.ndarray], labels: np.ndarray, per_class: int) -> np.ndarray:
@@ -29,14 +26,10 @@ def choose_images(logits: Sequence[np.ndarray], labels: np.ndarray, per_class: i
         per_class: images of a class, in turn of each of the three kinds while there are any.
     """
     rights = np.mean([one.argmax(1) == labels for one in logits], axis=0)
-    kind = np.select([rights == 1, rights > 0], [0, 1], 2)
-    chosen = []
-    for label in np.unique(labels):
-        groups = [np.flatnonzero((labels == label) & (kind == k)) for k in range(len(KINDS))]
-        order = sorted((place, k, i) for k, group in enumerate(groups) for place, i in
-                       enumerate(group.tolist()))  # fmt: skip
-        chosen += sorted(i for _, _, i in order[:per_class])
-    return np.array(chosen, int)
+    frame = pd.DataFrame({"label": labels, "kind": np.select([rights == 1, rights > 0], [0, 1], 2)})
+    frame["turn"] = frame.groupby(["label", "kind"]).cumcount()
+    chosen = frame.sort_values(["turn", "kind"]).groupby("label").head(per_class)
+    return chosen.rename_axis("index").sort_values(["label", "index"]).index.to_numpy()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,8 +1,7 @@
 """Turn an executed notebook into one HTML page that needs nothing but itself.
 
 Code stands folded beside what it made, or open where the notebook's metadata say
-`"senet": {"show_code": true}`. The page's script adds to what is there (contents that follow the
-reader, tables that sort and filter) and is not needed to read it.
+`"senet": {"show_code": true}`. The page can be read without its script.
 """
 
 import base64
@@ -11,9 +10,11 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Sequence
 from html import escape, unescape
 from pathlib import Path
+from typing import Any
+
+import jinja2
 
 from senet_lib.errors import MissingDependencyError, SenetError
 from senet_lib.files import write_whole
@@ -37,8 +38,7 @@ def write_page(notebook: Path, page: Path, links_from: Path | None = None) -> No
     """Render an executed notebook; the page appears whole or not at all.
 
     Args:
-        notebook: path of the notebook.
-        page: where the HTML goes.
+        notebook, page: where the one lies, and the other goes.
         links_from: the folder that the notebook's links start from; None for that of the page.
     Raises:
         MissingDependencyError: nbconvert is not installed.
@@ -84,19 +84,13 @@ def render(notebook: Path, back: str = "", at: str = "") -> str:
         seed = f", seed {given['seed']}" if "seed" in given else ""
         head = content.cells[0]
         head.source = re.sub("^# ", f"# {given['model']}{seed}: ", head.source)
-    config = Config()
-    config.NbConvertBase.display_data_priority = list(FORMATS)
     exporter = HTMLExporter(
-        config=config,
+        config=Config({"NbConvertBase": {"display_data_priority": list(FORMATS)}}),
         template_name="senet",
         extra_template_basedirs=[str(TEMPLATES)],
         embed_images=True,
         exclude_anchor_links=True,
-        filters={
-            "equations": lambda prose: EQUATION.sub(_mathml, prose),
-            "dark": _dark,
-            "size": _size,
-        },
+        filters={"equations": _with_mathml, "dark": _dark, "size": _size},
     )
     show_code = content.metadata.get("senet", {}).get("show_code", True)
     if not show_code:
@@ -142,44 +136,24 @@ def frame(
 
     Args:
         title: of the page, as text.
-        body: what stands in its main part, HTML.
-        contents: the navigation beside it, HTML, if there is one.
+        body, contents, head: HTML of its main part, of the navigation beside it, and more in the
+            head.
         back: link to the report it belongs to, if there is one.
         style: CSS in addition to that of all pages.
-        head: further elements of the head, HTML.
         script: JavaScript. None but this one is run, whatever the body holds.
     """
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     allowed = f"'sha256-{digest}'" if script else "'none'"
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    skip = f'<a class="skip" href="#{MAIN}">Skip to the content</a>' if contents else ""
-    up = f'<p class="back"><a href="{escape(back)}">← Report of the study</a></p>' if back else ""
-    if script:  # JupyterLab runs none until it is told to
-        how = "<p>In JupyterLab, <em>Trust HTML</em> above brings this page to life.</p>"
-        up += f"<noscript>{how}</noscript>"
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-{head}<title>{escape(title, quote=False)}</title>
-<style>
-{_asset("page.css")}{style}</style>
-{f"<script>{script}</script>" if script else ""}
-</head>
-<body{' class="with-contents"' if contents else ""}>
-{skip}{contents}
-<main id="{MAIN}">
-{up}{body}
-</main>
-</body>
-</html>
-"""
+    about = {"title": title, "body": body, "contents": contents, "back": back, "style": style}
+    about |= {"head": head, "script": script, "allowed": allowed, "main": MAIN, "asset": _asset}
+    return filled("page.html.j2", **about)
+
+
+def filled(template: str, **values: Any) -> str:
+    """One of our templates with values in it, those that are text escaped."""
+    places = jinja2.FileSystemLoader(TEMPLATES / "senet")
+    ours = jinja2.Environment(loader=places, autoescape=True, keep_trailing_newline=True)
+    return ours.get_template(template).render(values)
 
 
 def slug(heading: str) -> str:
@@ -217,14 +191,17 @@ def _size(svg: str) -> str:
     return "small" if width and float(width[1]) <= SMALL_POINTS else ""
 
 
-def _mathml(match: re.Match[str]) -> str:
-    """An equation in LaTeX as MathML, which browsers set without a script; code stays as it is."""
+def _with_mathml(prose: str) -> str:
+    """Prose whose equations in LaTeX are MathML, which browsers set without a script."""
     from latex2mathml.converter import convert
 
-    block, inline = match.groups()
-    if not (block or inline):
-        return match[0]
-    return convert(unescape(block or inline), display="block" if block else "inline")
+    def mathml(match: re.Match[str]) -> str:
+        block, inline = match.groups()
+        if not (block or inline):  # it is code
+            return match[0]
+        return convert(unescape(block or inline), display="block" if block else "inline")
+
+    return EQUATION.sub(mathml, prose)
 
 
 def _title(cells: list) -> str:
@@ -262,14 +239,11 @@ def _with_names(body: str) -> tuple[str, str]:
         return f'<h{level} id="{found}">{match[2]}</h{level}>'
 
     body = HEADING.sub(name, body)
-    return body, _contents(lines) if len(lines) >= SHORTEST_CONTENTS else ""
-
-
-def _contents(lines: Sequence[str]) -> str:
-    return (
+    contents = (
         '<nav aria-label="Contents"><details open><summary>Contents <span class="here"></span>'
         f"</summary><ol>{''.join(lines)}</ol></details></nav>"
     )
+    return body, contents if len(lines) >= SHORTEST_CONTENTS else ""
 
 
 def _code_style() -> str:

@@ -1,8 +1,5 @@
-"""A notebook's parameters: the plain assignments of its cell tagged `parameters`.
-
-They are read from the source, so that a misspelt name or a value of the wrong type is refused
-before a kernel starts.
-"""
+"""A notebook's parameters: the plain assignments of its cell tagged `parameters`, read from the
+source, so that a mistake is refused before a kernel starts."""
 
 import ast
 import io
@@ -13,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from senet_lib.errors import ParameterError, SenetError, unknown
 
@@ -43,12 +42,11 @@ def list_notebooks() -> dict[str, Path]:
 
 def find_notebook(name_or_path: str | Path) -> Path:
     """The notebook of that name, or at that path; SenetError where there is none."""
-    text = os.fspath(name_or_path)
+    text, notebooks = os.fspath(name_or_path), list_notebooks()
     if text.endswith(".ipynb") or os.sep in text:
         if not Path(text).is_file():
             raise SenetError(f"no such notebook: {text}")
         return Path(text)
-    notebooks = list_notebooks()
     if text not in notebooks:
         raise unknown("notebook", text, notebooks or ["none here; start in the repository's root"])
     return notebooks[text]
@@ -59,8 +57,10 @@ def describe_parameters(name_or_path: str | Path) -> list[Parameter]:
     the `parameters` cell holds anything but `name = value # help` with a str, int, float, bool or
     list."""
     path = find_notebook(name_or_path)
-    cells = [c for c in read_cells(path) if "parameters" in c.get("metadata", {}).get("tags", [])]
-    return [p for cell in cells[:1] for p in _parse_cell(cell_source(cell), path)]
+    for cell in read_cells(path):
+        if "parameters" in cell.get("metadata", {}).get("tags", []):
+            return list(_parse_cell(cell_source(cell), path))
+    return []
 
 
 def read_notebook(path: Path) -> dict[str, Any]:
@@ -99,16 +99,14 @@ def _parse_cell(source: str, path: Path) -> Iterator[Parameter]:
         try:
             (target,) = node.targets
             name, default = target.id, ast.literal_eval(node.value)
+            if type(default) not in (str, int, float, bool, list):
+                raise ValueError
         except (AttributeError, ValueError):
             line = source.splitlines()[node.lineno - 1]
             raise ParameterError(
-                f"the parameters cell of {path} may hold only `name = value  # help`, not {line!r}"
+                f"the parameters cell of {path} may hold only `name = value  # help` with a str, "
+                f"int, float, bool or list, not {line!r}"
             ) from None
-        if type(default) not in (str, int, float, bool, list):
-            raise ParameterError(
-                f"parameter {name} of {path} has a default of type {type(default).__name__}; "
-                "it must be str, int, float, bool or list"
-            )
         yield Parameter(name=name, default=default, help=comments.get(node.end_lineno, ""))
 
 
@@ -127,38 +125,28 @@ def parse_parameters(items: Iterable[str]) -> dict[str, str]:
 
 
 def check_parameters(name_or_path: str | Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring each value to its parameter's type; ParameterError for a name the notebook does not
-    have, or a value that does not fit.
-
-    Text (as from a command line) is converted, a value of another type must already fit. A whole
-    number is a good float; lists are written as YAML, `[0, 1]`."""
-    known = {p.name: p for p in describe_parameters(name_or_path)}
-    stem = find_notebook(name_or_path).stem
-    for name in values:
-        if name not in known:
-            listing = ", ".join(known) or "none"
-            near = (
-                str(unknown("parameter", name, known)) if known else f"unknown parameter {name!r}"
-            )
-            raise ParameterError(f"{near} (parameters of notebook {stem}: {listing})")
-    checked = {}
+    """Bring each value to its parameter's type: text is converted, lists being written as YAML, and
+    a value of another type must already fit; a whole number is a good float. ParameterError for a
+    name the notebook does not have, or a value that does not fit."""
+    defaults = {p.name: p.default for p in describe_parameters(name_or_path)}
+    stem, checked = find_notebook(name_or_path).stem, {}
     for name, value in values.items():
-        parameter = known[name]
+        if name not in defaults:
+            near = unknown("parameter", name, defaults or ["none"])
+            raise ParameterError(f"{near} (of notebook {stem}: {', '.join(defaults) or 'none'})")
         try:
-            checked[name] = _convert(value, parameter.default)
+            checked[name] = _convert(value, defaults[name])
         except (TypeError, ValueError):
             raise ParameterError(
-                f"parameter {name} of notebook {stem} must be {_wanted(parameter)}, "
-                f"such as {parameter.default!r}, not {value!r}"
+                f"parameter {name} of notebook {stem} must be {_wanted(defaults[name])}, "
+                f"such as {defaults[name]!r}, not {value!r}"
             ) from None
     return checked
 
 
-def _wanted(parameter: Parameter) -> str:
-    if parameter.kind == "list":
-        inner = {type(item).__name__ for item in parameter.default}
-        return f"a list of {inner.pop()}" if len(inner) == 1 else "a list"
-    return parameter.kind
+def _wanted(default: Any) -> str:
+    inner = {type(item).__name__ for item in default} if isinstance(default, list) else set()
+    return type(default).__name__ if len(inner) != 1 else f"list of {inner.pop()}"
 
 
 def _convert(value: Any, default: Any) -> Any:
@@ -188,16 +176,13 @@ def _convert(value: Any, default: Any) -> Any:
 
 def _convert_list(value: Any, default: list) -> list:
     if isinstance(value, str):
-        import yaml
-
         try:
             value = yaml.safe_load(value)
         except yaml.YAMLError:
             raise ValueError from None
     if not isinstance(value, (list, tuple)):
         raise TypeError
-    kinds = {type(item) for item in default}
-    if len(kinds) == 1:
+    if len({type(item) for item in default}) == 1:
         return [_convert(item, default[0]) for item in value]
     if any(type(item) not in (str, int, float, bool) for item in value):
         raise TypeError

@@ -1,8 +1,7 @@
 """Copy a study's finished runs and its report to where they are kept in version control.
 
-A published run has its history and test logits as they are. Those that are to be looked at have
-their weights too, in half precision and only where the file stays small, and their executed
-notebook; their record says what error those very weights make.
+Weights are kept in half precision and only where the file stays small; the record says what error
+those very weights make.
 """
 
 import re
@@ -39,25 +38,19 @@ from senet_lib.runs.weights import WEIGHTS, load_network, save_weights
 NOTEBOOK = "train.ipynb"
 REPORTS = Path("outputs/reports")
 COPIED = (
-    "profile.html",
-    "gradcam-seed0.html",
-    "localisation-*.json",
-    "excitation-*.html",
+    "profile.html", "gradcam-seed0.html", "localisation-*.json", "excitation-*.html",
     "gates-*.json",
-)
+)  # fmt: skip
 
 
-def publish_run(record: RunRecord, folder: Path, *, whole: bool = True) -> None:
-    """Copy one run, with the files beside its record, in the place of an earlier copy; the `whole`
-    of it has weights and notebook too. SenetError where a file is damaged, or its images are not at
-    hand."""
-    _check_apart(record.path, folder)
+def _publish_run(record: RunRecord, folder: Path, whole: bool) -> None:
+    """Copy one run in the place of an earlier copy; the `whole` of it has weights and notebook too.
+    SenetError where a file is damaged, or its images are not at hand."""
     record.verify()
     with replacing_folder(folder) as partial:
-        for name in (HISTORY, LOGITS):
-            shutil.copyfile(record.path / name, partial / name)
-        if whole and (record.path / NOTEBOOK).is_file():
-            shutil.copyfile(record.path / NOTEBOOK, partial / NOTEBOOK)
+        for name in (HISTORY, LOGITS, NOTEBOOK) if whole else (HISTORY, LOGITS):
+            if name != NOTEBOOK or (record.path / name).is_file():
+                shutil.copyfile(record.path / name, partial / name)
         error = None
         if whole and 2 * record.num_params <= MAX_WEIGHTS_BYTES:
             model, spec = load_network(record.path / WEIGHTS)
@@ -68,11 +61,9 @@ def publish_run(record: RunRecord, folder: Path, *, whole: bool = True) -> None:
 
 def _check_apart(source: Path, target: Path) -> None:
     """Refuse to copy a folder onto itself, into itself or onto one that it lies in."""
-    inner, outer = source.resolve(), target.resolve()
-    if inner == outer or inner in outer.parents or outer in inner.parents:
-        raise RecordError(
-            f"{target} is the source {source}, or one lies in the other; name another"
-        )
+    one, other = source.resolve(), target.resolve()
+    if one.is_relative_to(other) or other.is_relative_to(one):
+        raise RecordError(f"{target} and its source {source} lie in one another; name another")
 
 
 def _error_of(weights: Path, record: RunRecord) -> float:
@@ -96,10 +87,9 @@ def publish_study(
     there twice, is left out and named on stderr.
 
     Args:
-        study: its name, a folder below `root`.
-        keep: the runs whose weights and notebook are kept, by patterns of <model>/seed<k>.
-        root: the folder of all runs.
+        study, root: its name, and the folder of all studies' runs.
         target: the folder of what is published; the runs go to <target>/runs/<study>.
+        keep: the runs whose weights and notebook are kept, by patterns of <model>/seed<k>.
     Raises:
         RecordError: the study has no finished run, or would be copied onto itself.
         RunExistsError: another process is publishing the study right now.
@@ -118,43 +108,38 @@ def publish_study(
         for folder in folders:
             name = folder.relative_to(source)
             whole = any(fnmatchcase(name.as_posix(), pattern) for pattern in keep)
-            publish_run(load_run(folder), goal / name, whole=whole)
+            _publish_run(load_run(folder), goal / name, whole)
             copies.append(goal / name)
     return copies
 
 
 def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED) -> Path:
-    """Write the report of the published runs to <target>/reports/<study>/index.html, and beside it
-    a page for each axis that the settings, if given, name; the page. The workflow's pages of costs,
-    maps (of seed 0) and gates are copied with their numbers, for they take long or were measured
-    alone on the machine, and so is the gallery of every run of seed 0 whose weights are published.
+    """Write the report of the published runs, and a page for each axis that the settings name. The
+    workflow's pages of costs, maps and gates are copied, for they take long or were measured alone
+    on the machine, and so are the galleries of runs whose weights are published.
+
+    Args:
+        study, config: its name, and path of its settings; empty: no runs are missing.
+        target: the folder of what is published.
+    Returns:
+        The report, <target>/reports/<study>/index.html.
     """
     from senet_lib.report.batch import execute
 
-    target = Path(target)
-    folder = target / "reports" / study
-    parameters = {
-        "study": study,
-        "config": config,
-        "runs_root": str(target / "runs"),
-        "page_folder": str(folder),
-    }
+    runs, folder = Path(target) / "runs", Path(target) / "reports" / study
+    parameters = {"study": study, "config": config}
+    parameters |= {"runs_root": str(runs), "page_folder": str(folder)}
     made = anchored(REPORTS) / study
     _check_apart(made, folder)
     for path in sorted(path for pattern in COPIED for path in made.glob(pattern)):
         write_whole(folder / path.name, path.read_bytes())
-    for weights in (target / "runs" / study).glob(f"*/seed0/{WEIGHTS}"):
-        name = f"gallery-{weights.parent.parent.name}-seed0"
-        if (made / name / "index.html").is_file():
-            write_whole(folder / name / "index.html", (made / name / "index.html").read_bytes())
+    for weights in (runs / study).glob(f"*/seed0/{WEIGHTS}"):
+        page = Path(f"gallery-{weights.parent.parent.name}-seed0", "index.html")
+        if (made / page).is_file():
+            write_whole(folder / page, (made / page).read_bytes())
     for axis in load_study(config).axes if config else ():
-        page = folder / f"ablation-{axis}"
-        execute(
-            "ablation",
-            page.with_suffix(".ipynb"),
-            {**parameters, "axis": axis},
-            html=page.with_suffix(".html"),
-        )
+        page, values = folder / f"ablation-{axis}.html", {**parameters, "axis": axis}
+        execute("ablation", page.with_suffix(".ipynb"), values, html=page)
     notebook = execute("report", folder / "report.ipynb", parameters, html=folder / "index.html")
     notebook.unlink()  # large, and the page has all of it
     for page in folder.rglob("*.html"):

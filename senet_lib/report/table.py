@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import mimetypes
 import os
 import re
 import sys
@@ -31,18 +32,14 @@ def show(figure: Figure) -> None:
     alt = figure.get_label()
     if not alt:
         raise ValueError("a figure needs a description: figure.set_label(...)")
-    files, options = {}, {"bbox_inches": "tight", "transparent": True}
+    svg, pdf = io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "senet_lib", "svg.fonttype": "path"}):
-        for kind, date in (("svg", "Date"), ("pdf", "CreationDate")):
-            files[kind] = io.BytesIO()
-            figure.savefig(files[kind], format=kind, metadata={date: None}, **options)
-    pdf = base64.b64encode(files["pdf"].getvalue()).decode("ascii")
-    svg = files["svg"].getvalue().decode("utf-8")
-    display(
-        {"image/svg+xml": svg, "application/pdf": pdf, "text/plain": alt},
-        metadata={"image/svg+xml": {"alt": alt}},
-        raw=True,
-    )
+        for file, kind, date in ((svg, "svg", "Date"), (pdf, "pdf", "CreationDate")):
+            options = {"bbox_inches": "tight", "transparent": True, "metadata": {date: None}}
+            figure.savefig(file, format=kind, **options)
+    shown = {"image/svg+xml": svg.getvalue().decode("utf-8"), "text/plain": alt}
+    shown["application/pdf"] = base64.b64encode(pdf.getvalue()).decode("ascii")
+    display(shown, metadata={"image/svg+xml": {"alt": alt}}, raw=True)
 
 
 def take_away(thing: Figure | pd.DataFrame, name: str) -> "Markup":
@@ -54,7 +51,7 @@ def take_away(thing: Figure | pd.DataFrame, name: str) -> "Markup":
     else:
         thing.savefig(file, format=kind, bbox_inches="tight")
     data = base64.b64encode(file.getvalue()).decode("ascii")
-    kind = {"csv": "text/csv", "svg": "image/svg+xml"}.get(kind, f"image/{kind}")
+    kind = mimetypes.guess_type(name)[0]
     return Markup(f'<a download="{name}" href="data:{kind};base64,{data}">{name}</a>')
 
 
@@ -74,8 +71,6 @@ class Text:
 class Markup(str):
     """HTML that tables and prose take as it stands."""
 
-    __slots__ = ()
-
 
 def escape(text: object) -> str:
     """Text that Markdown and HTML show as it stands."""
@@ -84,9 +79,8 @@ def escape(text: object) -> str:
 
 
 def link(path: Path, text: object = "", page_folder: str | Path = "") -> Markup:
-    """A relative link, for tables and prose, so that a folder of results can be moved. Without a
-    file the text stands alone; without a text it is the file's name; the page's folder is the
-    current one if none is given."""
+    """A relative link, for tables and prose, from the page's folder, by default the current one.
+    Without a file the text stands alone; without a text it is the file's name."""
     shown = html.escape(str(text) or path.name)
     if not path.is_file():
         return Markup(shown if text else "")
@@ -132,9 +126,7 @@ def table(
         if column in frame:
             shown = shown.format(how, subset=[column], na_rep="–")
     sides = {column: "right" if is_numeric_dtype(frame[column]) else "left" for column in frame}
-    styles = {
-        column: [{"selector": "", "props": f"text-align: {sides[column]}"}] for column in frame
-    }
+    styles = {c: [{"selector": "", "props": f"text-align: {side}"}] for c, side in sides.items()}
     shown = shown.set_table_styles(styles).set_caption(html.escape(caption))
     return shown.hide(axis="index") if counts else shown
 
