@@ -1,8 +1,6 @@
 """Write a trained network in a format that other programs read: ONNX, TorchScript or PT2.
 
-The batch axis of the written network is free, and its logits are compared with the model's own
-before the file takes its place. The file also says what its classes are and how images are
-normalised, so that `load_exported` is all that is needed to ask it. PyTorch has deprecated
+The file also says what its classes are and how images are normalised. PyTorch has deprecated
 TorchScript; PT2 is its successor.
 """
 
@@ -55,13 +53,11 @@ def export_model(
 
     The file appears whole or not at all, and only after its logits on random images, for another
     batch size than the one it was traced with, were found equal to the model's within 1e-4 (of the
-    largest logit, where that exceeds 1). The given model is left as it was; what is written is its
-    float32 copy in eval mode.
+    largest logit, where that exceeds 1). What is written is a float32 copy in eval mode.
 
     Args:
         model: maps `(N, *input_size)` to logits (N, K).
-        path: file to write, with the format's ending; missing folders are made, an old file is
-            replaced.
+        path: file to write, with the format's ending; an old one is replaced.
         format: "onnx" (needs the extra `export`), "torchscript" or "pt2".
         input_size: (channels, height, width) in pixels.
         about: what the file is to say of itself, ready for JSON.
@@ -93,10 +89,8 @@ def export_model(
         write(network, partial, images[:_TRACE_BATCH], json.dumps(dict(about or {})))
         error = (load(partial)[0](images) - expected).abs().max().item()
         if not error <= TOLERANCE * max(1.0, expected.abs().max().item()):
-            raise ExportMismatchError(
-                f"the {format} network's logits differ from the model's by {error:.2g}, "
-                f"more than {TOLERANCE:g}"
-            )
+            away = f"{error:.2g}, more than {TOLERANCE:g}"
+            raise ExportMismatchError(f"the {format} network's logits differ by {away}")
     return path
 
 
@@ -149,8 +143,7 @@ def load_exported(
 def _require_onnx() -> None:
     """MissingDependencyError with the remedy unless all packages of the extra are installed."""
     packages = ("onnx", "onnxscript", "onnxruntime")
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
+    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
         raise MissingDependencyError(
             f"ONNX needs {', '.join(missing)}; install with: pip install 'senet-lib[export]'"
         )
@@ -183,11 +176,9 @@ def _write_torchscript(network: nn.Module, path: Path, images: Tensor, about: st
     path.write_bytes(buffer.getvalue())
 
 
-def _load_torchscript(path: Path) -> tuple[Callable[[Tensor], Tensor], str]:
+def _load_torchscript(path: Path) -> tuple[Callable[[Tensor], Tensor], str | bytes]:
     extra = {_ABOUT: ""}
-    network = torch.jit.load(str(path), _extra_files=extra)
-    about = extra[_ABOUT]
-    return network, about.decode() if isinstance(about, bytes) else about
+    return torch.jit.load(str(path), _extra_files=extra), extra[_ABOUT]
 
 
 def _write_pt2(network: nn.Module, path: Path, images: Tensor, about: str) -> None:
@@ -197,11 +188,9 @@ def _write_pt2(network: nn.Module, path: Path, images: Tensor, about: str) -> No
     path.write_bytes(buffer.getvalue())
 
 
-def _load_pt2(path: Path) -> tuple[Callable[[Tensor], Tensor], str]:
+def _load_pt2(path: Path) -> tuple[Callable[[Tensor], Tensor], str | bytes]:
     extra = {_ABOUT: ""}
-    network = torch.export.load(path, extra_files=extra).module()
-    about = extra[_ABOUT]
-    return network, about.decode() if isinstance(about, bytes) else about
+    return torch.export.load(path, extra_files=extra).module(), extra[_ABOUT]
 
 
 # Write the network, traced with some images; load it again; the ending of its file.

@@ -1,9 +1,8 @@
 """What a network costs: parameters and multiply-adds, with a list of what was not counted.
 
 One MAC is one multiplication with its addition. Convolutions and linear layers are counted in
-closed form, for a single image. Everything else (normalisation, activations, pooling, element-wise
-products such as SE's scale) is not, and `ModelProfile.uncounted` lists it by operator. Bias
-additions are kept apart: some counters add them to the MACs, ours does not.
+closed form, for a single image; `ModelProfile.uncounted` lists everything else by operator, such as
+SE's product. Bias additions are kept apart: some counters add them to the MACs, ours does not.
 """
 
 import math
@@ -28,9 +27,9 @@ _FREE = frozenset(
     | {"clone", "copy_", "_to_copy", "contiguous", "as_strided", "cat", "constant_pad_nd"}
     | {"empty", "empty_like", "zeros", "ones", "lift_fresh"}
 )
-_COUNTED = dict.fromkeys(
+_COUNTED = dict.fromkeys(("addmm", "mm", "linear", "mkldnn_linear"), "linear") | dict.fromkeys(
     ("convolution", "_convolution", "mkldnn_convolution", "cudnn_convolution"), "conv"
-) | dict.fromkeys(("addmm", "mm", "linear", "mkldnn_linear"), "linear")
+)
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 COUNTED_LAYERS = (*CONVS, *_TRANSPOSED, nn.Linear)
@@ -71,54 +70,45 @@ class _OperatorCount(TorchDispatchMode):
 
 
 @contextmanager
-def looking(model: nn.Module) -> Iterator[None]:
-    """Eval mode and one thread within, as a single image is too little work to share."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with evaluating(model):
-            yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def black_image(model: nn.Module, input_size: Sequence[int]) -> Tensor:
+def black_image(model: nn.Module, input_size: Sequence[int]) -> Iterator[Tensor]:
     """One image of zeros, (1, C, H, W), on the device and in the type of the model's weights;
-    SenetError where input_size is not three positive whole numbers."""
+    within, eval mode, no gradients, and one thread, as it is too little work to share. SenetError
+    where input_size is not three positive whole numbers."""
     if len(input_size) != 3 or any(not isinstance(n, int) or n < 1 for n in input_size):
         raise SenetError(f"input size must be channels, height, width, not {tuple(input_size)}")
     like = next(iter(model.parameters()), torch.empty(0))
-    return torch.zeros(1, *input_size, device=like.device, dtype=like.dtype)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with evaluating(model), torch.no_grad():
+            yield torch.zeros(1, *input_size, device=like.device, dtype=like.dtype)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def profile_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> ModelProfile:
     """Count parameters and multiply-adds by running the model, any that maps `(1, *input_size)` to
     something, on one black image. It is left as it was: its modes, hooks and buffers, and the
     random state. SenetError where it does not run on that input."""
-    image = black_image(model, input_size)
     layers: list[LayerCost] = []
 
     def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         repeated = any(layer.name == name for layer in layers)
-        layers.append(
-            LayerCost(
-                name=name,
-                kind=type(module).__name__,
-                num_params=0 if repeated else sum(p.numel() for p in module.parameters()),
-                macs=multiply_adds(module, inputs[0], output),
-                bias_adds=0 if module.bias is None else output.numel(),
-            )
-        )
+        layers.append(LayerCost(
+            name=name,
+            kind=type(module).__name__,
+            num_params=0 if repeated else sum(p.numel() for p in module.parameters()),
+            macs=multiply_adds(module, inputs[0], output),
+            bias_adds=0 if module.bias is None else output.numel(),
+        ))  # fmt: skip
 
-    count = _OperatorCount()
-    with looking(model), calls_of(of_kind(model, COUNTED_LAYERS), note), torch.no_grad(), count:
+    count, counted = _OperatorCount(), of_kind(model, COUNTED_LAYERS)
+    with black_image(model, input_size) as image, calls_of(counted, note), count:
         try:
             model(image)
         except (AssertionError, RuntimeError, ValueError) as error:
-            reason = one_line(error)
-            raise SenetError(
-                f"the model does not run on an input of {tuple(input_size)}: {reason}"
-            ) from error
+            said = f"the model does not run on an input of {tuple(input_size)}: {one_line(error)}"
+            raise SenetError(said) from error
     return ModelProfile(
         num_params=sum(p.numel() for p in model.parameters()),
         macs=sum(layer.macs for layer in layers),
@@ -158,11 +148,9 @@ def _uncounted(calls: Counter[str], layers: list[LayerCost]) -> dict[str, int]:
     left: Counter[str] = Counter()
     spare = Counter("linear" if layer.kind == "Linear" else "conv" for layer in layers)
     for operator, number in calls.items():
-        kind = _COUNTED.get(operator)
-        if kind is not None:
-            covered = min(number, spare[kind])
-            spare[kind] -= covered
-            number -= covered
-        if number and operator not in _FREE:
-            left[operator] += number
+        kind = _COUNTED.get(operator, "")
+        covered = min(number, spare[kind])
+        spare[kind] -= covered
+        if number > covered and operator not in _FREE:
+            left[operator] = number - covered
     return dict(left.most_common())

@@ -1,8 +1,4 @@
-"""Runs as TensorBoard's event files: curves, gates by layer, settings beside the final error.
-
-Everything comes from what lies on disk, so old runs can be shown as well as new ones, and a run
-that is still being trained as far as its history goes.
-"""
+"""Runs as TensorBoard's event files: curves, gates by layer, settings beside the final error."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -62,9 +58,9 @@ def events_of(run: Path, logdir: str | Path) -> Path:
 
 
 def write_run(path: str | Path, logdir: str | Path, *, gates: bool = True) -> Path:
-    """Write one run's events, finished or not, and give their folder, <study>/<model>/seed<k> in
-    `logdir`. With gates, those of a finished run's layers over the first 256 images that it was
-    evaluated on are written as histograms."""
+    """Write the events of the run at `path`, as far as its history goes, and give their folder,
+    <study>/<model>/seed<k> in `logdir`; with gates, histograms of those of a finished run, over the
+    first 256 images that it was evaluated on."""
     import pandas as pd
 
     path = Path(path)

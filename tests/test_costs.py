@@ -52,26 +52,25 @@ def test_a_pass_takes_as_long_as_it_must():
     assert 2 <= found["num_timed"] <= 11  # until the time is over
 
 
-def peak_bytes(model: nn.Module, size: tuple[int, int, int], batch_size: int) -> float:
-    return measure(model, size, batch_size, **QUICK)["peak_memory_mib"] * 2**20
+IMAGE = 3 * 16 * 16 * 4  # bytes
+CONV = nn.Conv2d(3, 3, 1, bias=False)  # 36 bytes
+SE = create_model("se_resnet20")
+HELD = sum(t.nbytes for t in [*SE.parameters(), *SE.buffers()]) + 128 * 3 * 32 * 32 * 4
 
 
-def test_peak_memory_by_hand():
-    image = 3 * 16 * 16 * 4  # bytes
-    conv = nn.Conv2d(3, 3, 1, bias=False)  # 36 bytes
-    model = nn.Sequential(nn.ReLU(), nn.ReLU(), conv, nn.ReLU())
-    # A layer's input is let go when the next one has run: two maps beside the batch and weights.
-    assert peak_bytes(model, (3, 16, 16), 2) == 3 * 2 * image + 36
-    # In place, no further map is needed; a view needs none either.
-    model = nn.Sequential(nn.ReLU(inplace=True), nn.Unflatten(1, (3, 1)))
-    assert peak_bytes(model, (3, 16, 16), 1) == image
-
-
-def test_peak_memory_is_what_the_allocator_says():
-    """Of a whole network, weights and batch apart: 41,943,168 bytes by torch's CPU allocator."""
-    model = create_model("se_resnet20")
-    held = sum(t.nbytes for t in [*model.parameters(), *model.buffers()]) + 128 * 3 * 32 * 32 * 4
-    assert peak_bytes(model, (3, 32, 32), 128) - held == pytest.approx(41_943_168, rel=1e-4)
+@pytest.mark.parametrize(
+    ("model", "side", "batch", "expected"),
+    [
+        # A layer's input is let go when the next one has run: two maps beside batch and weights.
+        (nn.Sequential(nn.ReLU(), nn.ReLU(), CONV, nn.ReLU()), 16, 2, 3 * 2 * IMAGE + 36),
+        # In place, no further map is needed; a view needs none either.
+        (nn.Sequential(nn.ReLU(inplace=True), nn.Unflatten(1, (3, 1))), 16, 1, IMAGE),
+        (SE, 32, 128, HELD + 41_943_168),  # as torch's CPU allocator has it
+    ],
+)
+def test_peak_memory_by_hand_and_by_the_allocator(model, side, batch, expected):
+    found = measure(model, (3, side, side), batch, **QUICK)["peak_memory_mib"] * 2**20
+    assert found == pytest.approx(expected, rel=1e-4 if model is SE else 0)
 
 
 def test_the_share_of_attention_by_hand():
@@ -80,6 +79,9 @@ def test_the_share_of_attention_by_hand():
     assert found["attention_params"] == 3 / (3 + 3 + 6)
     assert found["attention_time"] == pytest.approx(0.5, abs=0.1)
     assert found["attention_time_low"] <= found["attention_time"] <= found["attention_time_high"]
+    found = measure(create_model("resnet20"), (3, 32, 32), 1, **QUICK)
+    names = ("num_modules", "params", "macs", "time")
+    assert [found[f"attention_{name}"] for name in names] == [0, 0, 0, 0]
 
 
 def test_a_networks_share_is_what_se_adds_and_it_is_left_as_it_was():
@@ -87,8 +89,7 @@ def test_a_networks_share_is_what_se_adds_and_it_is_left_as_it_was():
     strides = [p.stride() for p in model.parameters()]
     before = torch.get_num_threads()
     found = measure(model, (3, 32, 32), 1, **{**QUICK, "threads": before + 1})
-    assert found["threads"] == before + 1
-    assert torch.get_num_threads() == before
+    assert (found["threads"], torch.get_num_threads()) == (before + 1, before)
     assert all(m.training and not m._forward_hooks for m in model.modules())
     assert [p.stride() for p in model.parameters()] == strides
     assert next(model.parameters()).dtype == torch.float64
@@ -98,9 +99,6 @@ def test_a_networks_share_is_what_se_adds_and_it_is_left_as_it_was():
     assert found["attention_params"] == added / gated.num_params
     assert found["attention_macs"] == added / gated.macs
     assert 0 < found["attention_time"] < 1
-    found = measure(create_model("resnet20"), (3, 32, 32), 1, **QUICK)
-    names = ("num_modules", "params", "macs", "time")
-    assert [found[f"attention_{name}"] for name in names] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(("batch", "change"), [(0, {}), (1, {"repeats": 0}), (1, {"device": "x"})])
@@ -143,26 +141,16 @@ def test_published_sizes_are_those_of_the_same_networks_here(network, model, opt
 # The notebook
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory):
-    """The notebook over two networks and their runs: its variables, tables and figures."""
-    folder = tmp_path_factory.mktemp("runs")
+def test_the_notebook_counts_measures_and_compares(tmp_path, monkeypatch):
     for name, error in (("resnet20", 0.5), ("se_resnet20", 0.4)):
         for seed in (0, 1):
-            make_run(folder, name, seed, error + 0.1 * seed)
+            make_run(tmp_path, name, seed, error + 0.1 * seed)
     figures = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("IPython.display.display", lambda *a, **k: figures.append(a[0]))
-        names = run_cells("profile", models=["resnet20", "se_resnet20"], study="demo",
-                          runs_root=folder, batch_sizes=[1], threads=1, repeats=2)  # fmt: skip
-        empty = run_cells("profile", models=[])["outputs"]
+    monkeypatch.setattr("IPython.display.display", lambda *a, **k: figures.append(a[0]))
+    names = run_cells("profile", models=["resnet20", "se_resnet20"], study="demo",
+                      runs_root=tmp_path, batch_sizes=[1], threads=1, repeats=2)  # fmt: skip
     shown = [o for o in names["outputs"] if hasattr(o, "caption")]
     tables = {" ".join(o.caption.split()[:2]): o.data for o in shown}
-    return names, tables, figures, "\n".join(map(str, empty))
-
-
-def test_the_notebook_counts_measures_and_compares(told):
-    names, tables, figures, empty = told
     cost = tables["Parameters, and"].loc["se_resnet20"]
     assert (cost["parameters"], cost["MACs"]) == (274_490, cost["MACs by fvcore"])
     assert cost["over plain %"] == pytest.approx(100 * 2_016 / 272_474)
@@ -180,4 +168,5 @@ def test_the_notebook_counts_measures_and_compares(told):
     assert tables["Forward pass"]["network"].tolist() == ["resnet20", "se_resnet20"]
     assert tables["Share of"]["of parameters %"].tolist() == pytest.approx([100 * 2_016 / 274_490])
     assert "resnet20 55.00; " in figures[-1]["text/plain"] + "; "
+    empty = "\n".join(map(str, run_cells("profile", models=[])["outputs"]))
     assert empty.count("No") >= 2  # without networks: no cost, no measurement

@@ -42,35 +42,23 @@ def noise(num: int, seed: int = 1, size: int = 8) -> Tensor:
     return torch.randn(num, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def gates_of(values: list, layer: str = "stage1.0.attention") -> Gates:
-    return Gates(values={layer: np.array(values, np.float32)})
+def gates_of(values: list) -> Gates:
+    return Gates(values={"stage1.0.attention": np.array(values, np.float32)})
 
 
-def test_gates_are_what_the_layers_own_weights_give():
+def test_gates_are_what_the_layers_own_weights_give_in_any_batch(monkeypatch):
     model, images = small_net(), noise(7)
     found = excitation.record_gates(model, images)
-    maps = np.einsum(
-        "nihw,ci->nchw", images.numpy(), model.conv.weight.detach().numpy()[:, :, 0, 0]
-    )
-    maps += model.conv.bias.detach().numpy()[None, :, None, None]
+    with torch.no_grad():
+        squeezed = model.conv(images).mean((2, 3)).numpy()
     reduce, expand = (p.detach().numpy() for p in model.attention.gate.parameters())
-    hidden = np.maximum(maps.mean((2, 3)) @ reduce.T, 0)
+    expected = 1 / (1 + np.exp(-np.maximum(squeezed @ reduce.T, 0) @ expand.T))
     assert found.layers == ["attention"]
-    assert found.values["attention"] == pytest.approx(
-        1 / (1 + np.exp(-hidden @ expand.T)), abs=1e-6
-    )
-    assert found.averaged == ()
-
-
-def test_the_split_into_batches_changes_nothing():
-    model, images = create_model("se_resnet20"), noise(7, size=32)
-    whole = excitation.record_gates(model, images)
-    for batch_size in (1, 3):
-        parts = excitation.record_gates(model, images, batch_size=batch_size)
-        assert whole.layers == parts.layers
-        for layer in whole.layers:
-            assert whole.values[layer] == pytest.approx(parts.values[layer], abs=1e-6)
-    assert all(values.base is None for values in parts.values.values())  # only gates are kept
+    assert found.values["attention"] == pytest.approx(expected, abs=1e-6)
+    monkeypatch.setattr(excitation, "BATCH", 3)
+    parts = excitation.record_gates(model, images).values["attention"]
+    assert parts == pytest.approx(expected, abs=1e-6)
+    assert parts.base is None  # only gates are kept
 
 
 def test_layers_are_named_by_path_in_the_order_they_run():
@@ -95,9 +83,8 @@ def test_layers_are_named_by_path_in_the_order_they_run():
 
 @pytest.mark.parametrize("attention", ["se", "eca", "cbam", "scse", "ge", "scale"])
 def test_every_attention_has_one_gate_an_image_and_channel(attention):
-    spec = {} if attention == "se" else {"attention": attention}
-    options = {"reduction": 2} if attention in ("se", "cbam", "scse") else {"reduction": 16}
-    model, images = small_net(**spec, **options), noise(3)
+    reduction = 2 if attention in ("se", "cbam", "scse") else 16
+    model, images = small_net(attention=attention, reduction=reduction), noise(3)
     seen = []
     model.attention.gate.register_forward_hook(lambda module, inputs, gate: seen.append(gate))
     found = excitation.record_gates(model, images)
@@ -110,19 +97,16 @@ def test_every_attention_has_one_gate_an_image_and_channel(attention):
 def test_the_model_is_left_as_it_was():
     model = create_model("se_resnet20").train()
     model.stage2.eval()  # a mode that differs from submodule to submodule
-    modes = [m.training for m in model.modules()]
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    modes, before = [m.training for m in model.modules()], copy.deepcopy(model.state_dict())
     images, labels = noise(4, size=32), np.array([0, 1, 2, 3])
     layer = excitation.record_gates(model, images).layers[-1]
     interventions.channel_importance(model, images, labels, layer)
     interventions.fixed_gates(model, images, labels, {layer: np.zeros(64)})
+    with pytest.raises(RuntimeError):
+        excitation.record_gates(model, torch.zeros(2, 5, 32, 32))
     assert [m.training for m in model.modules()] == modes
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-    with pytest.raises(RuntimeError):
-        excitation.record_gates(model.train(), torch.zeros(2, 5, 32, 32))
-    assert all(m.training and not m._forward_hooks for m in model.modules())
-    after = model.state_dict()
-    assert all(torch.equal(after[name], value) for name, value in before.items())
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
 
 
 class Twice(SmallNet):
@@ -138,7 +122,6 @@ def test_what_cannot_be_looked_at_is_refused_in_one_line():
         (DataError, "floats", lambda: record(small_net(), noise(2)[0])),
         (DataError, "floats", lambda: record(small_net(), torch.zeros(2, 3, 8, 8).byte())),
         (DataError, "floats", lambda: record(small_net(), noise(2)[:0])),
-        (SenetError, "at least 1", lambda: record(small_net(), noise(2), batch_size=0)),
         (SenetError, "twice", lambda: record(Twice(), noise(2))),
         (DataError, "4 images", lambda: excitation.class_means(gates, np.array([0, 1]))),
         (DataError, "4 images", lambda: excitation.class_means(gates, np.array([0, 1, 1, -1]))),
@@ -164,30 +147,30 @@ def test_class_means_on_paper():
     assert means[2] == pytest.approx([0.7, 0.5])
 
 
-def layer_row(gates: Gates, labels: np.ndarray) -> dict:
-    (row,) = excitation.layer_table(gates, labels).to_dict("records")
+def layer_row(values: list, labels: np.ndarray) -> dict:
+    (row,) = excitation.layer_table(gates_of(values), labels).to_dict("records")
     return row
 
 
 def test_the_share_of_variance_between_classes_on_paper():
-    row = layer_row(gates_of(PAPER), LABELS)
+    row = layer_row(PAPER, LABELS)
     # Class means 0.3 and 0.7 about 0.5: 0.2; gates 0.1 about their class; 0.04 / (0.04 + 0.01).
     assert row["class_share"] == pytest.approx(0.8)
     assert row["chance"] == pytest.approx(1 / 3)  # (2 - 1) / (4 - 1)
     # Channel 0: all between, variance 0.16; channel 1: all within, variance 0.04.
     values = [[0.1, 0.3], [0.1, 0.7], [0.9, 0.3], [0.9, 0.7]]
-    share = layer_row(gates_of(values), LABELS)["class_share"]
+    share = layer_row(values, LABELS)["class_share"]
     assert share == pytest.approx(0.16 / (0.16 + 0.04), abs=1e-6)
     # Shuffled labels give the share of chance, within the standard error of 400 shares.
     rng = np.random.default_rng(0)
-    row = layer_row(gates_of(rng.random((60, 400))), rng.permutation(np.arange(60) % 5))
+    row = layer_row(rng.random((60, 400)), rng.permutation(np.arange(60) % 5))
     assert row["chance"] == pytest.approx(4 / 59)
     assert row["class_share"] == pytest.approx(4 / 59, abs=0.01)
 
 
 def test_counts_of_closed_open_and_constant_gates_on_paper():
     values = [[0.01, 0.5, 0.97], [0.04, 0.5, 0.94], [0.06, 0.5, 0.99], [0.20, 0.5, 0.96]]
-    row = layer_row(gates_of(values), LABELS)
+    row = layer_row(values, LABELS)
     assert (row["near_zero"], row["near_one"], row["constant"]) == (2, 3, 1)
     assert (row["near_zero_share"], row["near_one_share"]) == (2 / 12, 3 / 12)
     assert row["constant_share"] == pytest.approx(1 / 3)
@@ -223,15 +206,10 @@ def test_running_the_first_blocks_once_changes_nothing(name):
     model, images, labels = create_model(name).eval(), noise(2, size=32), torch.tensor([3, 7])
     layer = "stage1.1.attention"
     found = interventions.channel_importance(model, images, labels.numpy(), layer)
-
-    def close(module, inputs, output):
-        output = output.clone()
-        output[:, 2] = 0
-        return output
-
     with torch.no_grad():
         plain = F.cross_entropy(model(images), labels).item()
-        model.get_submodule(layer).gate.register_forward_hook(close)
+        gate = model.get_submodule(layer).gate
+        gate.register_forward_hook(lambda m, i, out: out.index_fill(1, torch.tensor([2]), 0))
         gone = F.cross_entropy(model(images), labels).item()
     assert found["loss_change"][2] == pytest.approx(gone - plain, abs=1e-5)
 

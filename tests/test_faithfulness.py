@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from senet_lib.analysis.faithfulness import area, removal_curve, road, road_curves
-from senet_lib.errors import DataError, SenetError, UnknownNameError
+from senet_lib.analysis.faithfulness import area, blurred, removal_curve, road, road_curves
+from senet_lib.errors import DataError, SenetError
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
@@ -41,12 +41,13 @@ def odds(*values: float) -> list[float]:
 
 RANKED = np.array([[[2.0, 3.0], [1.0, 4.0]]])
 FIRST = torch.tensor([0])
+ZEROS = torch.zeros_like(ONES)
 
 
 @pytest.mark.parametrize(("steps", "at"), [(4, [27, 3, 1, 0.5, 1]), (2, [27, 1, 1])])
 def test_deletion_by_hand(steps, at):
     """From 27 : 1 the factors 9, 3, 2 and 1/2 are taken away in that order."""
-    shares, found = removal_curve(HAND, ONES, RANKED, FIRST, rng=rng(), steps=steps)
+    shares, found = removal_curve(HAND, ONES, ZEROS, RANKED, FIRST, rng=rng(), steps=steps)
     np.testing.assert_allclose(shares, np.linspace(0, 1, steps + 1))
     points = odds(*at)
     np.testing.assert_allclose(found, [points], rtol=1e-6)
@@ -54,23 +55,16 @@ def test_deletion_by_hand(steps, at):
     np.testing.assert_allclose(area(shares, found), [expected], rtol=1e-6)
 
 
-BACK = {"insert": True, "substrate": "zero", "steps": 4}
-
-
 def test_insertion_by_hand():
     """From 1 : 1 the factors come back; the class given is the other one."""
-    _, found = removal_curve(HAND, ONES, RANKED, torch.tensor([1]), rng=rng(), **BACK)
-    expected = [1 - p for p in odds(1, 9, 27, 54, 27)]
-    np.testing.assert_allclose(found, [expected], rtol=1e-5)
+    _, found = removal_curve(HAND, ZEROS, ONES, RANKED, torch.tensor([1]), rng=rng(), steps=4)
+    np.testing.assert_allclose(found, [[1 - p for p in odds(1, 9, 27, 54, 27)]], rtol=1e-5)
 
 
 def test_ties_come_in_a_random_order_that_the_generator_fixes():
-    maps = np.zeros((400, 2, 2))
-    images = ONES.expand(400, -1, -1, -1)
-    first, again = (
-        removal_curve(HAND, images, maps, FIRST.expand(400), rng=rng(1), steps=4)[1]
-        for _ in range(2)
-    )
+    images = torch.ones(400, 1, 2, 2)
+    asked = images, 0 * images, np.zeros((400, 2, 2)), FIRST.expand(400)
+    first, again = (removal_curve(HAND, *asked, rng=rng(1), steps=4)[1] for _ in range(2))
     np.testing.assert_array_equal(first, again)
     # After one pixel the odds are 27 over one of the four factors, each as often as the others.
     values, counts = np.unique(first[:, 1].round(6), return_counts=True)
@@ -78,33 +72,32 @@ def test_ties_come_in_a_random_order_that_the_generator_fixes():
     assert counts.min() > 60
 
 
-def test_blur_takes_the_detail_and_leaves_a_constant():
-    """A blurred constant is itself: nothing changes however much is deleted."""
-    model = Weighted((torch.arange(256.0).reshape(16, 16) / 1e4).tolist())
-    flat, maps = torch.full((1, 3, 16, 16), 0.3), rng().random((1, 16, 16))
-    for way in ({"substrate": "blur"}, {"insert": True}):  # where it is the usual one
-        _, found = removal_curve(model, flat, maps, FIRST, rng=rng(), steps=8, **way)
-        assert np.ptp(found) < 1e-5
-    grain = torch.from_numpy(rng(1).normal(size=(1, 3, 16, 16))).float()
-    _, found = removal_curve(model, grain, maps, FIRST, rng=rng(), insert=True, steps=8)
-    assert np.ptp(found) > 1e-3
+def test_blur_is_a_gaussian_mean_of_the_neighbours_and_leaves_a_constant():
+    image = torch.zeros(1, 1, 32, 32)
+    image[0, 0, 16, 16] = 1
+    weights = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 5.0**2))
+    expected = np.outer(weights, weights) / weights.sum() ** 2
+    np.testing.assert_allclose(blurred(image)[0, 0, 11:22, 11:22], expected, atol=1e-6)
+    torch.testing.assert_close(
+        blurred(torch.full((1, 3, 16, 16), 0.3)), torch.full((1, 3, 16, 16), 0.3)
+    )
+    with pytest.raises(DataError, match="too small to blur"):
+        blurred(ONES)
 
 
-def test_batches_and_training_mode_change_nothing():
+def test_batches_and_training_mode_change_nothing(monkeypatch):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 5))
-    images, maps = torch.randn(7, 3, 8, 8), rng().random((7, 8, 8))
-    maps = maps, torch.arange(7) % 5
-    model.eval()
-    _, expected = removal_curve(model, images, *maps, rng=rng(), steps=4)
-    model.train()
-    still = {"fractions": (0.5,), "noise": 0.0}
-    replaced = road_curves(model, images, *maps, rng=rng(), **still)
-    split = {"rng": rng(), "batch_size": 2}
-    _, found = removal_curve(model, images, *maps, steps=4, **split)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    images, asked = torch.randn(7, 3, 8, 8), (rng().random((7, 8, 8)), torch.arange(7) % 5)
+
+    def curves() -> list[np.ndarray]:
+        _, taken = removal_curve(model, images, 0 * images, *asked, rng=rng(), steps=4)
+        return [taken, *road_curves(model, images, *asked, rng=rng(), fractions=(0.5,), noise=0.0)]
+
+    whole = (model.eval(), curves())[1]
+    monkeypatch.setattr("senet_lib.analysis.faithfulness.BATCH", 2)
+    for expected, found in zip(whole, (model.train(), curves())[1], strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
     assert model.training
-    split = road_curves(model, images, *maps, rng=rng(), batch_size=2, **still)
-    np.testing.assert_allclose(split[0], replaced[0], atol=1e-6)
 
 
 def test_a_single_pixel_is_imputed_by_hand():
@@ -130,10 +123,8 @@ def test_road_is_pytorch_grad_cams():
     """On 100 pixels without ties its percentiles cut at the same pixels."""
     package = pytest.importorskip("pytorch_grad_cam.metrics.road")
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5)).eval()
-    images, maps = torch.randn(4, 3, 10, 10), rng().permuted(
-        np.tile(np.linspace(0, 1, 100), (4, 1)), axis=1
-    ).reshape(4, 10, 10).astype(np.float32)  # fmt: skip
-    targets = torch.tensor([0, 1, 2, 3])
+    ranks = rng().permuted(np.tile(np.linspace(0, 1, 100, dtype=np.float32), (4, 1)), axis=1)
+    images, maps, targets = torch.randn(4, 3, 10, 10), ranks.reshape(4, 10, 10), torch.arange(4)
     calls = [lambda logits, k=k: logits.softmax(-1)[k] for k in targets.tolist()]
     found = road_curves(model, images, maps, targets, rng=rng(), noise=0.0)
     for way, kind in enumerate(("ROADMostRelevantFirst", "ROADLeastRelevantFirst")):
@@ -151,14 +142,12 @@ def test_road_is_pytorch_grad_cams():
         (DataError, "finite", {"maps": np.full((1, 2, 2), np.inf)}),
         (DataError, "targets", {"targets": torch.tensor([0, 1])}),
         (SenetError, "steps is 5", {"steps": 5}),
-        (DataError, "too small to blur", {"insert": True}),
-        (UnknownNameError, "zero", {"substrate": "zeros"}),
     ],
 )
 def test_mistakes_are_refused(error, says, change):
     options = {"maps": np.zeros((1, 2, 2)), "targets": FIRST, "rng": rng(), "steps": 4}
     with pytest.raises(error, match=says):
-        removal_curve(HAND, ONES, **options | change)
+        removal_curve(HAND, ONES, ZEROS, **options | change)
     for fractions in ((), (0.01,), (1.0,)):  # which replace nothing or all
         with pytest.raises(SenetError, match="fractions"):
             road_curves(HAND, ONES, np.zeros((1, 2, 2)), FIRST, rng=rng(), fractions=fractions)

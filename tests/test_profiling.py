@@ -32,15 +32,12 @@ def test_layers_by_arithmetic() -> None:
     assert profile.uncounted == {"native_batch_norm": 1, "relu": 1}
 
 
-def test_one_dimensional_convolution_of_eca_is_counted() -> None:
-    plain = profile_model(create_model("resnet20"))
-    eca = profile_model(create_model("resnet20", attention="eca"))
+def test_uncounted_operators_are_listed_and_the_convolution_of_eca_is_counted() -> None:
+    names = ("resnet20", "se_resnet20", "resnet20+attention=eca")
+    profiles = [profile_model(create_model(name)) for name in names]
     # nine blocks, a kernel of 3, one output a channel
-    assert eca.macs - plain.macs == 3 * 3 * (16 + 32 + 64)
-
-
-def test_uncounted_operators_are_listed() -> None:
-    plain, gated = (profile_model(create_model(n)).uncounted for n in ("resnet20", "se_resnet20"))
+    assert profiles[2].macs - profiles[0].macs == 3 * 3 * (16 + 32 + 64)
+    plain, gated, _ = (profile.uncounted for profile in profiles)
     assert "sigmoid" not in plain
     assert (gated["sigmoid"], gated["mul"]) == (9, 9)
     assert gated["mean"] == plain["mean"] + 9
@@ -70,13 +67,13 @@ def test_the_model_is_left_as_it_was() -> None:
     assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random_state)
     assert all(p.grad is None for p in model.parameters())
-
-
-def test_a_failure_leaves_the_model_as_it_was() -> None:
-    model = create_model("resnet20")
-    with pytest.raises(SenetError, match="does not run"):
+    with pytest.raises(SenetError, match="does not run"):  # a failure leaves it so too
         profile_model(model, (4, 32, 32))
-    assert all(module.training and not module._forward_hooks for module in model.modules())
-    for size in ((32, 32), (3, 0, 32), (3, 32.0, 32)):
-        with pytest.raises(SenetError, match="channels, height, width"):
-            profile_model(model, size)
+    assert [module.training for module in model.modules()] == modes
+    assert [list(module._forward_hooks) for module in model.modules()] == hooks
+
+
+@pytest.mark.parametrize("size", [(32, 32), (3, 0, 32), (3, 32.0, 32)])
+def test_a_size_that_is_none_is_refused(size) -> None:
+    with pytest.raises(SenetError, match="channels, height, width"):
+        profile_model(nn.ReLU(), size)

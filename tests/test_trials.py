@@ -47,7 +47,7 @@ def flat(images, targets):
     return np.ones((len(images), *images.shape[-2:]), np.float32)
 
 
-def test_images_that_every_run_gets_right_are_kept_or_all_where_there_are_hardly_any(
+def test_images_that_all_get_right_are_kept_or_any_if_there_are_hardly_any(
     compared, tmp_path, shapes
 ):
     assert [(r.model, r.seed) for r in compared.runs] == [(m, s) for m in MODELS for s in (0, 1)]
@@ -128,12 +128,10 @@ def pages(runs_root, tmp_path_factory):
             super().close()
 
     monkeypatch.setattr(cam_study, "tqdm", Bar)
+    options = {"runs_root": str(runs_root), "grids": 2, "page_folder": str(folder)}
     for seed, progress in enumerate(("auto", "log")):
         monkeypatch.setenv("SENET_PROGRESS", progress)
-        view = CamStudy(
-            "demo", MODELS, seed, runs_root=str(runs_root), grids=2, page_folder=str(folder)
-        )
-        view.measure()
+        CamStudy("demo", MODELS, seed, **options).measure()
     monkeypatch.undo()
     grids = 2 * 4 * 4 + 2 * 9 * 9  # of one of each size, whole and tile by tile
     images = 2 * (2 * grids + 10 * 4 + 10 + grids + 10 * 4 + 2 + 1)
@@ -143,24 +141,20 @@ def pages(runs_root, tmp_path_factory):
 
 def test_scores_are_kept_and_read_back_over_seeds(pages, runs_root, shapes):
     found = scores.read_scores(pages)
-    assert (found.study, found.protocol, found.method, found.layer) == (
-        "demo", "test", "gradcam", "last",
-    )  # fmt: skip
+    about = (found.study, found.protocol, found.method, found.layer)
+    assert about == ("demo", "test", "gradcam", "last")
     assert found.recipe_id == RECIPE.id
-    assert found.models == list(MODELS)
-    assert found.right == {0: len(shapes.y_test) - 20, 1: len(shapes.y_test) - 20}
+    assert found.frame["model"].unique().tolist() == list(MODELS)
+    assert found.right == dict.fromkeys((0, 1), len(shapes.y_test) - 20)
     values = found.per_seed("resnet20", "grid2", "energy")
-    assert sorted(values) == [0, 1]
     # Seed 1 by hand: its network, the same grids, the same maps.
     view = CamStudy("demo", MODELS, 1, runs_root=str(runs_root), grids=2, page_folder=str(pages))
     grids = view.trials[0].grids
     maps = trials.explainer(view.networks["resnet20"])(
         grids.images(grids.grid_of), torch.from_numpy(grids.targets)
     )
-    inside = [
-        m[k].sum() / m.sum() if m.any() else 0 for m, k in zip(maps, grids.masks(), strict=True)
-    ]
-    assert values[1] == pytest.approx(np.mean(inside), abs=1e-5)
+    inside = (maps * grids.masks()).sum((1, 2)) / np.maximum(maps.sum((1, 2)), 1e-30)
+    assert values[1] == pytest.approx(inside.mean(), abs=1e-5)
     row = found.table().set_index(["trial", "metric", "model"]).loc["grid2", "energy", "resnet20"]
     half = T_1 * abs(values[0] - values[1]) / 2  # SD / sqrt(2) of two values
     assert (row["n"], row["mean"]) == (2, pytest.approx((values[0] + values[1]) / 2))
@@ -182,25 +176,16 @@ def test_scores_of_different_kinds_are_not_mixed_and_older_ones_are_read(pages, 
             scores.read_scores(tmp_path)
 
 
-def made_up(values):
-    """Scores of three seeds: {model: (value of each seed)} for one trial and metric."""
-    rows = [
-        {"model": m, "seed": s, "trial": "grid2", "metric": "iou_at_half", "score": v,
-         "chance": 0.25, "cases": 4, "zero": 1}
-        for m, seeds in values.items() for s, v in enumerate(seeds)
-    ]  # fmt: skip
-    return scores.StudyScores(
-        study="demo", protocol="test", recipe={"epochs": 2}, recipe_id="x", data="shapes",
-        fingerprint="ab", method="gradcam", layer="last", right={0: 500}, frame=pd.DataFrame(rows),
-    )  # fmt: skip
-
-
-def test_a_definition_gives_the_order_or_does_not():
-    (found,) = definitions(made_up({"a": (0.4, 0.5, 0.6), "b": (0.7, 0.8, 0.5)}), ["b", "a"])
-    assert (found.ordered, found.seeds) == (True, 3)
-    (other,) = definitions(made_up({"a": (0.4, 0.5, 0.6), "b": (0.3, 0.4, 0.5)}), ["b", "a"])
-    assert (other.ordered, other.seeds) == (False, 3)
-    assert definitions(made_up({"a": (0.4, 0.5)}), ["b", "a"]) == []
+@pytest.mark.parametrize(("b", "ordered"), [((0.7, 0.8, 0.5), True), ((0.3, 0.4, 0.5), False)])
+def test_a_definition_gives_the_order_or_does_not(b, ordered):
+    scored = {"a": (0.4, 0.5, 0.6), "b": b}
+    rows = [(model, *seed) for model, seeds in scored.items() for seed in enumerate(seeds)]
+    frame = pd.DataFrame(rows, columns=["model", "seed", "score"])
+    frame = frame.assign(trial="grid2", metric="iou_at_half")
+    known = scores.StudyScores(**dict.fromkeys(scores.SHARED, ""), right={}, frame=frame)
+    (found,) = definitions(known, ["b", "a"])
+    assert (found.ordered, found.seeds) == (ordered, 3)
+    assert definitions(replace(known, frame=frame[frame["model"] == "a"]), ["b", "a"]) == []
 
 
 def test_the_notebook_shows_these_numbers(pages, runs_root, tmp_path, monkeypatch, shapes):

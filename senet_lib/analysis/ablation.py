@@ -1,8 +1,7 @@
 """What a part of the attention is worth: one setting changed at a time, each with its cost.
 
 An axis is a setting. Its networks are those of a study that equal the reference, SE with its usual
-settings, in everything else; each is compared with the network that has no attention at all, and
-with the reference. Nothing is listed by hand, so a study with more values gives a longer table.
+settings, in everything else; each is compared with no attention at all, and with the reference.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,10 +19,6 @@ from senet_lib.errors import SenetError, unknown
 from senet_lib.models import all_settings
 from senet_lib.runs.records import RunRecord
 
-COMPARED = (
-    *("difference", "low", "high", "p", "decision", "at_least", "more_seeds", "detectable"),
-    "differences",
-)
 # What means nothing without attention.
 OPTIONS = ("reduction", "squeeze", "gate", "gate_bias", "position", "stages", "gate_at")
 
@@ -32,21 +27,17 @@ OPTIONS = ("reduction", "squeeze", "gate", "gate_bias", "position", "stages", "g
 class Ablation:
     """One axis, as far as the runs go.
 
-    Attributes:
-        frame: a row a value in the axis's order, the plain network first. Columns: value (None for
-            it), label (in words), those of `errors.leaderboard`, added_params (over the plain
-            network's, a fraction), published (ImageNet error), those of COMPARED from
-            `errors.compare_runs` against the plain network, and again as se_difference and so on
-            against SE with its usual settings; params_a_point, the parameters added for each
-            percentage point of error less, where the decision is "better". What is missing is NaN,
-            or "" for a decision; `low` and `high` are of the difference.
-        comparison: of the study against its plain networks, with its spread.
-        run: one of the runs, for what all of them share.
+    The frame has a row a value in the axis's order, the plain network first. Columns: value (None
+    for it), label (in words), those of `errors.leaderboard`, added_params (over the plain one's, a
+    fraction), published (ImageNet error), those of `errors.compare_runs` from `difference` on,
+    against the plain network and again as se_difference and so on against the usual SE;
+    params_a_point, the parameters added for each percentage point of error less, where the decision
+    is "better". What is missing is NaN, or "" for a decision.
     """
 
     frame: pd.DataFrame
-    comparison: Comparison
-    run: RunRecord
+    comparison: Comparison  # of the study against its plain networks
+    run: RunRecord  # one of the runs, for what all of them share
 
 
 def find_axes(runs: Sequence[RunRecord]) -> list[str]:
@@ -61,8 +52,7 @@ def ablate(
     network.
 
     Args:
-        runs: all finished runs of the study; networks of other axes add to what is known of the
-            spread, and to the family of tests.
+        runs: all finished runs of the study, those of other axes too.
         key: a key of `AXES`.
         rng, margin: see `errors.compare_runs`.
     """
@@ -80,7 +70,7 @@ def ablate(
     comparison = compare_runs(runs, rng=rng, margin=margin)
     with_se = compare_runs(runs, rng=rng, against="se", margin=margin)
     for prefix, compared in (("", comparison), ("se_", with_se)):
-        numbers = compared.frame.set_index("model")[list(COMPARED)].add_prefix(prefix)
+        numbers = compared.frame.set_index("model").loc[:, "difference":].add_prefix(prefix)
         frame = frame.join(numbers, on="model")
         frame[f"{prefix}decision"] = frame[f"{prefix}decision"].fillna("")
     added = frame["num_params"] - frame["num_params"].iloc[0]
@@ -118,7 +108,5 @@ def _find_members(runs: Sequence[RunRecord], key: str) -> tuple[str, dict[object
 
 def _without_attention(settings: Mapping[str, object], base: Mapping[str, object]) -> bool:
     """Whether a network is another without attention, whatever the options that mean nothing."""
-    ignored = {key: base[key] for key in OPTIONS if key in base}
-    return settings.get("attention") == "none" and {**settings, **ignored} == {
-        **base, "attention": "none",
-    }  # fmt: skip
+    ignored = {key: base[key] for key in OPTIONS if key in base} | {"attention": "none"}
+    return settings.get("attention") == "none" and {**settings, **ignored} == {**base, **ignored}

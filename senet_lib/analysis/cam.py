@@ -23,7 +23,7 @@ from senet_lib.errors import DataError, SenetError, unknown
 from senet_lib.evaluation import evaluating
 from senet_lib.models.blocks import Head, Network
 from senet_lib.models.neighbours import Neighbour
-from senet_lib.profiling import black_image, calls_of, looking
+from senet_lib.profiling import black_image, calls_of
 
 if TYPE_CHECKING:
     from pytorch_grad_cam.base_cam import BaseCAM
@@ -39,7 +39,7 @@ METHOD_NAMES = {
 _CLASSES = ("GradCAM", "GradCAMPlusPlus", "LayerCAM", "HiResCAM", "ScoreCAM", "EigenCAM")
 METHODS = dict(zip(METHOD_NAMES, _CLASSES, strict=True))
 """Methods by name, and their classes in pytorch-grad-cam."""
-UPSAMPLINGS = ("bilinear", "nearest", "none")
+BATCH = 64  # images at a time; bounds the memory, not the result
 SCORECAM_NUMBERS = 2**24  # of masked images in memory at a time: 64 MiB in float32
 
 
@@ -63,14 +63,11 @@ def compute_maps(
     *,
     method: str = "gradcam",
     layer: str = "last",
-    batch_size: int = 64,
-    upsample: str = "bilinear",
 ) -> CamMaps:
     """The class activation map of every image, in eval mode and fp32 on the model's device.
 
-    The model's mode, parameters, gradients and running statistics stay as they are, and no graph
-    outlives a batch. What follows the layer may work in place: the map does not change. An image
-    that stands several times in a row, to be explained for several classes, is run once.
+    The model stays as it is, and what follows the layer may work in place. An image that stands
+    several times in a row, to be explained for several classes, is run once.
 
     Args:
         model: maps (N, C, H, W) to logits (N, K), each image independently of the others.
@@ -81,20 +78,16 @@ def compute_maps(
         layer: where the map is taken: a dotted module name, such as "stage2" or "stage3.0.conv1",
             or "last", what is averaged over H and W before the linear layer. In a network whose
             head begins with a normalisation that is the output of that, else of the last stage.
-        batch_size: images at a time, 1 or more; bounds the memory, not the result.
-        upsample: how the map, after its ReLU, is brought to the images' size: "bilinear" (corners
-            not aligned), "nearest", or "none" to keep the layer's size.
     Returns:
-        The maps, raw: neither shifted nor scaled.
+        The maps, raw: neither shifted nor scaled, but after the ReLU enlarged bilinearly (corners
+        not aligned) to the images' size.
     Raises:
-        UnknownNameError: no such method, layer or upsampling.
+        UnknownNameError: no such method or layer.
         DataError: images or targets have the wrong shape or type.
         LayerError: the layer's output is not one (N, C, H, W) map that the logits depend on.
     Source: Selvaraju et al. 2017 (arXiv:1610.02391), Chattopadhay et al. 2018 (arXiv:1710.11063),
         Jiang et al. 2021 (LayerCAM), Draelos and Carin 2020 (arXiv:2011.08891), Wang et al. 2020
         (arXiv:1910.01279), Muhammad and Yeasin 2020 (arXiv:2008.00299).
-        At the last layer Grad-CAM and HiResCAM are one: the logit is linear in the mean over the
-        map, so its gradient is the same at every place.
     Differs from the papers: as pytorch-grad-cam does. Grad-CAM++ takes the logit where its paper
         has the exponential of it. Score-CAM masks the normalised image, so what is covered has the
         mean colour, weights by the softmax over channels of the logit, and enlarges its masks with
@@ -104,22 +97,18 @@ def compute_maps(
 
     if method not in METHODS:
         raise unknown("method", str(method), METHODS)
-    if upsample not in UPSAMPLINGS:
-        raise unknown("upsampling", str(upsample), UPSAMPLINGS)
-    if batch_size < 1:
-        raise SenetError(f"batch_size is {batch_size}; it must be at least 1")
     module = find_layer(model, layer)
     images, targets = _checked(images, targets)
     device, parts = next(model.parameters()).device, []
     with evaluating(model), torch.inference_mode(False), torch.autocast(device.type, enabled=False):
         # Without layers it has no hooks of its own; it puts the model into eval mode for good.
         explainer = getattr(pytorch_grad_cam, METHODS[method])(model, [])
-        explainer.batch_size = batch_size  # Score-CAM's, in masked images
-        for start in range(0, len(images), batch_size):
-            part = slice(start, start + batch_size)
+        explainer.batch_size = BATCH  # Score-CAM's, in masked images
+        for start in range(0, len(images), BATCH):
+            part = slice(start, start + BATCH)
             chosen = None if targets is None else targets[part]
             try:
-                parts.append(_explain(explainer, module, images[part], chosen, upsample))
+                parts.append(_explain(explainer, module, images[part], chosen))
             except LayerError as error:
                 raise LayerError(f"layer {layer!r} gives no map: {error}") from None
     maps, logits, classes = (np.concatenate(some) for some in zip(*parts, strict=True))
@@ -137,14 +126,12 @@ def scale_for_display(maps: np.ndarray) -> np.ndarray:
 def find_layer(model: nn.Module, layer: str) -> nn.Module:
     """The module that a layer's name stands for, see `compute_maps`; UnknownNameError, or
     LayerError where "last" is asked of a model of no kind known here."""
-    if layer == "last" and isinstance(model, Neighbour):
-        return _last_map(model)
-    if layer == "last" and isinstance(model, Network):
-        return model.head.norm if isinstance(model.head, Head) else model.stages[-1]
     if layer == "last":
-        raise LayerError(
-            f"a {type(model).__name__} has no stages to take the last of; name a layer"
-        )
+        if isinstance(model, Neighbour):
+            return _last_map(model)
+        if isinstance(model, Network):
+            return model.head.norm if isinstance(model.head, Head) else model.stages[-1]
+        raise LayerError(f"a {type(model).__name__} has no stages to take the last of")
     modules = {name: module for name, module in model.named_modules() if name}
     if layer in modules:
         return modules[layer]
@@ -169,8 +156,9 @@ def _last_map(model: Neighbour) -> nn.Module:
             last = None
 
     modules = dict(model.network.named_modules())
-    with looking(model), calls_of(modules, note), torch.no_grad():
-        model(black_image(model, (channels, model.size, model.size)))
+    size = channels, model.size, model.size
+    with black_image(model, size) as image, calls_of(modules, note):
+        model(image)
     if last is None:
         raise LayerError("the network pools no map of more than one place; name a layer")
     return last
@@ -182,24 +170,20 @@ def _checked(
     """Both as tensors; DataError where a shape or type is wrong."""
     images = torch.as_tensor(images).detach()
     if images.dim() != 4 or not images.is_floating_point() or 0 in images.shape:
-        raise DataError(
-            f"images must be (N, C, H, W), normalised floats, not {tuple(images.shape)} of "
-            f"{images.dtype}"
-        )
+        found = f"{tuple(images.shape)} of {images.dtype}"
+        raise DataError(f"images must be (N, C, H, W), normalised floats, not {found}")
     if targets is None:
         return images, None
     targets = torch.as_tensor(targets)
     whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
     if targets.shape != images.shape[:1] or not whole:
-        raise DataError(
-            f"targets must be {len(images)} whole numbers, one for each image, not "
-            f"{tuple(targets.shape)} of {targets.dtype}"
-        )
+        found = f"{tuple(targets.shape)} of {targets.dtype}"
+        raise DataError(f"targets must be {len(images)} whole numbers, one an image, not {found}")
     return images, targets.long()
 
 
 def _explain(
-    explainer: "BaseCAM", layer: nn.Module, images: Tensor, targets: Tensor | None, upsample: str
+    explainer: "BaseCAM", layer: nn.Module, images: Tensor, targets: Tensor | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Maps, logits and classes of one batch."""
     model = explainer.model
@@ -227,11 +211,8 @@ def _explain(
     gradient = _gradient(logits, targets, place, activation) if explainer.uses_gradients else None
     logits = logits.detach()[place]
     raw = _combine(explainer, images, targets, activation.detach()[place], gradient)
-    maps = torch.from_numpy(np.maximum(raw, 0).astype(np.float32))
-    if upsample != "none":
-        corners = False if upsample == "bilinear" else None
-        size = images.shape[2:]
-        maps = F.interpolate(maps[:, None], size, mode=upsample, align_corners=corners)[:, 0]
+    maps = torch.from_numpy(np.maximum(raw, 0).astype(np.float32))[:, None]
+    maps = F.interpolate(maps, images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
     return maps.numpy(), logits.float().cpu().numpy(), targets.cpu().numpy()
 
 
@@ -276,18 +257,14 @@ def _gradient(logits: Tensor, targets: Tensor, place: Tensor, activation: Tensor
 
 
 def _combine(
-    explainer: "BaseCAM",
-    images: Tensor,
-    targets: Tensor,
-    activation: Tensor,
-    gradient: Tensor | None,
+    explainer: "BaseCAM", images: Tensor, targets: Tensor, activation: Tensor, slope: Tensor | None
 ) -> np.ndarray:
     """The method's weighted sum of channels, (N, H', W') at the layer's size, before the ReLU."""
     from pytorch_grad_cam import ScoreCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     functions = [ClassifierOutputTarget(index) for index in targets.tolist()]
-    values, slopes = (x if x is None else _numpy(x) for x in (activation, gradient))
+    values, slopes = (x if x is None else _numpy(x) for x in (activation, slope))
     if not isinstance(explainer, ScoreCAM):
         return explainer.get_cam_image(images, None, functions, values, slopes, False)
     # It holds an image for every channel, and shows a progress bar for every image.

@@ -12,17 +12,11 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from senet_lib.analysis import trials
 from senet_lib.analysis.families import label
 from senet_lib.analysis.gates import untrained_network
 from senet_lib.analysis.grids import Explain
 from senet_lib.analysis.scores import write_scores
-from senet_lib.analysis.trials import (
-    compare,
-    explainer,
-    make_trials,
-    measure,
-    measure_faithfulness,
-)
 from senet_lib.device import keep_freed_memory
 from senet_lib.errors import DataError, RecordError
 from senet_lib.runs.records import DEFAULT_ROOT, anchored
@@ -59,28 +53,24 @@ class CamStudy:
             page_folder: where page and scores go; empty: outputs/reports/<study>.
         """
         keep_freed_memory()  # or each batch would have its memory mapped and cleared anew
-        self.compared = compared = compare(study, models, runs_root)
+        self.compared = compared = trials.compare(study, models, runs_root)
         self.seed, self.method, self.layer = seed, method, layer
         self.runs = [run for run in compared.runs if run.seed == seed]
         if not self.runs:
             seeds = ", ".join(map(str, sorted({run.seed for run in compared.runs})))
-            raise RecordError(
-                f"study {study} has no finished run of seed {seed}; there are: {seeds}"
-            )
-        self.trials = make_trials(compared, grids, OBJECTS_A_GRID * grids)
+            raise RecordError(f"study {study} has no finished run of seed {seed}, but of {seeds}")
+        self.trials = trials.make_trials(compared, grids, OBJECTS_A_GRID * grids)
         if not self.trials or self.trials[0].grids is None:
-            raise DataError(
-                f"grids need at least three classes; {compared.dataset.name} has too few"
-            )
+            raise DataError(f"{compared.dataset.name} has too few classes for grids of images")
         few = max(OBJECTS_A_GRID * grids // FEW, 1)
-        self.few = make_trials(compared, max(grids // FEW, 1), few)
+        self.few = trials.make_trials(compared, max(grids // FEW, 1), few)
         self.networks = {label(run): run.load_model() for run in self.runs}
         self.num_removals = max(grids // GRIDS_A_REMOVAL, LEAST_REMOVALS)
         self.page_folder = Path(page_folder or anchored("outputs/reports") / study)
 
     def explain(self, network: nn.Module) -> Explain:
         """What gives a network's raw maps by the method and layer that were asked for."""
-        return explainer(network, self.method, self.layer)
+        return trials.explainer(network, self.method, self.layer)
 
     def measure(self) -> pd.DataFrame:
         """Score every network on every trial and by faithfulness, and write the scores beside the
@@ -98,9 +88,9 @@ class CamStudy:
         look = {"unit": "image", "smoothing": 0, "disable": unwatched}
         with tqdm(total=work * len(self.networks), **look) as bar:
 
-            def counted(explain: Explain) -> Explain:
-                def ask(asked: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
-                    maps = explain(asked, targets)
+            def counted(network: nn.Module) -> Explain:
+                def ask(*asked: torch.Tensor) -> np.ndarray:
+                    maps = self.explain(network)(*asked)
                     bar.update(maps.size // pixels)
                     return maps
 
@@ -108,15 +98,12 @@ class CamStudy:
 
             for run, (name, network) in zip(self.runs, self.networks.items(), strict=True):
                 bar.set_description(name)
-                explain = counted(self.explain(network))
-                untrained = self.explain(untrained_network(run, data.x_test))
-                before = measure(counted(untrained), self.few)
+                explain = counted(network)
+                before = trials.measure(counted(untrained_network(run, data.x_test)), self.few)
                 before = before.set_index(["trial", "metric"])["score"].rename("untrained")
-                found = [
-                    measure(explain, self.trials).join(before, on=["trial", "metric"]),
-                    measure_faithfulness(network, explain, images, targets),
-                ]
-                frames += [frame.assign(model=name) for frame in found]
+                found = trials.measure(explain, self.trials).join(before, on=["trial", "metric"])
+                faithful = trials.measure_faithfulness(network, explain, images, targets)
+                frames += [frame.assign(model=name) for frame in (found, faithful)]
         frame = pd.concat(frames, ignore_index=True)
         path = self.page_folder / f"localisation-seed{self.seed}.json"
         write_scores(path, self.compared, self.seed, frame, self.method, self.layer)

@@ -1,9 +1,8 @@
 """The same network counted by other conventions: fvcore, torch's FlopCounterMode and thop's rule.
 
 `senet_lib.profiling` counts one multiply-accumulate of a convolution or linear layer as 1 and
-nothing else. Other counters add normalisation and pooling, or count a multiply-accumulate as 2, so
-that one network goes by several totals. Every count here is for one image, in eval mode, and leaves
-the model as it was.
+nothing else; other counters add normalisation and pooling, or count a multiply-accumulate as 2.
+Every count here is for one image, in eval mode, and leaves the model as it was.
 """
 
 import warnings
@@ -13,22 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from senet_lib import profiling
 from senet_lib.errors import SenetError
 from senet_lib.models import create_model, input_size
-from senet_lib.profiling import (
-    CONVS,
-    ModelProfile,
-    black_image,
-    calls_of,
-    looking,
-    multiply_adds,
-    of_kind,
-    profile_model,
-)
 
 # fvcore's names for the operators of a convolution or a linear layer.
 _FVCORE = {"conv": ("conv",), "linear": ("linear", "addmm")}
@@ -47,17 +36,10 @@ _OTHER_RULES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FvcoreCount:
-    """What fvcore counts; one multiply-accumulate is 1.
+    """What fvcore counts; one multiply-accumulate is 1."""
 
-    Attributes:
-        by_operator: operator to its part of the total, which has also 2 a value for batch
-            normalisation, and some pooling.
-        left_out: calls of each operator that computes and that fvcore does not count, most frequent
-            first.
-    """
-
-    by_operator: Counter[str]
-    left_out: dict[str, int]
+    by_operator: Counter[str]  # parts of the total, with 2 a value for normalisation, some pooling
+    left_out: dict[str, int]  # calls of operators that compute uncounted, most frequent first
 
     def macs(self, *kinds: str) -> int:
         """Multiply-accumulates of "conv" and "linear" layers, or of one kind of them."""
@@ -67,26 +49,21 @@ class FvcoreCount:
 class CountedNetwork(NamedTuple):
     """One network by every convention."""
 
-    profile: ModelProfile  # the closed form
+    profile: profiling.ModelProfile  # the closed form
     fvcore: FvcoreCount
     torch_flops: int  # a multiply-accumulate is 2
     thop: Counter[str]  # of `count_thop_rule`
 
 
 def count_network(name: str) -> CountedNetwork:
-    """A registered network by every convention, for an image of its own size; see `count_model`."""
-    return count_model(create_model(name), input_size(name))
-
-
-def count_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> CountedNetwork:
-    """A model that maps `(1, *input_size)` to something by every convention; errors as
-    `count_thop_rule` and `profiling.profile_model`."""
-    counters = (profile_model, count_fvcore, count_flop_counter, count_thop_rule)
-    return CountedNetwork(*(count(model, input_size) for count in counters))
+    """A registered network by every convention, for an image of its own size."""
+    model, size = create_model(name), input_size(name)
+    counters = (profiling.profile_model, count_fvcore, count_flop_counter, count_thop_rule)
+    return CountedNetwork(*(count(model, size) for count in counters))
 
 
 def count_fvcore(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> FvcoreCount:
-    """Count with fvcore, which traces the model; errors as `profiling.black_image`."""
+    """Count with fvcore, which traces the model."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # importing it calls torch.jit.script
         from fvcore.nn import FlopCountAnalysis
@@ -97,8 +74,7 @@ def count_fvcore(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> F
         passed[operator] += 1
         return Counter()
 
-    image = black_image(model, input_size)
-    with looking(model), torch.no_grad():
+    with profiling.black_image(model, input_size) as image:
         analysis = FlopCountAnalysis(model, image)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         analysis.tracer_warnings("none")
@@ -112,9 +88,9 @@ def count_fvcore(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> F
 
 def count_flop_counter(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> int:
     """Floating-point operations by torch's FlopCounterMode: convolutions and matrix products, a
-    multiplication and its addition counted apart; errors as `profiling.black_image`."""
-    image = black_image(model, input_size)
-    with looking(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    multiplication and its addition counted apart."""
+    counter = FlopCounterMode(display=False)
+    with profiling.black_image(model, input_size) as image, counter:
         model(image)
     return counter.get_total_flops()
 
@@ -133,15 +109,14 @@ def count_thop_rule(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -
         SenetError: the model has a layer that thop counts by a rule that is not stated here.
     Source: thop (Lyken17/pytorch-OpCounter) at 43c064a, written anew from its rule.
     """
-    image = black_image(model, input_size)
     counts: Counter[str] = Counter()
 
     def add(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         given = inputs[0]
         if isinstance(module, nn.Linear):
-            counts["linear"] += multiply_adds(module, given, output)
-        elif isinstance(module, CONVS):
-            counts["convolution"] += multiply_adds(module, given, output)
+            counts["linear"] += profiling.multiply_adds(module, given, output)
+        elif isinstance(module, profiling.CONVS):
+            counts["convolution"] += profiling.multiply_adds(module, given, output)
         elif isinstance(module, _NORMS):
             counts["normalisation"] += given.numel() * (4 if module.affine else 2)
         elif isinstance(module, _POOLS):
@@ -150,10 +125,11 @@ def count_thop_rule(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -
             window = given.shape[2:].numel() / output.shape[2:].numel()
             counts["pooling"] += int((window + 1) * output.numel())
 
-    for name, module in of_kind(model, _OTHER_RULES).items():
+    for name, module in profiling.of_kind(model, _OTHER_RULES).items():
         kind = type(module).__name__
         raise SenetError(f"{name} is a {kind}, whose rule in thop is not stated here")
-    known = (*CONVS, nn.Linear, *_NORMS, *_POOLS, *_ADAPTIVE_POOLS)
-    with looking(model), calls_of(of_kind(model, known), add), torch.no_grad():
+    known = (*profiling.CONVS, nn.Linear, *_NORMS, *_POOLS, *_ADAPTIVE_POOLS)
+    layers = profiling.of_kind(model, known)
+    with profiling.black_image(model, input_size) as image, profiling.calls_of(layers, add):
         model(image)
     return counts

@@ -1,8 +1,7 @@
 """The joint distribution behind Dunnett's test: several networks against their controls.
 
-Differences from one control share its chance, and all share the estimated standard deviation, so
-that they are judged by the largest among them. `scipy.stats.dunnett` has one control and needs the
-values themselves; here are any number of controls, and designs that nobody has run yet.
+`scipy.stats.dunnett` has one control and needs the values themselves; here are any number of
+controls, and designs that nobody has run yet.
 """
 
 # Legend: B bounds, k differences, s the estimated over the true SD.
@@ -24,8 +23,7 @@ def within(bounds: np.ndarray, families: Families, df: int) -> np.ndarray:
     differs.
 
     Given s and a control's own deviation z, the differences of its networks are independent, so
-    that the multivariate t distribution is an integral over two numbers, whatever k. It is taken by
-    Gauss's rule and agrees with `scipy.stats.multivariate_t`, which draws at random, to its error.
+    that the multivariate t distribution is an integral over two numbers, taken by Gauss's rule.
     """
     z, z_weights = _normal_nodes()
     s, s_weights = chi_nodes(df)

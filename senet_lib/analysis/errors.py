@@ -1,8 +1,4 @@
-"""The errors of a study's runs: each network's, and what it differs by from its control.
-
-Errors and differences are fractions. A difference is the network's error minus its control's: below
-zero, the network is better.
-"""
+"""The errors of a study's runs, fractions: each network's, and its difference from its control."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,31 +12,27 @@ from senet_lib.analysis.families import by_model, family
 from senet_lib.errors import unknown
 from senet_lib.runs.records import RunRecord
 
-CONTROLS = {"plain": "", "se": "se_"}
-"""What networks are compared with, and what its name has before the family's."""
+CONTROLS = {"plain": "", "se": "se_"}  # what its name has before the family's
 
 
 def leaderboard(runs: Sequence[RunRecord]) -> pd.DataFrame:
     """One row a network, lowest mean error first, of finished runs of one recipe, data and split.
 
     Returns:
-        model, num_params, macs, n, mean_error, sd_error (n - 1; not a number for one seed), low and
-        high (95 % interval of the mean by Student's t, from the SD pooled over all networks, cut at
-        0 and 1, which loses no coverage; not numbers where no network has two seeds), and errors:
-        {seed: error}.
+        model, num_params, macs, n, mean_error, sd_error (n - 1; NaN for one seed), low and high
+        (95 % interval of the mean by Student's t, from the SD pooled over all networks, cut at 0
+        and 1; NaN where no network has two seeds), and errors: {seed: error}.
     """
     groups = by_model(runs)
     sd, df = pooled_sd(_errors(groups))
     half = sd * stats.t.ppf(0.975, df) if df else math.nan
     rows = []
     for name, errors in _errors(groups).items():
-        values = np.array(list(errors.values()))
+        values, run = np.array(list(errors.values())), groups[name][0]
         mean, reach = values.mean(), half / math.sqrt(len(values))
-        rows.append((
-            name, groups[name][0].num_params, groups[name][0].macs, len(values), mean,
-            values.std(ddof=1) if len(values) > 1 else math.nan,
-            np.clip(mean - reach, 0, 1), np.clip(mean + reach, 0, 1), errors,
-        ))  # fmt: skip
+        own = values.std(ddof=1) if len(values) > 1 else math.nan
+        ends = np.clip([mean - reach, mean + reach], 0, 1)
+        rows.append((name, run.num_params, run.macs, len(values), mean, own, *ends, errors))
     columns = ["model", "num_params", "macs", "n", "mean_error", "sd_error", "low", "high"]
     table = pd.DataFrame(rows, columns=[*columns, "errors"])
     return table.sort_values("mean_error", kind="stable", ignore_index=True)
@@ -71,8 +63,7 @@ def compare_runs(
     against: str = "plain",
     margin: float = MARGIN,
 ) -> Comparison:
-    """Every network of a study against its control, in one family of tests; networks without a
-    control add to what is known of the spread. See `contrasts.compare` and, for `against`,
+    """Every network of a study against its control; see `contrasts.compare` and, for `against`,
     `controls`."""
     errors = _errors(by_model(runs))
     return compare(errors, controls(list(errors), against), rng=rng, margin=margin)

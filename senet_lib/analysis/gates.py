@@ -1,10 +1,7 @@
-"""The gates of attention: what they do over a set of images.
+"""The gates of attention: what they do over a set of images; `interventions` asks what they matter.
 
-Gates are read by forward hooks on the submodule `gate` of every attention, the rest is arithmetic
-on arrays. Nothing here trains; the model is left as it was. What gates matter for is asked in
-`interventions`.
-
-Shapes: N images, C channels of an attention's map, K classes, H x W pixels.
+Gates are read by forward hooks on the submodule `gate` of every attention; the model is left as it
+was. Shapes: N images, C channels of an attention's map, K classes, H x W pixels.
 """
 
 import re
@@ -26,8 +23,8 @@ from senet_lib.profiling import calls_of
 from senet_lib.runs.records import RunRecord
 
 NEAR_ZERO, NEAR_ONE = 0.05, 0.95
-CONSTANT_SD = 0.01
-"""A gate whose standard deviation over the images is below this is called constant."""
+CONSTANT_SD = 0.01  # a gate is constant where its SD over the images is below this
+BATCH = 50  # images at a time; bounds the memory, not the result
 
 
 class NoAttentionError(SenetError):
@@ -36,16 +33,11 @@ class NoAttentionError(SenetError):
 
 @dataclass(frozen=True, kw_only=True)
 class Gates:
-    """The gates of every attention layer over a set of images.
+    """The gates of every attention layer over a set of images."""
 
-    Attributes:
-        values: module path of the attention to its gates, (N, C) float32, in the order in which
-            the layers run. Sigmoid gates lie in [0, 1].
-        averaged: paths of layers whose gates differ from place to place (scSE); the values are
-            their means over H and W.
-    """
-
+    # Module path of the attention to its gates, (N, C) float32, in the order the layers run.
     values: Mapping[str, np.ndarray]
+    # Layers whose gates differ from place to place (scSE); the values are means over H and W.
     averaged: tuple[str, ...] = ()
 
     @property
@@ -69,14 +61,12 @@ class Gates:
 
 
 @torch.inference_mode()
-def record_gates(model: nn.Module, images: Tensor, *, batch_size: int = 50) -> Gates:
-    """The gates of every attention layer, in eval mode on the model's device; the model stays as it
-    is.
+def record_gates(model: nn.Module, images: Tensor) -> Gates:
+    """The gates of every attention layer, in eval mode on the model's device.
 
     Args:
         model: any network with attention.
         images: (N, channels, H, W), normalised floats.
-        batch_size: images at a time; bounds the memory, not the result.
     Raises:
         NoAttentionError: the model has no attention.
         DataError: the images have another form or there are none.
@@ -90,7 +80,7 @@ def record_gates(model: nn.Module, images: Tensor, *, batch_size: int = 50) -> G
         rows.setdefault(path, []).append(gate.float().flatten(2).mean(2).cpu().numpy())  # (B, C)
 
     with evaluating(model), hooked(model, gated_layers(model), keep):
-        for batch in batches(model, images, batch_size):
+        for batch in batches(model, images):
             model(batch)
     values = {path: np.concatenate(parts) for path, parts in rows.items()}
     if twice := [path for path, gates in values.items() if len(gates) > len(images)]:
@@ -102,24 +92,18 @@ def gated_layers(model: nn.Module) -> list[str]:
     """Paths of the attention modules that have a gate; NoAttentionError if there are none."""
     paths = [p for p in attention_paths(model) if hasattr(model.get_submodule(p), "gate")]
     if not paths:
-        raise NoAttentionError(
-            f"{type(model).__name__} has no attention, so it has no gates; "
-            "take a model such as se_resnet20"
-        )
+        kind = type(model).__name__
+        raise NoAttentionError(f"{kind} has no attention and no gates; se_resnet20 does")
     return paths
 
 
-def batches(model: nn.Module, images: Tensor, batch_size: int) -> Iterator[Tensor]:
-    """Batches on the model's device and in its type, after a check of the arguments."""
+def batches(model: nn.Module, images: Tensor) -> Iterator[Tensor]:
+    """Batches on the model's device and in its type, after a check of the images."""
     if images.dim() != 4 or not len(images) or not images.is_floating_point():
-        raise DataError(
-            "images must be (N, channels, H, W), N at least 1, normalised floats, not "
-            f"{(*images.shape,)} of {images.dtype}"
-        )
-    if batch_size < 1:
-        raise SenetError(f"batch size is {batch_size}; it must be at least 1")
+        found = f"{tuple(images.shape)} of {images.dtype}"
+        raise DataError(f"images must be (N, channels, H, W), normalised floats, not {found}")
     weight = next(model.parameters())
-    return (part.to(weight.device, weight.dtype) for part in images.split(batch_size))
+    return (part.to(weight.device, weight.dtype) for part in images.split(BATCH))
 
 
 def hooked(
@@ -171,9 +155,9 @@ def layer_table(gates: Gates, labels: np.ndarray) -> pd.DataFrame:
         - layer, stage (None where the path names none), channels (C), mean (of all N * C gates);
         - near_zero and near_one (gates below 0.05, negative or not, and above 0.95, of N * C),
           constant (channels, of C, by `CONSTANT_SD`), and the same as fractions, ending in _share;
-        - class_share: share of the gates' variance that lies between the classes' means, channels
-          that hardly vary hardly counting; NaN where none varies. chance: (K - 1) / (N - 1), the
-          expected share if labels had nothing to do with the gates; K counts the classes present.
+        - class_share: share of the gates' variance that lies between the classes' means; NaN where
+          none varies. chance: (K - 1) / (N - 1), the expected share if labels had nothing to do
+          with the gates; K counts the classes present.
     """
     rows, labels = [], checked_labels(labels, len(next(iter(gates.values.values()))))
     for layer, values in gates.values.items():
@@ -192,9 +176,8 @@ def layer_table(gates: Gates, labels: np.ndarray) -> pd.DataFrame:
 
 
 def stage_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Early against late: of each stage its number of layers, and the means over them of
-    `layer_table`'s fractions; every layer has the same weight, and one whose gates do not vary has
-    no part in the mean of class_share."""
+    """Of each stage its number of layers, and the means over them of `layer_table`'s fractions; a
+    layer whose gates do not vary has no part in that of class_share."""
     shares = ["mean", "near_zero_share", "near_one_share", "constant_share", "class_share"]
     groups = table.groupby("stage", sort=True)
     means = groups[shares].mean()
@@ -217,11 +200,10 @@ def telling_classes(means: np.ndarray) -> list[int]:
 
 @torch.no_grad()
 def untrained_network(run: RunRecord, images: np.ndarray) -> nn.Module:
-    """The run's network with fresh weights, as a control: what its gates do without training.
+    """The run's network with fresh weights, as a control, drawn from the run's seed.
 
-    The weights are drawn from the run's seed. Normalisations get their statistics from the first
-    500 of the images, (N, H, W, 3) uint8, for without any the activations would grow from block to
-    block."""
+    Normalisations get their statistics from the first 500 of the images, (N, H, W, 3) uint8, for
+    without any the activations would grow from block to block."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         network = create_model(

@@ -1,15 +1,14 @@
 """Images put side by side, so that where the evidence for a class lies is known exactly.
 
 A grid has n x n tiles in row-major order. A case is one grid and one class to explain on it; the
-region is that class's own tiles. A map is asked for in two ways: of the whole grid, where the
-network, its spatial mean and any channel gates see all tiles mixed, and as the control of
-`tile_maps`, where it sees each tile alone.
+region is that class's own tiles. A map is asked for in two ways: of the whole grid, where spatial
+means and gates see all tiles mixed, and as a control with each tile seen alone.
 """
 
 # Legend: N images, C channels, h w size of a tile, n tiles along a side, T = n n tiles of a grid,
 # G grids, M cases, K classes.
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,31 +17,20 @@ from torch import Tensor
 
 from senet_lib.errors import DataError, SenetError
 
+BATCH = 128  # cases at a time; bounds the memory, not the result
 Explain = Callable[[Tensor, Tensor], np.ndarray]
 """Normalised images (B, C, H, W) and classes (B,) int64 to raw maps (B, H, W)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Grids:
-    """Grids of images and the cases to explain on them, as many on each grid.
+    """Grids of images and the cases to explain on them, as many on each grid."""
 
-    Attributes:
-        source: (N, C, h, w), the images that tiles are taken from.
-        n: tiles along a side.
-        tiles: (G, T) int64, indices into `source`, row by row.
-        classes: (G, T) int64, the class of each tile.
-        targets: (M,) int64, the class to explain; the cases of a grid follow each other.
-    """
-
-    source: Tensor
-    n: int
-    tiles: np.ndarray
-    classes: np.ndarray
-    targets: np.ndarray
-
-    def __len__(self) -> int:
-        """Number of cases, M."""
-        return len(self.targets)
+    source: Tensor  # (N, C, h, w), the images that tiles are taken from
+    n: int  # tiles along a side
+    tiles: np.ndarray  # (G, T) int64, indices into `source`, row by row
+    classes: np.ndarray  # (G, T) int64, the class of each tile
+    targets: np.ndarray  # (M,) int64, the class to explain; the cases of a grid follow each other
 
     @property
     def grid_of(self) -> np.ndarray:
@@ -62,15 +50,6 @@ class Grids:
         return cells.repeat(h, axis=1).repeat(w, axis=2)
 
 
-def kept_by_all(logits: Iterable[np.ndarray], labels: np.ndarray) -> np.ndarray:
-    """Images that every compared network classifies correctly, (N,) bool, of the logits (N, K) of
-    each network and seed, and the labels.
-
-    All networks must be scored on the same tiles: if each chose its own, a network that is right
-    more often would be given harder ones."""
-    return np.all([np.asarray(values).argmax(axis=1) == labels for values in logits], axis=0)
-
-
 def make_grids(
     images: Tensor,
     labels: np.ndarray,
@@ -82,13 +61,12 @@ def make_grids(
 ) -> Grids:
     """Grids of n x n images of distinct classes; each tile's class is a case, in the tiles' order.
 
-    Every set of n x n classes is as likely as any other, in any order. The images of a class are
-    dealt like cards: none comes again before too few of the others are left.
+    The images of a class are dealt like cards: none comes again before too few others are left.
 
     Args:
         images: (N, C, h, w), normalised.
         labels: (N,), integer.
-        keep: (N,) bool, the images that may be used: those `kept_by_all` networks compared.
+        keep: (N,) bool, the images that may be used.
         n: tiles along a side, at least 2.
         count: grids, at least 1.
         rng: decides classes, places and images; the same state gives the same grids.
@@ -101,9 +79,7 @@ def make_grids(
     if n < 2:
         raise SenetError(f"n is {n}; a grid has at least 2 tiles along a side")
     if len(decks) < n * n:
-        raise DataError(
-            f"a {n} x {n} grid needs {n * n} classes with an image to use; there are {len(decks)}"
-        )
+        raise DataError(f"a {n} x {n} grid needs {n * n} classes; {len(decks)} have an image")
     names = np.array(sorted(decks))
     classes = np.stack([rng.permutation(names)[: n * n] for _ in range(count)])
     tiles = np.array([[decks[k].deal(1)[0] for k in row] for row in classes.tolist()])
@@ -137,39 +113,38 @@ def focus_mosaics(
     )
 
 
-def grid_maps(grids: Grids, explain: Explain, *, batch_size: int = 128) -> np.ndarray:
+def grid_maps(grids: Grids, explain: Explain) -> np.ndarray:
     """The map of every case, (M, n h, n w) float32, raw, the network looking at the whole grid.
 
     Args:
         grids: the cases.
         explain: gives the maps of a batch, at the size of its images.
-        batch_size: cases at a time; bounds the memory, not the result.
     """
     return np.concatenate([
         _explained(explain, grids.images(grids.grid_of[part]), grids.targets[part])
-        for part in _parts(len(grids), batch_size)
+        for part in _parts(len(grids.targets))
     ])  # fmt: skip
 
 
-def tile_maps(grids: Grids, explain: Explain, *, batch_size: int = 128) -> np.ndarray:
+def tile_maps(grids: Grids, explain: Explain) -> np.ndarray:
     """The map of every case, put together from its tiles, each of which the network sees alone.
 
     The case's class is explained on every tile of its grid, its own and the others, and the raw
     maps are laid side by side at their common scale. So nothing of one tile can reach another, not
-    by a spatial mean and not by channel gates: what differs from `grid_maps`, whose arguments these
-    are, is the mixture, and a network is not blamed for gates that the mixture has set.
+    by a spatial mean and not by gates: what differs from `grid_maps`, whose arguments these are, is
+    the mixture.
 
     Source: after the DiFull setting of Rao et al. 2022.
     Differs from the paper: DiFull joins a classification head to each tile, so that the other tiles
         cannot matter to it; here every tile has the whole network and is asked for the same class.
     """
     laid = []
-    for part in _parts(len(grids), batch_size):
+    for part in _parts(len(grids.targets)):
         tiles = grids.tiles[grids.grid_of[part]].reshape(-1)  # (B T,)
         targets = grids.targets[part].repeat(grids.n**2)
         order = np.argsort(tiles, kind="stable")  # a tile's classes together: it is run once
         alone = np.empty((len(tiles), *grids.source.shape[-2:]), np.float32)
-        for some in _parts(len(order), batch_size):
+        for some in _parts(len(order)):
             now = order[some]
             shown = grids.source[torch.from_numpy(tiles[now])]
             alone[now] = _explained(explain, shown, targets[now])
@@ -189,8 +164,7 @@ class _Deck:
     """The images of one class, dealt in random order and shuffled anew when too few are left."""
 
     def __init__(self, cards: np.ndarray, rng: np.random.Generator) -> None:
-        self.cards, self._rng = cards, rng
-        self._left: list[int] = []
+        self.cards, self._rng, self._left = cards, rng, []
 
     def deal(self, number: int) -> list[int]:
         """That many different images."""
@@ -206,18 +180,16 @@ def _decks(
     labels, keep = np.asarray(labels), np.asarray(keep)
     fit = images.ndim == 4 and labels.shape == keep.shape == (len(images),)
     if not fit or keep.dtype != bool:
-        raise DataError(
-            f"images {tuple(images.shape)}, labels {labels.shape} and {keep.dtype} keep "
-            f"{keep.shape} do not fit: they must be (N, C, h, w), (N,) and (N,) bool"
-        )
+        found = f"{tuple(images.shape)}, {labels.shape} and {keep.shape} {keep.dtype}"
+        raise DataError(f"images, labels and keep do not fit, of {found} instead of bool")
     if count < 1:
         raise SenetError(f"count is {count}; it must be at least 1")
     classes = np.unique(labels[keep]).tolist()
     return {k: _Deck(np.flatnonzero(keep & (labels == k)), rng) for k in classes}
 
 
-def _parts(total: int, size: int) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, total, size))
+def _parts(total: int) -> Iterator[slice]:
+    return (slice(start, start + BATCH) for start in range(0, total, BATCH))
 
 
 def _explained(explain: Explain, images: Tensor, targets: np.ndarray) -> np.ndarray:

@@ -1,8 +1,6 @@
 """What gates matter for: channels are zeroed and gates fixed, and the network is asked again.
 
-Nothing here trains; the model is left as it was.
-
-Shapes: N images, C channels of an attention's map, H x W pixels.
+The model is left as it was. Shapes: N images, C channels of an attention's map, H x W pixels.
 """
 
 import re
@@ -16,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from senet_lib.analysis import gates
 from senet_lib.analysis.families import label
-from senet_lib.analysis.gates import batches, checked_labels, gated_layers, hooked, stage_table
 from senet_lib.analysis.statistics import interval
 from senet_lib.errors import unknown
 from senet_lib.evaluation import evaluating
@@ -34,10 +32,7 @@ NEEDED = ("model", "seed", "images", "layers", "first", "last", "error", "fixed_
 def channel_importance(
     model: nn.Module, images: Tensor, labels: np.ndarray, layer: str
 ) -> pd.DataFrame:
-    """Zero one channel's gated output at a time and measure what the network loses.
-
-    The gate is set to zero, which makes the channel of the rescaled map zero for every image. In
-    our networks the blocks before the layer's are run once for all channels.
+    """Set the gate of one channel at a time to zero and measure what the network loses.
 
     Args:
         model, images: as in `record_gates`.
@@ -63,10 +58,10 @@ def channel_importance(
     with evaluating(model):
         for batch, target in _labelled(model, images, labels):
             x = before(batch)
-            with hooked(model, [layer], note):
+            with gates.hooked(model, [layer], note):
                 rows = [_wrong_and_losses(after(x), target).sum(1).tolist()]
             for channel in range(len(gate_sum[0])):
-                with hooked(model, [layer], without(channel)):
+                with gates.hooked(model, [layer], without(channel)):
                     rows.append(_wrong_and_losses(after(x), target).sum(1).tolist())
             totals = totals + np.array(rows)
     error, loss = (totals / len(images)).T
@@ -78,15 +73,15 @@ def channel_importance(
 
 
 def _labelled(
-    model: nn.Module, images: Tensor, labels: np.ndarray, size: int = 50
+    model: nn.Module, images: Tensor, labels: np.ndarray
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches with their labels; these on the CPU."""
-    truth = torch.as_tensor(checked_labels(labels, len(images)))
-    return zip(batches(model, images, size), truth.split(size), strict=True)
+    truth = torch.as_tensor(gates.checked_labels(labels, len(images)))
+    return zip(gates.batches(model, images), truth.split(gates.BATCH), strict=True)
 
 
 def _check_layer(model: nn.Module, layer: str) -> None:
-    if layer not in (paths := gated_layers(model)):
+    if layer not in (paths := gates.gated_layers(model)):
         raise unknown("attention layer", layer, paths)
 
 
@@ -129,7 +124,7 @@ def fixed_gates(
         values = torch.as_tensor(fixed[path]).to(gate)  # (C,)
         return values[None, :, None, None].expand_as(gate)
 
-    with evaluating(model), hooked(model, fixed, put):
+    with evaluating(model), gates.hooked(model, fixed, put):
         parts = [_wrong_and_losses(model(x), y) for x, y in _labelled(model, images, labels)]
     return torch.cat(parts, 1).numpy()
 
@@ -156,15 +151,12 @@ def fixed_table(fixed: Mapping[str, np.ndarray]) -> pd.DataFrame:
     return pd.DataFrame(rows, index=list(fixed))
 
 
-# The numbers of a study's pages, kept beside its report
-
-
 def write_summary(
     run: RunRecord, images: int, table: pd.DataFrame, fixed: pd.DataFrame, page_folder: str = ""
 ) -> None:
     """Write the numbers of one run over so many images, `layer_table` and `fixed_table`, to
     `gates-<model>.json` in the page's folder, by default outputs/reports/<study>."""
-    stages = stage_table(table)
+    stages = gates.stage_table(table)
     rows = {"first": stages.iloc[0], "last": stages.iloc[-1]} if len(stages) else {}
     ends = {end: {name: float(row[name]) for name in SHARES} for end, row in rows.items()}
     content: dict[str, Any] = {

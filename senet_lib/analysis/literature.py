@@ -1,9 +1,8 @@
 """Errors on CIFAR-10 that others have published, to be drawn beside ours and never mixed with them.
 
-They stand in `literature.csv`; nothing there was measured by this study. Parameters and MACs are
-exact where it is known how the public network is built (they are then that network's own
-arithmetic), rounded where the possible readings agree to three digits or the source rounds, and
-empty where it is open which network it was. Evidence is "read" in the public file that is named, or
+They stand in `literature.csv`. Parameters and MACs are exact where it is known how the network is
+built, rounded where the possible readings agree to three digits or the source rounds, and empty
+where it is open which network it was. Evidence is "read" in the public file that is named, or
 "second hand", in a secondary copy of the paper.
 """
 

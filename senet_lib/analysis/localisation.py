@@ -1,8 +1,7 @@
 """How well maps of evidence find a region that is known exactly.
 
 All metrics are of the positive part a = max(map, 0) of the raw map, at the size of the image. A
-positive factor changes none of them. Subtracting a map's minimum, as scaling for display does,
-changes those of mass and of thresholds, so maps must come as they were computed.
+positive factor changes none of them; subtracting the minimum, as scaling for display does, would.
 
 Three rules hold throughout:
 
@@ -25,26 +24,24 @@ from scipy.stats import rankdata
 
 from senet_lib.errors import DataError
 
-THRESHOLDS = tuple(i / 100 for i in range(1, 100))
-"""Shares of a map's maximum at which it is cut."""
-CHUNK = 256
-"""Maps scored at a time; bounds the memory, not the result."""
+THRESHOLDS = tuple(i / 100 for i in range(1, 100))  # shares of the maximum at which a map is cut
+CHUNK = 256  # maps scored at a time; bounds the memory, not the result
 
 
 class Metric(NamedTuple):
-    """One way to compare a map with a region: its name in tables, what computes it, and what a
-    uniform map scores on regions that fill a share of the image."""
+    """One way to compare a map with a region."""
 
-    label: str
+    label: str  # in tables
     function: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    chance: Callable[[np.ndarray], np.ndarray]
+    # What a uniform map scores on regions that fill a share of the image.
+    chance: Callable[[np.ndarray], np.ndarray] = lambda share: share
 
 
 def energy(a: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Share of the positive mass that lies in the region.
 
-    With a grid's tile as the region this is the grid pointing score; with the two target tiles of
-    a mosaic, Focus; with an object, the energy-based pointing game.
+    Of a grid's tile, the grid pointing score; of a mosaic's two, Focus; of an object, the
+    energy-based pointing game.
 
     Source: Böhle et al. 2021 (grid pointing); Arias-Duart et al. 2021 (Focus); Wang et al. 2020
         (Score-CAM, energy-based pointing game); Arras et al. 2022 (relevance mass accuracy).
@@ -55,7 +52,7 @@ def energy(a: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def relevance_rank_accuracy(a: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Share of the `|S|` highest pixels that lie in the region, `|S|` being the region's size.
+    """Share of the `|S|` highest pixels that lie in the region S.
 
     Source: Arras et al. 2022 (CLEVR-XAI).
     """
@@ -66,9 +63,8 @@ def iou_at_area(a: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Intersection over union of the region with as many of the highest pixels as it has.
 
     Two sets of `|S|` pixels that share h have an IoU of `h / (2 |S| - h)`. Where pixels tie, h is
-    its expectation, so IoU = RRA / (2 - RRA) always holds, RRA being the relevance rank accuracy.
-    The mean of the IoU over all orders of the ties lies a little higher, by 5e-5 for a uniform map
-    on a 2 x 2 grid of 32-pixel tiles.
+    its expectation; the mean of the IoU over all orders of the ties lies a little higher, by 5e-5
+    for a uniform map on a 2 x 2 grid of 32-pixel tiles.
     """
     hits = _expected_hits(a, inside)
     return hits / (2 * inside.sum(axis=1) - hits)
@@ -80,10 +76,7 @@ def iou_at_half(a: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def iou_best(a: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Highest intersection over union at any of `THRESHOLDS`, chosen for each map by the region.
-
-    An upper end, for the choice knows the answer.
-    """
+    """Highest intersection over union at any of `THRESHOLDS`: the choice knows the answer."""
     return _iou_curve(a, inside, THRESHOLDS).max(axis=1)
 
 
@@ -110,22 +103,19 @@ def auc(a: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 METRICS: dict[str, Metric] = {
-    "energy": Metric("energy", energy, lambda share: share),
-    "relevance_rank_accuracy": Metric(
-        "relevance rank accuracy", relevance_rank_accuracy, lambda share: share
-    ),
+    "energy": Metric("energy", energy),
+    "relevance_rank_accuracy": Metric("relevance rank accuracy", relevance_rank_accuracy),
     "iou_at_area": Metric(
         "IoU at the region's area", iou_at_area, lambda share: share / (2 - share)
     ),
-    "iou_at_half": Metric("IoU at half the maximum", iou_at_half, lambda share: share),
-    "iou_best": Metric("IoU at the best threshold", iou_best, lambda share: share),
-    "pointing_game": Metric("pointing game", pointing_game, lambda share: share),
+    "iou_at_half": Metric("IoU at half the maximum", iou_at_half),
+    "iou_best": Metric("IoU at the best threshold", iou_best),
+    "pointing_game": Metric("pointing game", pointing_game),
     "auc": Metric("AUC", auc, lambda share: np.full(len(share), 0.5)),
 }
-"""By the names that `score` takes. Chance here is the score of a uniform map. A cut at a threshold
-keeps all of it, which makes its IoU `|S| / P`. Maps that have peaks score far less where they know
-nothing, so the chance to print is what the same maps score on a wrong region, and what maps of an
-untrained network do."""
+"""By the names of `score`'s columns. Of a uniform map, a cut at a threshold keeps all, so that its
+IoU is `|S| / P`. Maps that have peaks score far less where they know nothing, so the chance to
+print is what the same maps score on a wrong region, and what maps of an untrained network do."""
 
 ENERGY_LABELS = {"grid": "grid pointing score", "focus": "Focus", "objects": "energy"}
 """What the energy is called, by what the regions are: a tile, two tiles, an object."""
@@ -143,8 +133,7 @@ def score(maps: np.ndarray, masks: np.ndarray) -> pd.DataFrame:
         maps: (N, H, W), any float, finite.
         masks: (N, H, W) bool, none of them empty or full.
     Returns:
-        One row a map: a column for each of `METRICS`, and `zero`, whether it is a zero map. Zero
-        maps have their rows and scores like any other.
+        One row a map: a column for each of `METRICS`, and `zero`, whether it is a zero map.
     Raises:
         DataError: the arrays do not fit together, a value is not finite or a mask does not do.
     """
@@ -179,10 +168,8 @@ def _checked(maps: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """Positive parts (N, P) float64 and masks (N, P) bool; refuses what cannot be scored."""
     maps, masks = np.asarray(maps), np.asarray(masks)
     if maps.ndim != 3 or maps.shape != masks.shape or masks.dtype != bool:
-        raise DataError(
-            f"maps {maps.shape} and {masks.dtype} masks {masks.shape} do not fit: both must be "
-            "(N, H, W), and the masks bool"
-        )
+        found = f"{maps.shape} and {masks.shape} {masks.dtype}"
+        raise DataError(f"maps and masks do not fit: (N, H, W), the masks bool, not {found}")
     a, inside = (array.reshape(len(array), -1) for array in (maps, masks))
     if not np.isfinite(a).all():
         raise DataError("a map has a value that is not a finite number")

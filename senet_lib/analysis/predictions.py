@@ -1,8 +1,5 @@
-"""What the stored logits of finished runs say without any training: spread, calibration, classes.
-
-A run stores the logits of every evaluated image. Over the seeds of a network they tell how much of
-the spread of its error the finite test set makes, and how sure each prediction was of itself.
-"""
+"""What the stored logits of finished runs say: how much of the spread of an error over seeds the
+finite test set makes, and how sure each prediction was of itself."""
 
 # Legend: S seeds, N images, K classes.
 
@@ -22,8 +19,7 @@ def correct_matrix(runs: Sequence[RunRecord]) -> np.ndarray:
     """Which images each run classifies correctly, (S, N) bool; SenetError if the runs were not
     evaluated on the same images."""
     stored = [run.test_logits() for run in runs]
-    labels = [one[1] for one in stored]
-    if any(not np.array_equal(labels[0], other) for other in labels[1:]):
+    if any(not np.array_equal(stored[0][1], labels) for _, labels in stored):
         raise SenetError("the runs were evaluated on different images, so that they do not compare")
     return np.array([logits.argmax(1) == truth for logits, truth in stored])
 
@@ -33,8 +29,7 @@ def split_variance(correct: np.ndarray) -> tuple[float, float]:
     which images each seed gets right, (S, N) bool, two seeds or more.
 
     An error is a mean over images, so its variance is that of single images, summed, and the
-    covariances between them. The first sum alone would be there if each image were got wrong with a
-    chance of its own; what is left is what the networks really differ by. Both estimates are
+    covariances between them, which are what the networks really differ by. Both estimates are
     unbiased, so that what is left may come out below zero.
 
     Source: Jordan 2023 (arXiv:2304.01910), section 3.
@@ -61,13 +56,12 @@ def spread_split(groups: "dict[str, Sequence[RunRecord]]") -> pd.DataFrame:
     for model, runs in groups.items():
         if len(runs) > 1:
             correct = correct_matrix(runs)
-            rows.append((model, *correct.shape, len(runs) - 1, *split_variance(correct)))
-    frame = pd.DataFrame(rows, columns=["model", "n", "images", "df", "total", "finite"])
+            rows.append((model, *correct.shape, *split_variance(correct)))
+    frame = pd.DataFrame(rows, columns=["model", "n", "images", "total", "finite"])
     if rows:
-        n, images = frame["n"].sum(), frame["images"].max()
-        dfs, *parts = np.array([row[3:] for row in rows]).T
-        pooled = (dfs @ part / dfs.sum() for part in parts)
-        frame.loc[len(frame)] = ("all networks", n, images, 0, *pooled)
+        df = frame["n"] - 1
+        pooled = df @ frame[["total", "finite"]] / df.sum()
+        frame.loc[len(frame)] = ("all networks", frame["n"].sum(), frame["images"].max(), *pooled)
     total, finite = frame["total"], frame["finite"]
     return frame[["model", "n", "images"]].assign(
         sd=np.sqrt(total),

@@ -1,8 +1,7 @@
 """Scores of maps on disk, and over seeds.
 
-`localisation-seed<k>.json` stands beside a study's report, one file a seed, written by the Grad-CAM
-notebook. It names the recipe, so that scores of short trainings are never taken for those of long
-ones.
+`localisation-seed<k>.json` stands beside a study's report, one file a seed. It names the recipe, so
+that scores of short trainings are never taken for those of long ones.
 """
 
 from collections.abc import Mapping
@@ -33,15 +32,7 @@ SHARED = ("study", "protocol", "recipe", "recipe_id", "data", "fingerprint", "me
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StudyScores:
-    """What is known of one study's maps.
-
-    Attributes:
-        study, protocol, recipe, recipe_id, data, fingerprint: as in the records of the runs.
-        method, layer: of the maps.
-        right: images that every network compared classifies correctly, for each seed's file.
-        frame: one row a model, seed, trial and metric: the columns of `COLUMNS`; wrong and
-            untrained are NaN in files of earlier versions.
-    """
+    """What is known of one study's maps; the first six as in the records of the runs."""
 
     study: str
     protocol: str
@@ -51,13 +42,10 @@ class StudyScores:
     fingerprint: str
     method: str
     layer: str
-    right: Mapping[int, int]
+    right: Mapping[int, int]  # images that every network classifies correctly, by seed
+    # A row a model, seed, trial and metric, the columns of `COLUMNS`; wrong and untrained are NaN
+    # in files of earlier versions.
     frame: pd.DataFrame
-
-    @property
-    def models(self) -> list[str]:
-        """Networks, in the order they were asked for."""
-        return list(dict.fromkeys(self.frame["model"]))
 
     @property
     def trials(self) -> list[str]:
@@ -74,13 +62,12 @@ class StudyScores:
         """Every network, trial and metric over the seeds.
 
         Returns:
-            Columns trial, metric, model (in the order of the file), n (seeds), mean, low and high
-            (its t interval, NaN where there is none), chance, wrong and untrained (means over the
-            seeds: what a uniform map scores, the same maps on a wrong region, maps of the untrained
-            network), cases and zero (summed over the seeds).
+            Columns trial, metric, model, n (seeds), mean, low and high (its t interval, NaN where
+            there is none), chance, wrong and untrained (means over the seeds: what a uniform map
+            scores, the same maps on a wrong region, maps of the untrained network), cases and zero
+            (summed over the seeds).
         """
-        rows = []
-        keys = ["trial", "metric", "model"]
+        rows, keys = [], ["trial", "metric", "model"]
         for key, group in self.frame.groupby(keys, sort=False):
             ends = interval(group["score"].to_numpy())
             rows.append({

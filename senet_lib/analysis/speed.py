@@ -1,8 +1,5 @@
-"""How long a network takes and how much memory, and the part of its attention in both.
-
-Times are of the forward pass in eval mode, in fp32, channels last, on the machine at hand; they say
-nothing of another.
-"""
+"""How long a network takes and how much memory, and the part of its attention in both: of the
+forward pass in eval mode, in fp32, channels last, on the machine at hand."""
 
 # Legend: N images of a batch.
 
@@ -54,14 +51,12 @@ def measure(
         - batch_size, device, machine, threads, num_timed (passes, warm-up apart);
         - latency_ms (median time of a pass by `torch.utils.benchmark`, very short ones in blocks),
           latency_ms_low and latency_ms_high (its quartiles), images_per_second;
-        - peak_memory_mib: most memory of tensors at one moment, with weights and batch. On a GPU,
-          the allocator's peak; on a CPU, the sum over the tensors that operators return while they
-          are alive, without what an operator needs inside;
-        - attention_num_modules (those whose path ends in `attention`, squeeze to scaled map), and
-          fractions of the whole that they are: attention_params and attention_macs, exact;
+        - peak_memory_mib: most memory of tensors at one moment, with weights and batch; on a CPU,
+          without what an operator needs inside;
+        - attention_num_modules (squeeze to scaled map, without the addition and rectifier after
+          it), and fractions of the whole that they are: attention_params and attention_macs, exact;
           attention_time, attention_time_low and attention_time_high (median and quartiles of the
-          time between hooks before and after each module, device events on a GPU, over that of the
-          pass; addition and rectifier after the module are not in it).
+          time between hooks before and after each module, over that of the pass).
     """
     if repeats < 1:
         raise SenetError(f"repeats is {repeats}; it must be at least 1")
@@ -129,9 +124,9 @@ def _time_shares(
     def between(start: Any, end: Any) -> float:
         return start.elapsed_time(end) if batch.is_cuda else end - start
 
-    for path in paths:
-        network.get_submodule(path).register_forward_pre_hook(mark)
-        network.get_submodule(path).register_forward_hook(mark)
+    for module in map(network.get_submodule, paths):
+        module.register_forward_pre_hook(mark)
+        module.register_forward_hook(mark)
     shares: list[float] = []
     begun = time.perf_counter()
     with torch.inference_mode():
@@ -142,8 +137,7 @@ def _time_shares(
             mark()
             network(batch)
             mark()
-            if batch.is_cuda:
-                torch.cuda.synchronize(batch.device)
+            synchronise(batch.device)
             first, *within, last = marks
             inside = sum(map(between, within[::2], within[1::2]))
             shares.append(inside / between(first, last))

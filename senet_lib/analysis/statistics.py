@@ -1,7 +1,6 @@
-"""Statistics over few seeds: an interval, tests, effect sizes and the cost that an error is worth.
+"""Statistics over few seeds: an interval, two-sided tests, effect sizes, the cost of an error.
 
-The unit is the seed; results have the unit of the values given. The tests are two-sided; the
-formulas are those of scipy. Whole studies are compared in `contrasts`.
+The unit is the seed; results have the unit of the values. `contrasts` compares whole studies.
 """
 
 import math
@@ -15,8 +14,7 @@ from senet_lib.errors import SenetError
 
 FEWEST_SEEDS = 3  # with fewer nothing is said to be established
 MOST_FLIPPED = 20
-# Equal decimal fractions differ by this much after a subtraction or two.
-ROUNDING = 32 * float(np.finfo(float).eps)
+ROUNDING = 32 * float(np.finfo(float).eps)  # between equal decimal fractions after a subtraction
 
 
 class Interval(NamedTuple):
@@ -45,8 +43,7 @@ def interval(
 
     Args:
         values: one a seed, finite.
-        bounds: what the mean cannot leave, (0, 1) for an error; cutting the ends there loses no
-            coverage.
+        bounds: what the mean cannot leave, (0, 1) for an error; the ends are cut there.
     Returns:
         None below two values, and where all are equal, for which the method has no answer.
     """
@@ -61,11 +58,9 @@ def interval(
 def sign_flip(differences: Iterable[float]) -> float:
     """Exact p-value of the sign-flip test that paired differences are symmetric about zero.
 
-    Of all 2^n ways to give the differences their signs, the share whose mean is as far from zero.
-    It assumes no distribution, and cannot fall below 2 / 2^n, so that five pairs never reach 5 %.
+    Of all 2^n ways to give the differences, one a seed, 1 to 20, their signs, the share whose mean
+    is as far from zero. It cannot fall below 2 / 2^n, so that five pairs never reach 5 %.
 
-    Args:
-        differences: one a seed, 1 to 20 of them, finite.
     Source: Fisher 1935, The Design of Experiments, section 21.
     """
     values = np.array(list(checked(dict(enumerate(differences)), "difference").values()))
@@ -89,14 +84,10 @@ def from_summary(
     checked({"mean_1": mean_1, "sd_1": sd_1, "mean_2": mean_2, "sd_2": sd_2}, "the summary's")
     df = n_1 + n_2 - 2
     if min(sd_1, sd_2) < 0 or not max(sd_1, sd_2) or min(n_1, n_2) < 2:
-        raise SenetError(
-            f"SDs {sd_1} and {sd_2}, counts {n_1} and {n_2}: no SD is below 0, one above, and each "
-            "mean is of two values or more"
-        )
-    welch, pooled = (
-        stats.ttest_ind_from_stats(mean_1, sd_1, n_1, mean_2, sd_2, n_2, equal_var=equal)
-        for equal in (False, True)
-    )
+        found = f"SDs {sd_1} and {sd_2}, counts {n_1} and {n_2}"
+        raise SenetError(f"{found}: no SD is below 0, one above, and no count below 2")
+    given = mean_1, sd_1, n_1, mean_2, sd_2, n_2
+    welch, pooled = (stats.ttest_ind_from_stats(*given, equal_var=e) for e in (False, True))
     variance = ((n_1 - 1) * sd_1**2 + (n_2 - 1) * sd_2**2) / df
     return SummaryTest(
         p_welch=float(welch.pvalue),
@@ -108,11 +99,8 @@ def from_summary(
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the (cost, error) points that none beats, by ascending cost.
-
-    A point is beaten by another that is at least as good in cost and in error and better in one,
-    lower being better; equal points do not beat each other.
-    """
+    """Indices of the (cost, error) points that none beats, by ascending cost: that no other is at
+    least as low as in both and lower than in one."""
     for i, point in enumerate(points):
         checked(dict(zip(("cost", "error"), point, strict=True)), f"point {i},")
     given = np.array(points, float).reshape(-1, 2)

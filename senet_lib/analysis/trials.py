@@ -1,10 +1,8 @@
 """What every network of a study is asked to point at, and how well its maps do.
 
 A trial is a set of images, a class to explain on each, and the region where that class is. All
-networks compared get the same trials, made from images that all of them classify correctly, so that
-a network that is right more often is not given harder ones. Where hardly any image is, after a very
-short training, any image may be used, and that is said. One row of scores is one network, one
-trial and one metric; `scores` keeps them and summarises them over seeds.
+networks get the same trials, made from images that all of them classify correctly, so that one that
+is right more often is not given harder ones; where hardly any image is, any may be used.
 """
 
 # Legend: N images, H W size, M cases.
@@ -21,7 +19,7 @@ from torch import Tensor, nn
 
 from senet_lib.analysis import grids as grid
 from senet_lib.analysis.cam import compute_maps
-from senet_lib.analysis.faithfulness import area, removal_curve, road, road_curves
+from senet_lib.analysis.faithfulness import area, blurred, removal_curve, road, road_curves
 from senet_lib.analysis.grids import Explain, Grids
 from senet_lib.analysis.localisation import METRICS, chance, score
 from senet_lib.data.augment import normalise
@@ -30,10 +28,8 @@ from senet_lib.errors import DataError, RecordError
 from senet_lib.runs.evaluate import images_of
 from senet_lib.runs.records import DEFAULT_ROOT, RECORD, RunRecord, from_top, load_run
 
-DRAW = 2020
-"""Seed of the draw of tiles; the same for every network, seed and study."""
-FEWEST_RIGHT = 200
-"""Images that all networks must get right, or any image is used."""
+DRAW = 2020  # seed of the draw of tiles; the same for every network, seed and study
+FEWEST_RIGHT = 200  # images that all networks must get right, or any image is used
 FAITHFULNESS_LABELS = {"deletion": "deletion", "insertion": "insertion", "road": "ROAD"}
 TRIAL_LABELS = {
     "grid2": "2 × 2 grid",
@@ -47,19 +43,12 @@ TRIAL_LABELS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trial:
-    """Images with the region to find, and the way to ask for maps of them.
+    """Images with the region to find, and the way to ask for maps of them."""
 
-    Attributes:
-        name: a key of `TRIAL_LABELS`.
-        masks: (M, H, W) bool, the region of each case.
-        ask: what gives maps of a batch, to the maps of all cases (M, H, W).
-        grids: what the cases are drawn from; None where they are single images.
-    """
-
-    name: str
-    masks: np.ndarray
-    ask: Callable[[Explain], np.ndarray]
-    grids: Grids | None = None
+    name: str  # a key of `TRIAL_LABELS`
+    masks: np.ndarray  # (M, H, W) bool, the region of each case
+    ask: Callable[[Explain], np.ndarray]  # what gives maps of a batch, to those of all cases
+    grids: Grids | None = None  # what the cases are drawn from; None: single images
 
     @property
     def label(self) -> str:
@@ -82,20 +71,12 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Compared:
-    """The networks that are compared, and the images they share.
+    """The networks that are compared, and the images they share."""
 
-    Attributes:
-        runs: of one dataset; networks in the order asked for, seeds ascending.
-        dataset: its second split is asked about.
-        kept: indices of the images that may be used, ascending.
-        right: images that every run classifies correctly. Where they are fewer than `FEWEST_RIGHT`,
-            every image may be used.
-    """
-
-    runs: Sequence[RunRecord]
-    dataset: Dataset
-    kept: np.ndarray
-    right: int
+    runs: Sequence[RunRecord]  # networks in the order asked for, seeds ascending
+    dataset: Dataset  # its second split is asked about
+    kept: np.ndarray  # indices of the images that may be used, ascending
+    right: int  # images that every run classifies correctly; below `FEWEST_RIGHT` all may be used
 
     def images(self, index: Sequence[int] | np.ndarray | None = None) -> Tensor:
         """Normalised images (M, C, H, W) of the second split; all by default."""
@@ -116,34 +97,30 @@ def compare(study: str, models: Sequence[str], runs_root: str = str(DEFAULT_ROOT
     paths = [path.parent for model in models for path in sorted(folder.glob(f"{model}/*/{RECORD}"))]
     runs = sorted((load_run(p) for p in paths), key=lambda r: (list(models).index(r.model), r.seed))
     if not runs:
-        raise RecordError(
-            f"{folder} has no finished run of {', '.join(models)}; `make study STUDY={study}` "
-            "makes them"
-        )
+        asked = f"{folder} has no finished run of {', '.join(models)}"
+        raise RecordError(f"{asked}; `make study STUDY={study}` makes them")
     if len({(r.data_fingerprint, r.recipe_id, r.num_val) for r in runs}) > 1:
         raise RecordError(f"the runs in {folder} differ in data or recipe and cannot be compared")
     dataset = images_of(runs[0])
-    logits = []
+    right = np.ones(len(dataset.y_test), bool)
     for run in runs:
-        found, labels = run.test_logits()
+        logits, labels = run.test_logits()
         if not np.array_equal(labels, dataset.y_test):
             raise DataError(f"the images of {run.path} are not those of {run.data} on this machine")
-        logits.append(found)
-    right = np.flatnonzero(grid.kept_by_all(logits, dataset.y_test))
-    kept = right if len(right) >= FEWEST_RIGHT else np.arange(len(dataset.y_test))
-    return Compared(runs=runs, dataset=dataset, kept=kept, right=len(right))
+        right &= logits.argmax(1) == labels
+    number = int(right.sum())
+    kept = np.flatnonzero(right if number >= FEWEST_RIGHT else np.ones_like(right))
+    return Compared(runs=runs, dataset=dataset, kept=kept, right=number)
 
 
 def make_trials(compared: Compared, grids: int, objects: int) -> list[Trial]:
-    """The trials of a comparison, drawn alike wherever it is made: grids of 2 x 2 and of 3 x 3
-    tiles, each also with its tiles seen alone; mosaics; objects. What the images do not allow, for
-    want of classes, is left out.
+    """The trials of `TRIAL_LABELS`, drawn alike wherever they are made; what the images do not
+    allow, for want of classes or masks, is left out.
 
     Args:
         compared: the networks and their images.
         grids: grids of each size; a grid of n x n tiles gives n x n cases. Mosaics: as many in all.
-        objects: images with an exact mask, where the dataset has masks; fewer where there are
-            fewer.
+        objects: images with an exact mask at most.
     """
     dataset, images = compared.dataset, compared.images()
     keep = np.isin(np.arange(len(images)), compared.kept)
@@ -157,20 +134,17 @@ def make_trials(compared: Compared, grids: int, objects: int) -> list[Trial]:
     for name, make in makers.items():
         with suppress(DataError):
             cases = make(images, dataset.y_test, keep, rng=np.random.default_rng(DRAW))
-            ways = {name: grid.grid_maps} | (
-                {f"{name}-alone": grid.tile_maps} if name != "mosaic" else {}
-            )
+            ways = {name: grid.grid_maps, f"{name}-alone": grid.tile_maps}
             trials += [
                 Trial(name=way, masks=cases.masks(), ask=partial(maps, cases), grids=cases)
                 for way, maps in ways.items()
+                if way in TRIAL_LABELS
             ]
     if dataset.masks_test is not None and objects:
         index = compared.kept[:objects]
-        targets, shown = torch.from_numpy(dataset.y_test[index]), images[torch.from_numpy(index)]
-        found = dataset.masks_test[index]
-        trials.append(
-            Trial(name="objects", masks=found, ask=lambda explain: explain(shown, targets))
-        )
+        asked = images[torch.from_numpy(index)], torch.from_numpy(dataset.y_test[index])
+        masks = dataset.masks_test[index]
+        trials.append(Trial(name="objects", masks=masks, ask=lambda explain: explain(*asked)))
     return trials
 
 
@@ -216,14 +190,15 @@ def measure_faithfulness(
         a uniform map, which removes pixels at random.
     """
 
+    deletion, insertion = (images, torch.zeros_like(images)), (blurred(images), images)
+
     def means(maps: np.ndarray) -> dict[str, float]:
-        asked = (model, images, maps, targets)
-        taken, put = (
-            area(*removal_curve(*asked, rng=np.random.default_rng(DRAW), insert=insert))
-            for insert in (False, True)
-        )
-        replaced = road(*road_curves(*asked, rng=np.random.default_rng(DRAW)))
-        ways = {"deletion": taken, "insertion": put, "road": replaced}
+        asked, draw = (maps, targets), partial(np.random.default_rng, DRAW)
+        ways = {
+            "deletion": area(*removal_curve(model, *deletion, *asked, rng=draw())),
+            "insertion": area(*removal_curve(model, *insertion, *asked, rng=draw())),
+            "road": road(*road_curves(model, images, *asked, rng=draw())),
+        }
         return {name: float(values.mean()) for name, values in ways.items()}
 
     found = explain(images, targets)
