@@ -7,8 +7,9 @@ what was asked for, 129, 130 and 143 stopped by SIGHUP, SIGINT and SIGTERM at a 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except errors.RunStopped as stopped:
+        print(stopped)
+        return SIGNAL_CODES.get(stopped.reason, 0)
     except Exception as error:
         if not (line := said(error)):
             raise
@@ -79,18 +83,14 @@ def _train(arguments: argparse.Namespace) -> int:
     settings = train_settings(arguments)
     if arguments.seeds:
         return _train_seeds(arguments, settings)
-    from senet_lib.training.fit import RunStopped, fit
+    from senet_lib.training.fit import fit
 
     names = ("model", "seed", "out", "num_val", "max_minutes", "checkpoint_minutes", "progress")
     settings |= {name: getattr(arguments, name) for name in names}
-    try:
-        with ExitStack() as stack:
-            if arguments.tensorboard:
-                settings["on_epoch"] = _told(arguments, settings.get("study") or "", stack)
-            record = fit(overrides=pairs(arguments.overrides), **settings)
-    except RunStopped as stopped:
-        print(stopped)
-        return SIGNAL_CODES.get(stopped.reason, 0)
+    with ExitStack() as stack:
+        if arguments.tensorboard:
+            settings["on_epoch"] = _event_writer(arguments.tensorboard, stack)
+        record = fit(overrides=pairs(arguments.overrides), **settings)
     print(
         f"{record.evaluated_on} error {100 * record.test_error:.2f} % after "
         f"{errors.counted(record.recipe['epochs'], 'epoch')}; the record is in {record.path}"
@@ -98,23 +98,19 @@ def _train(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _told(
-    arguments: argparse.Namespace, study: str, stack: ExitStack
-) -> Callable[[Sequence[Mapping[str, float]], object], None]:
-    """What writes each epoch's numbers, of a resumed run those before it too."""
+def _event_writer(logdir: str, stack: ExitStack) -> Any:
+    """What writes each epoch's numbers for TensorBoard, of a resumed run those before it too."""
     from senet_lib.tensorboard import add_epoch, event_file, events_of, writer_class
 
     writer_class()  # that it is missing is said before the first epoch
-    run = Path(arguments.out or Path(study or "runs", arguments.model, f"seed{arguments.seed}"))
-    logdir = events_of(run, arguments.tensorboard)
-    writer, told = None, 0
+    writer = None
 
-    def tell(history: Sequence[Mapping[str, float]], _: object) -> None:
-        nonlocal writer, told
-        writer = writer or stack.enter_context(event_file(logdir))
-        for row in history[told:]:
+    def tell(history: Sequence[Mapping[str, float]], _: object, run: Path) -> None:
+        nonlocal writer
+        rows = history[-1:] if writer else history
+        writer = writer or stack.enter_context(event_file(events_of(run, logdir)))
+        for row in rows:
             add_epoch(writer, row)
-        told = len(history)
         writer.flush()
 
     return tell
@@ -207,14 +203,11 @@ def _predict(arguments: argparse.Namespace) -> None:
     if arguments.top < 1:
         raise SenetError(f"--top is {arguments.top}; it must be at least 1")
     found, classes = classify(arguments.model, arguments.images)
-    rows = [
-        [
-            name,
-            *(f"{classes[k]} {100 * row[k]:.1f} %" for k in row.argsort()[::-1][: arguments.top]),
-        ]
-        for name, row in zip(arguments.images, found, strict=True)
-    ]
-    print_table(["image", *(f"{i + 1}." for i in range(len(rows[0]) - 1))], rows)
+    rows = []
+    for name, row in zip(arguments.images, found, strict=True):
+        best = row.argsort()[::-1][: arguments.top]
+        rows.append([name, *(f"{classes[k]} {100 * row[k]:.1f} %" for k in best)])
+    print_table(["image", *(f"{i}." for i in range(1, len(rows[0])))], rows)
 
 
 @command(
@@ -274,10 +267,7 @@ def _study(arguments: argparse.Namespace) -> int:
     option("--root", default="outputs/sweeps", metavar="DIR", help="default: outputs/sweeps"),
 )  # fmt: skip
 def _sweep(arguments: argparse.Namespace) -> int:
-    from dataclasses import replace
-
     from senet_lib.sweep import load_sweep, open_sweep, run_sweep
-    from senet_lib.training.fit import RunStopped
     from senet_lib.training.seeds import side_by_side
 
     workers, root = arguments.workers, arguments.root
@@ -292,18 +282,12 @@ def _sweep(arguments: argparse.Namespace) -> int:
         words = ["sweep", arguments.config, "--root", root, "--threads", str(threads)]
         names = [f"worker {number + 1}" for number in range(workers)]
         return side_by_side(dict.fromkeys(names, words), workers)
-    try:
-        study = run_sweep(sweep, root)
-    except RunStopped as stopped:
-        print(stopped)
-        return SIGNAL_CODES.get(stopped.reason, 0)
+    study = run_sweep(sweep, root)
     if finished := [trial for trial in study.trials if "command" in trial.user_attrs]:
         best = min(finished, key=lambda trial: trial.value)
         error = f"{100 * best.value:.2f} % of {sweep.num_val:,} held-out images"
-        print(
-            f"best: {best.user_attrs['run']}, wrong on {error}; on all images: "
-            f"{best.user_attrs['command']}"
-        )
+        about = best.user_attrs
+        print(f"best: {about['run']}, wrong on {error}; on all images: {about['command']}")
         return 0
     if not all(trial.state.is_finished() for trial in study.trials):  # another process has one
         return 0

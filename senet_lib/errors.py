@@ -6,6 +6,7 @@ in Python it is a `ValueError` with a specific type.
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class SenetError(ValueError):
@@ -49,8 +50,7 @@ class MissingDependencyError(SenetError):
 
 
 class NonFiniteLossError(RuntimeError):
-    """The training loss became infinite or not a number, at a step of an epoch, both counted from
-    1."""
+    """The loss became infinite or not a number, at a step of an epoch, both counted from 1."""
 
     def __init__(self, *, epoch: int, step: int) -> None:
         self.epoch, self.step = epoch, step
@@ -58,6 +58,23 @@ class NonFiniteLossError(RuntimeError):
             f"the loss stopped being finite at epoch {epoch}, step {step}; "
             "a lower --lr or --precision fp32 is the usual remedy"
         )
+
+
+class RunStopped(Exception):  # noqa: N818  (a stop is not an error)
+    """The run stopped at a checkpoint before its last epoch; the same call goes on from there. The
+    reason is "time limit", or the name of the signal."""
+
+    def __init__(self, *, reason: str, path: Path, where: str = "before its first step") -> None:
+        self.reason, self.path, self.where = reason, path, where
+        super().__init__(
+            f"stopped ({reason}) {where}; what there is of the run is in {path}: run the same "
+            "again to go on"
+        )
+
+    def _render_traceback_(self) -> list[str]:
+        """One line instead of a traceback, in notebooks."""
+        why = "Interrupted" if self.reason == "SIGINT" else f"Stopped ({self.reason})"
+        return [f"{why} {self.where}. Run this cell again to go on; the run is in {self.path}"]
 
 
 class OutOfMemoryError(RuntimeError):

@@ -26,7 +26,6 @@ from senet_lib.recipe import Recipe, Settings, check_setting, load_settings, set
 from senet_lib.runs.records import RunRecord, from_top
 from senet_lib.runs.study import train_command
 from senet_lib.strict_yaml import shown
-from senet_lib.training.engine import EpochResult
 from senet_lib.training.fit import fit
 from senet_lib.training.plan import LEFT_OVER, tidy
 
@@ -237,7 +236,7 @@ def _run(trial: "optuna.Trial", sweep: Sweep, out: Path) -> RunRecord:
     if others:
         model = trial.suggest_categorical("model", sweep.models)
 
-    def tell(history: Sequence[Mapping[str, float]], _: EpochResult) -> None:
+    def tell(history: Sequence[Mapping[str, float]], *_: Any) -> None:
         nonlocal told
         for row in history[told:]:
             if not math.isnan(row["test_error"]):

@@ -63,3 +63,15 @@ def test_again_replaces_a_run_under_way_is_shown_and_nothing_is_one_line(runs, t
     capsys.readouterr()
     assert main(["tensorboard", "--root", str(tmp_path / "none"), "--logdir", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_recipes_without_a_name_do_not_share_events(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for lr in ("0.1", "0.2"):
+        words = ["train", "--model", "resnet20", "--epochs", "1", "--lr", lr, *TINY]
+        assert main([*words, "--threads", "1", "--tensorboard", "log"]) == 0
+    runs = list((tmp_path / "outputs/runs").glob("*/resnet20/seed0"))
+    assert len(runs) == 2
+    for run in runs:
+        events = read(tmp_path / "log" / run.relative_to(tmp_path / "outputs/runs"))
+        assert len(events.Scalars("loss/train")) == 1

@@ -121,7 +121,7 @@ def test_a_run_leaves_a_whole_record(whole, small_data):
 def test_the_same_seed_gives_the_identical_loss_trace(train):
     losses = []
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        train(name, seed=seed, on_epoch=lambda history, result: losses.append(result.step_losses))
+        train(name, seed=seed, on_epoch=lambda _, result, *__: losses.append(result.step_losses))
     a, b, c = (torch.cat(losses[epoch : epoch + 2]) for epoch in (0, 2, 4))
     assert a.shape == (2 * 6,)
     assert torch.equal(a, b)
@@ -132,7 +132,7 @@ def test_losses_equal_those_of_a_loop_written_plainly(train, small_data):
     """The paper's update, written out: crop, flip, normalise, SGD with momentum and decay."""
     recipe = dataclasses.replace(RECIPE, lr_policy="step", schedule=(1,), epochs=4)
     trace = []
-    train(recipe=recipe, seed=5, on_epoch=lambda history, result: trace.append(result.step_losses))
+    train(recipe=recipe, seed=5, on_epoch=lambda _, result, *__: trace.append(result.step_losses))
     data = load_data(small_data)
     torch.manual_seed(5)
     model = create_model("resnet20").to(memory_format=torch.channels_last)  # rounding follows it
@@ -233,7 +233,7 @@ def test_a_finished_run_is_not_trained_again(train, whole, tmp_path):
         train()
 
 
-def stop_after_the_first(history, result):
+def stop_after_the_first(history, *_):
     """Ctrl-C at the first epoch's end."""
     if len(history) == 1:
         signal.raise_signal(signal.SIGINT)
@@ -259,7 +259,7 @@ def test_an_interrupt_stops_at_a_checkpoint_and_the_rest_is_bit_identical(train,
 def test_a_sigint_that_follows_a_sigterm_does_not_cost_the_checkpoint(train, tmp_path):
     """A job that is cancelled gets the one, and its notebook then sends its kernel the other."""
 
-    def stop(history, result):
+    def stop(history, *_):
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
 
@@ -307,7 +307,7 @@ def test_a_file_system_without_locks_is_no_obstacle_and_a_second_host_is_noticed
 
 
 def test_a_closed_terminal_is_a_stop_unless_it_is_to_be_ignored(train, tmp_path):
-    def hang_up(history, result):
+    def hang_up(history, *_):
         signal.raise_signal(signal.SIGHUP)
 
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
@@ -381,7 +381,7 @@ def test_epochs_are_told_and_on_disk_as_they_come_and_the_process_is_left_as_it_
 ):
     cudnn, lengths, seen = torch.backends.cudnn, [], []
 
-    def look(history, result):
+    def look(history, *_):
         seen.append(cudnn.allow_tf32)
         with open(tmp_path / "run" / "history.csv", encoding="utf-8") as file:
             lengths.append(len(list(csv.DictReader(file))))

@@ -20,6 +20,7 @@ from senet_lib.errors import (
     NonFiniteLossError,
     OutOfMemoryError,
     RecipeError,
+    RunStopped,
     counted,
     is_out_of_memory,
 )
@@ -35,23 +36,6 @@ from senet_lib.training.plan import LEFT_OVER, PARTIALS, Job, Position, make_job
 from senet_lib.training.progress import watch
 
 KEPT = ("study", "protocol", "seed", "num_params", "macs", "plugins")  # of a job, in its record
-
-
-class RunStopped(Exception):  # noqa: N818  (a stop is not an error)
-    """The run stopped at a checkpoint before its last epoch; the same call goes on from there. The
-    reason is "time limit", or the name of the signal."""
-
-    def __init__(self, *, reason: str, path: Path, where: str = "before its first step") -> None:
-        self.reason, self.path, self.where = reason, path, where
-        super().__init__(
-            f"stopped ({reason}) {where}; what there is of the run is in {path}: run the same "
-            "again to go on"
-        )
-
-    def _render_traceback_(self) -> list[str]:
-        """One line instead of a traceback, in notebooks."""
-        why = "Interrupted" if self.reason == "SIGINT" else f"Stopped ({self.reason})"
-        return [f"{why} {self.where}. Run this cell again to go on; the run is in {self.path}"]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -92,7 +76,7 @@ def fit(
     max_minutes: float | None = None,
     checkpoint_minutes: float = 2.0,
     progress: str = "auto",
-    on_epoch: Callable[[list[dict[str, float]], EpochResult], None] | None = None,
+    on_epoch: Callable[[list[dict[str, float]], EpochResult, Path], None] | None = None,
 ) -> RunRecord:
     """Train a network, or go on with it, or return its record if it is finished.
 
@@ -115,7 +99,8 @@ def fit(
         max_minutes: stop at a checkpoint after so long.
         checkpoint_minutes: longest time between two checkpoints.
         progress: auto, live (bar and curves in a notebook), bar, log or none.
-        on_epoch: called after each epoch with the history so far and the epoch's result.
+        on_epoch: called after each epoch with the history so far, the epoch's result and the run's
+            folder.
     Returns:
         The record. Its error is that of the last epoch; nothing is selected on test images.
     Raises:
@@ -199,7 +184,7 @@ def fit(
                         records.save_history(job.out, position.history)
                         shown.end_epoch(position.history)
                         if on_epoch:
-                            on_epoch(position.history, result)
+                            on_epoch(position.history, result, job.out)
                         if not last:
                             keeper.pause_if_due()
             finally:
