@@ -124,15 +124,13 @@ def _train_seeds(arguments: argparse.Namespace, settings: dict[str, Any]) -> int
     if arguments.out:
         raise SenetError("--out names one run's folder; leave it out with --seeds")
     check_name(arguments.model)  # one line here, not one from each run
-    if arguments.study is not None:
-        check_study(arguments.study)
     ours = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     ours.add_argument("--seeds", nargs="+")
     ours.add_argument("--at-once")
     ours.add_argument("--progress")
     words = ours.parse_known_args(arguments.words[1:])[1]  # without these
-    device, threads = settings.get("device", "auto"), settings.get("threads")
-    return train_seeds(words, arguments.seeds, arguments.at_once, device, threads)
+    about = {"device": settings.get("device", "auto"), "threads": settings.get("threads")}
+    return train_seeds(words, arguments.seeds, arguments.at_once, **about)
 
 
 @command(

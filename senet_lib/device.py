@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from senet_lib import kernels
-from senet_lib.errors import RecipeError, unknown
-from senet_lib.recipe import COMPILE_MODES, DEVICES, PRECISIONS
+from senet_lib.errors import RecipeError
+from senet_lib.recipe import DEVICES, check_study
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 KEEP_PEAKS = ("cuda", "xpu")  # devices whose allocator knows the most memory it has given out
@@ -30,8 +30,7 @@ class Setup:
     precision: str  # "fp32", or "bf16" for bf16 autocast with fp32 weights
     compile: bool  # whether the forward and backward pass go through torch.compile
     threads: int  # CPU threads
-    # whether the kernels of `senet_lib.kernels` do convolutions, normalisations and gates
-    fused: bool = False
+    fused: bool = False  # whether `senet_lib.kernels` does convolutions, normalisations and gates
     kernels_missing: str = ""  # why they do not, where they were wanted; one line
 
     @classmethod
@@ -46,15 +45,9 @@ class Setup:
                 a minute or more.
             threads: CPU threads, 0 for as many as torch takes by itself.
         """
-        for kind, value, known in (
-            ("device", device, DEVICES),
-            ("precision", precision, PRECISIONS),
-            ("compile mode", compile, COMPILE_MODES),
-        ):
-            if value not in known:
-                raise unknown(kind, value, known)
-        if not 0 <= threads <= 1024:  # many more cannot be started, which ends in a crash
-            raise RecipeError(f"threads is {threads}; it must be 0 (all) to 1024")
+        asked = {"device": device, "precision": precision, "compile": compile, "threads": threads}
+        for name, value in asked.items():
+            check_study(value, name)
         here = accelerator()
         if device not in ("auto", "cpu", here):
             raise RecipeError(f"no {device} device was found; use --device {here or 'cpu'}")
@@ -69,13 +62,13 @@ class Setup:
             torch.set_num_threads(threads)
         if precision == "auto":
             precision = "bf16" if _bf16_is_fast(device) else "fp32"
-        wanted = compile == "auto" and device == "cpu"
+        auto = compile == "auto"
+        wanted = auto and device == "cpu"
         why_not = kernels.missing(DTYPES[precision]) if wanted else ""
         return cls(
             device=device,
             precision=precision,
-            compile=compile == "on"
-            or (compile == "auto" and device == "cuda" and _can_compile(device)),
+            compile=compile == "on" or (auto and device == "cuda" and _can_compile(device)),
             fused=wanted and not why_not,
             kernels_missing=why_not,
             threads=torch.get_num_threads(),
@@ -129,10 +122,9 @@ def rounding(*, tf32: bool) -> AbstractContextManager[None]:
 
 
 def keep_freed_memory() -> None:
-    """Let the process keep the memory it frees, instead of asking the system for it at each step.
+    """Let the process keep the memory it frees; does nothing but with glibc.
 
-    A step allocates and frees the same large tensors as the one before; with glibc's defaults each
-    of them is mapped, cleared page by page and unmapped again. Without effect elsewhere.
+    By its defaults each large tensor of a step is mapped, cleared page by page and unmapped anew.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
@@ -142,7 +134,6 @@ def keep_freed_memory() -> None:
 
 
 def computed_on(how: Any) -> str:
-    """Device, precision, and what made it faster, such as "cpu, fp32, kernels", of a `Setup` or a
-    record."""
+    """What a `Setup` or a record was computed on and with, such as "cpu, fp32, kernels"."""
     faster = ", compiled" if how.compile else ", kernels" if how.fused else ""
     return f"{how.device}, {how.precision}{faster}"

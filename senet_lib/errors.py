@@ -1,7 +1,6 @@
 """Exceptions whose message is one line: what was wrong, and what would be right.
 
-Every `SenetError` is a user's mistake. The command line prints its message and exits with code 2;
-in Python it is a `ValueError` with a specific type.
+A `SenetError` is a user's mistake, a `ValueError` in Python and exit code 2 on the command line.
 """
 
 import difflib
@@ -61,8 +60,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 class RunStopped(Exception):  # noqa: N818  (a stop is not an error)
-    """The run stopped at a checkpoint before its last epoch; the same call goes on from there. The
-    reason is "time limit", or the name of the signal."""
+    """The run stopped at a checkpoint, by a limit or a signal; the same call goes on from it."""
 
     def __init__(self, *, reason: str, path: Path, where: str = "before its first step") -> None:
         self.reason, self.path, self.where = reason, path, where
@@ -92,8 +90,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """An `UnknownNameError` that offers the nearest known names, or when none is near all of them,
-    unless they are more than a hundred."""
+    """An `UnknownNameError` that offers the nearest names or, with none near, up to a hundred."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
@@ -108,9 +105,6 @@ def counted(number: int, noun: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The error's text without line breaks, cut to 300 characters, or its type if it has none.
-
-    Some that damaged files provoke quote what they have read, all of it.
-    """
+    """The error's text, which may quote all of a damaged file, in a line of 300 characters."""
     text = " ".join(str(error).split())
     return (text if len(text) <= 300 else f"{text[:297]}...") or type(error).__name__

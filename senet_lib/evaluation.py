@@ -16,8 +16,7 @@ from senet_lib.device import rounding
 
 @contextmanager
 def evaluating(model: nn.Module, *, tf32: bool = False) -> Iterator[None]:
-    """Eval mode within; afterwards every module is in the mode it was in. With tf32, a GPU may
-    round the inputs of fp32 convolutions to 10 bits."""
+    """Eval mode within, and each module's own mode afterwards; for tf32 see `rounding`."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -68,7 +67,6 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def error_and_loss(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
-    """(share of wrong predictions in [0, 1], mean cross-entropy in nats) of logits (N, K) and
-    labels (N,) on one device."""
+    """Share of wrong predictions, mean cross-entropy in nats; logits (N, K) and labels (N,)."""
     wrong = (logits.argmax(1) != labels).double().mean()
     return wrong.item(), F.cross_entropy(logits.float(), labels).item()

@@ -26,9 +26,8 @@ def _own() -> str:
 def replacing(path: str | Path, keep: str | Path | None = None) -> Iterator[Path]:
     """A temporary neighbour of a file, which takes its place once the block has succeeded.
 
-    The name tells host and process, so that no two of them share one. The file gets the mode that
-    the umask says, whoever writes it, and nothing is left behind on an error. An OSError has the
-    file's own name; missing folders are made.
+    No two processes share one. The file gets the mode that the umask says, whoever writes it, and
+    nothing is left behind on an error. An OSError has the file's own name. Folders are made.
 
     Args:
         path: the file that is to be there whole.
@@ -97,14 +96,12 @@ def sha256_of(path: Path) -> str:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a mapping as JSON, whole or not at all; ValueError where JSON cannot say it, such as
-    NaN."""
+    """Write a mapping as JSON, whole or not at all; ValueError for NaN and others it cannot say."""
     write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
-    """Read what `write_json` wrote; RecordError where the file is no readable JSON object, or lacks
-    a key that is needed."""
+    """Read a JSON object; RecordError where it is not readable, or lacks a key that is needed."""
     content = None
     with suppress(OSError, ValueError, RecursionError):
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -116,11 +113,8 @@ def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def anchored(path: str | Path) -> Path:
-    """A relative path seen from the top of the clone, wherever in it one stands.
-
-    A notebook's kernel starts in notebooks/, and its runs belong beside those of the workflow.
-    Outside a clone, and for an absolute path, the path stays as it is.
-    """
+    """A relative path seen from the top of the clone, wherever in it one stands (a kernel starts in
+    notebooks/). Outside a clone, and for an absolute path, the path as it is."""
     here, path = Path.cwd(), Path(path)
     for folder in () if path.is_absolute() else (here, *here.parents):
         if (folder / "Snakefile").is_file() and (folder / "senet_lib").is_dir():

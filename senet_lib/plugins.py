@@ -1,16 +1,14 @@
 """Attentions and networks of one's own: files of Python that register them.
 
-A file is named by `plugins:` in a study, by `--plugin`, or by `use` from Python; it is executed
-once a process. The names go to other processes (notebooks' kernels, jobs of a cluster) in an
-environment variable. Nothing is executed that the user did not name: a record keeps a file's text
-to be read.
+A file is named by `plugins:` in a study, by `--plugin`, or by `use` from Python, and executed once
+a process; an environment variable tells other processes (kernels, jobs of a cluster) the names.
+No other file is executed: a record keeps a file's text to be read.
 """
 
 import os
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +16,13 @@ from senet_lib.errors import PluginError, one_line
 from senet_lib.files import anchored
 
 VARIABLE = "SENET_PLUGINS"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plugin:
-    """One executed file, and the names of the networks and attentions it registered."""
-
-    text: str
-    names: frozenset[str]
-
-
-_LOADED: dict[Path, Plugin] = {}
+_LOADED: dict[Path, tuple[str, set[str]]] = {}  # the text of each, and the names it registered
 _registry: list[Callable[[], set[str]]] = []  # once it is there
 
 
 def use(paths: Iterable[str | Path]) -> None:
-    """Let this process and those it starts know what these Python files register; relative paths
-    are seen from the top of the clone. PluginError where one is missing or fails."""
+    """Let this process and those it starts know what Python files register, named by paths from the
+    top of the clone. PluginError where one is missing or fails."""
     named = _named()
     for path in map(anchored, paths):
         if not path.is_file():
@@ -54,8 +42,8 @@ def use(paths: Iterable[str | Path]) -> None:
 
 
 def load(registered: Callable[[], set[str]]) -> None:
-    """Execute the files that are named and were not executed yet; the registry calls it once it is
-    there, with what gives the names of all networks and attentions."""
+    """Execute the named files that were not executed yet; called by the registry once it is there,
+    with what gives the names of all networks and attentions."""
     _registry[:] = [registered]
     for path in _named():
         if path in _LOADED:
@@ -76,16 +64,14 @@ def load(registered: Callable[[], set[str]]) -> None:
             raise PluginError(
                 f"plugin {path}: {type(error).__name__}: {one_line(error)}"
             ) from error
-        _LOADED[path] = Plugin(text=text, names=frozenset(registered() - before))
+        _LOADED[path] = text, registered() - before
 
 
 def behind(model: str, overrides: Mapping[str, Any]) -> dict[str, str]:
-    """The plugins that a network needs, by its name and the settings beside it: the text of each by
-    its file's name."""
-    words = {part.rpartition("=")[2] for part in model.split("+")} | set(
-        map(str, overrides.values())
-    )
-    return {path.name: found.text for path, found in _LOADED.items() if found.names & words}
+    """The text, by file name, of each plugin that a network of this name and settings needs."""
+    words = {part.rpartition("=")[2] for part in model.split("+")}
+    words |= set(map(str, overrides.values()))
+    return {path.name: text for path, (text, names) in _LOADED.items() if names & words}
 
 
 def _named() -> list[Path]:

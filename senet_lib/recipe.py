@@ -10,7 +10,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -100,8 +100,8 @@ class Recipe:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        for spec in dataclasses.fields(self):
-            object.__setattr__(self, spec.name, check_setting(spec, getattr(self, spec.name)))
+        for name, spec in _fields(Recipe).items():
+            object.__setattr__(self, name, check_setting(spec, getattr(self, name)))
         if any(b <= a for a, b in zip(self.schedule, self.schedule[1:], strict=False)):
             raise RecipeError(
                 f"schedule is {' '.join(map(str, self.schedule))}; "
@@ -112,17 +112,13 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Every field by name, ready for JSON."""
-        return {
-            k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()
-        }
+        values = {name: getattr(self, name) for name in _fields(Recipe)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Recipe":
         """A recipe from a mapping; what it does not name keeps its default."""
-        known = [f.name for f in dataclasses.fields(cls)]
-        for key in fields:
-            if key not in known:
-                raise unknown("recipe field", shown(key).strip("'"), known)
+        _refuse_others("recipe field", fields, _fields(cls))
         return cls(**fields)
 
     @property
@@ -132,8 +128,8 @@ class Recipe:
         Only what differs from the defaults counts, so a field that is added later, with a default
         that changes nothing, leaves the recipes of older records what they were.
         """
-        defaults = {f.name: f.default for f in dataclasses.fields(self)}
-        changed = {k: v for k, v in self.to_dict().items() if getattr(self, k) != defaults[k]}
+        default = Recipe().to_dict()
+        changed = {k: v for k, v in self.to_dict().items() if v != default[k]}
         text = json.dumps(changed, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -209,6 +205,7 @@ class Settings:
         "registry names, with settings if wished: se_resnet20+reduction=8", pattern=_MODEL
     )
     recipe: Recipe = field(default_factory=Recipe)
+    # Many more threads cannot be started, which ends in a crash.
     threads: int = setting("CPU threads of one run; 0: all", "[0, 1024]", 0)
     device: str = setting("where it is computed", default="auto", choices=DEVICES)
     precision: str = setting("of the training", default="auto", choices=PRECISIONS)
@@ -252,9 +249,14 @@ class Study(Settings):
                     raise unknown(f"model under {key}", model, self.models)
 
 
+def _refuse_others(kind: str, keys: Iterable[Any], known: Iterable[str]) -> None:
+    for key in keys:
+        if key not in known:
+            raise unknown(kind, shown(key).strip("'"), known)
+
+
 def check_study(value: Any, name: str = "study") -> Any:
-    """One setting of a study; its own name is that of a folder and so may not lead out of one.
-    Errors as in `check_setting`."""
+    """One setting of a study, whose name may not lead out of its folder; see `check_setting`."""
     return check_setting(_fields(Study)[name], value)
 
 
@@ -262,35 +264,29 @@ Kind = TypeVar("Kind", bound=Settings)
 
 
 def load_study(source: str | Path | Mapping[str, Any]) -> Study:
-    """Read a study from a YAML file or a mapping of the same shape, and use its plugins;
-    RecipeError or UnknownNameError where the file is missing, is no YAML mapping, lacks a key or
-    has a bad one."""
-    where = "the study" if isinstance(source, Mapping) else str(source)
-    content = source if isinstance(source, Mapping) else strict_yaml.read(Path(source))
-    return load_settings(Study, content, where)
+    """Read a study from a YAML file or a mapping like it, and use its plugins; RecipeError or
+    UnknownNameError where the file is missing or no mapping, or a key is missing or bad."""
+    if isinstance(source, Mapping):
+        return load_settings(Study, source, "the study")
+    return load_settings(Study, strict_yaml.read(Path(source)), str(source))
 
 
 def load_settings(kind: type[Kind], content: Any, where: str) -> Kind:
-    """The settings of a study or sweep that a file holds, checked; their plugins are used.
+    """The settings of a study or sweep that a file holds, checked; errors as in `load_study`.
 
     Args:
         kind: the dataclass.
         content: what the file says.
         where: what errors call the file.
-    Raises:
-        PluginError, RecipeError, UnknownNameError: as in `load_study`.
     """
-    known = _fields(kind)
-    needed = [k for k, f in known.items() if f.default is f.default_factory is MISSING]
+    known, needed = _fields(kind), needed_fields(kind)
     if not isinstance(content, Mapping):
         raise RecipeError(f"{where} must hold a mapping with {', '.join(needed)}")
     for key, other in (("trials", "sweep"), ("seeds", "study")):
         if key in content and key not in known and not set(needed) <= set(content):
             file = shlex.quote(where) if Path(where).is_file() else "FILE"
             raise RecipeError(f"{where} is a {other}, to be run by `senet {other} {file}`")
-    for key in content:
-        if key not in known:
-            raise unknown(f"key in {where}", shown(key).strip("'"), known)
+    _refuse_others(f"key in {where}", content, known)
     given = {key: value for key, value in content.items() if value not in (None, "", [], ())}
     if missing := [key for key in needed if key not in given]:
         raise RecipeError(f"{where} does not say {', '.join(missing)}")
@@ -305,3 +301,8 @@ def load_settings(kind: type[Kind], content: Any, where: str) -> Kind:
 
 def _fields(kind: type) -> dict[str, Field]:
     return {spec.name: spec for spec in dataclasses.fields(kind)}
+
+
+def needed_fields(kind: type) -> list[str]:
+    """Names of a dataclass's fields that have no default."""
+    return [k for k, f in _fields(kind).items() if f.default is f.default_factory is MISSING]

@@ -10,8 +10,7 @@ MAX_BYTES = 100_000
 
 
 def read(path: Path) -> Any:
-    """What a YAML file holds; RecipeError where it is missing, too long, not UTF-8 or not valid
-    YAML, or a key of it is there twice."""
+    """What a YAML file of UTF-8 holds; RecipeError if missing, long, bad, or with a key twice."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)

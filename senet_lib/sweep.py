@@ -1,13 +1,13 @@
 """Sweeps: recipe and network chosen on held-out training images, with Optuna.
 
-A trial is a run of `fit` in a folder of its own; what was tried lies in an SQLite file beside these
-folders. A sweep that was stopped or killed goes on from there, and processes that are given the
-same settings share its trials.
+A trial is a run of `fit` in its own folder, beside an SQLite file of what was tried. A sweep goes
+on from there, and processes that are given the same settings share its trials.
 """
 
 import json
 import math
 import sys
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -21,6 +21,7 @@ from senet_lib import errors, strict_yaml
 from senet_lib.data import hold_out, load_data
 from senet_lib.errors import RecipeError, RecordError
 from senet_lib.models import check_name
+from senet_lib.options import MACHINE
 from senet_lib.plugins import behind
 from senet_lib.recipe import Recipe, Settings, check_setting, load_settings, setting
 from senet_lib.runs.records import RunRecord, from_top
@@ -52,11 +53,8 @@ class Sweep(Settings):
 
 
 def load_sweep(path: str | Path) -> Sweep:
-    """Read a sweep from a YAML file.
-
-    Raises:
-        SenetError: as `load_study`; or the space is empty or not one over fields of a recipe.
-    """
+    """Read a sweep from a YAML file. Errors as in `load_study`, and RecipeError where the space is
+    empty or not one over fields of a recipe."""
     content = strict_yaml.read(Path(path))
     space = (content.pop("space", None) if isinstance(content, dict) else None) or {}
     sweep = load_settings(Sweep, content, str(path))
@@ -95,11 +93,13 @@ def _checked(name: Any, values: Any, where: str) -> list | dict[str, Any]:
 def open_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
     """The Optuna study of a sweep, made where there is none yet.
 
+    Args:
+        sweep: its settings.
+        root: folder of the sweeps' folders.
     Raises:
-        MissingDependencyError: Optuna is not installed.
         RunExistsError: the folder holds a sweep of other settings.
-        SenetError: a model or the data is not to be had.
         RecordError: the file there is no study of Optuna.
+        SenetError: Optuna, a model or the data is not to be had.
     """
     try:
         import optuna
@@ -120,8 +120,7 @@ def open_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
     }[sweep.pruner]
     every = json.loads(json.dumps(asdict(sweep)))
     asked = {name: every[name] for name in SAME} | {"data_fingerprint": images.fingerprint}
-    texts = {name: behind(name, {}) for name in sweep.models}
-    asked["plugins"] = {file: text for found in texts.values() for file, text in found.items()}
+    asked["plugins"] = dict(ChainMap(*(behind(name, {}) for name in sweep.models)))
     with FileLock(folder / "next.lock"):
         try:
             storage = optuna.storages.RDBStorage(
@@ -145,18 +144,13 @@ def open_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
 
 
 def run_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
-    """Try what is left to try of a sweep, beside other processes that do the same.
+    """Try what is left to try of a sweep, beside other processes that do the same; arguments and
+    errors as in `open_sweep` and `fit`.
 
-    Args:
-        sweep: its settings.
-        root: folder of the sweeps' folders.
     Returns:
         The study. A finished trial's value is its error on the held-out images, and its user
         attributes are run (its folder), model, num_params, macs, wall_seconds, and command, which
         trains the same on all images.
-    Raises:
-        SenetError: as in `open_sweep` and `fit`.
-        RunStopped: a signal came; the same call goes on.
     """
     study, folder = open_sweep(sweep, root), from_top(root, ROOT) / sweep.study
     import optuna
@@ -191,11 +185,8 @@ def _run_of(trial: "optuna.Trial | optuna.trial.FrozenTrial") -> str:
 def _next(
     study: "optuna.Study", sweep: Sweep, folder: Path
 ) -> "tuple[optuna.Trial, FileLock] | None":
-    """The next trial, and the lock that says that its process lives; None: there are enough.
-
-    A trial whose process is gone is tried again with the same values in the same folder, where its
-    run goes on from its checkpoint.
-    """
+    """The next trial, and the lock that says that its process lives; None: there are enough."""
+    # One whose process is gone is tried again with its values in its folder, where its run goes on.
     from optuna.samplers import TPESampler
     from optuna.trial import TrialState
 
@@ -228,12 +219,11 @@ def _run(trial: "optuna.Trial", sweep: Sweep, out: Path) -> RunRecord:
     for name, values in sweep.space.items():
         if isinstance(values, list):
             chosen[name] = trial.suggest_categorical(name, values)
-        elif type(values["low"]) is int:
-            chosen[name] = trial.suggest_int(name, **values)
         else:
-            chosen[name] = trial.suggest_float(name, **values)
-    (model, *others), told = sweep.models, 0
-    if others:
+            whole = type(values["low"]) is int
+            chosen[name] = (trial.suggest_int if whole else trial.suggest_float)(name, **values)
+    model, told = sweep.models[0], 0
+    if len(sweep.models) > 1:
         model = trial.suggest_categorical("model", sweep.models)
 
     def tell(history: Sequence[Mapping[str, float]], *_: Any) -> None:
@@ -245,10 +235,9 @@ def _run(trial: "optuna.Trial", sweep: Sweep, out: Path) -> RunRecord:
         if told < sweep.recipe.epochs and trial.should_prune():
             raise TrialPruned(f"pruned after {told} of {sweep.recipe.epochs} epochs")
 
+    names = ("seed", "data", "num_val", "study", *MACHINE)
     return fit(
-        model=model, recipe=replace(sweep.recipe, **chosen), seed=sweep.seed, data=sweep.data,
-        num_val=sweep.num_val, study=sweep.study, out=out, device=sweep.device,
-        precision=sweep.precision, compile=sweep.compile, threads=sweep.threads,
-        test_every=sweep.test_every, on_epoch=tell,
+        model=model, recipe=replace(sweep.recipe, **chosen), out=out, on_epoch=tell,
         progress="bar" if sys.stderr.isatty() else "none",
+        **{name: getattr(sweep, name) for name in names},
     )  # fmt: skip

@@ -4,6 +4,7 @@ Imports of the package stand inside the fixtures, so that a broken module fails 
 """
 
 import os
+import re
 from pathlib import Path
 
 # Set before anything imports numpy, torch or matplotlib, and inherited by started processes.
@@ -66,6 +67,39 @@ def tiny_recipe():
     from senet_lib.recipe import Recipe
 
     return Recipe(epochs=1, batch_size=16, lr=0.05, schedule=())
+
+
+@pytest.fixture
+def prints(capsys):
+    """Runs a command that must do what it is asked; gives what it prints."""
+    from senet_lib.cli import main
+
+    def call(*words):
+        capsys.readouterr()
+        assert main([str(word) for word in words]) == 0
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def says(capsys):
+    """Runs a command that must fail with one line matching every pattern, and code 2."""
+    from senet_lib.cli import main
+
+    def call(words, *patterns):
+        capsys.readouterr()
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as left:
+            code = left.code
+        error = capsys.readouterr().err
+        assert (code, len(error.strip().splitlines())) == (2, 1), error
+        assert error.startswith("error: ")
+        for pattern in patterns:
+            assert re.search(pattern, error), error
+
+    return call
 
 
 @pytest.fixture(scope="session")

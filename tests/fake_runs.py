@@ -1,10 +1,11 @@
-"""Run folders written without training: the errors are chosen, so that results are known."""
+"""Run folders written without training, whose errors are chosen, and a few images to train on."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from senet_lib.data.datasets import make_shapes
 from senet_lib.recipe import Recipe
 from senet_lib.runs.records import RunRecord, save_history, save_logits, save_record
 from senet_lib.runs.weights import WEIGHTS, NetSpec, save_weights
@@ -58,14 +59,17 @@ def make_run(
     return record
 
 
+def save_shapes(path: Path, num_train: int, num_test: int) -> str:
+    """Write a few drawn images as a file of one's own."""
+    few, names = make_shapes(num_train, num_test), ("x_train", "y_train", "x_test", "y_test")
+    np.savez(path, **{n: getattr(few, n) for n in names}, classes=np.array(few.classes))
+    return str(path)
+
+
 def data_fields(data: Any) -> dict[str, Any]:
     """What a record says of its images."""
-    return {
-        "classes": list(data.classes),
-        "mean": list(data.mean),
-        "std": list(data.std),
-        "data_fingerprint": data.fingerprint,
-    }
+    lists = {name: list(getattr(data, name)) for name in ("classes", "mean", "std")}
+    return {**lists, "data_fingerprint": data.fingerprint}
 
 
 def save_network(run: RunRecord, network: Any) -> None:

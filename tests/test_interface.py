@@ -16,7 +16,6 @@ from senet_lib.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "outputs" / "published"
-RUNS = sorted(path.parent for path in PUBLISHED.glob("runs/**/record.json"))
 
 # Every flag of the documents, as it stands there.
 COMMANDS = (
@@ -25,12 +24,8 @@ COMMANDS = (
     " --wd 1e-4 --seed 0 --data shapes --out x --max-minutes 5 --device cpu --precision fp32",
     "evaluate --checkpoint x",
     "gradcam --checkpoint x --out-dir x",
-    "profile",
     "profile --model resnet20 se_resnet20",
-    "export --checkpoint x --format onnx",
-    "export --checkpoint x --format torchscript",
-    "export --checkpoint x --format pt2",
-    "models",
+    "export --checkpoint x --format onnx --format torchscript --format pt2",
     "models se_*",
     "runs model=resnet20 seed=0",
     "claims --json",
@@ -48,7 +43,7 @@ def test_the_documented_flags_are_accepted(line, capsys):
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "words"),
     [
         ("models se_res2net29*", "se_res2net29_last"),
         ("profile --model resnet20", "272,474"),
@@ -57,9 +52,8 @@ def test_the_documented_flags_are_accepted(line, capsys):
         ("notebook train --help-parameters", "peak learning rate"),
     ],
 )
-def test_cheap_commands_do_what_they_say(line, says, capsys):
-    assert main(shlex.split(line)) == 0
-    assert says in capsys.readouterr().out
+def test_cheap_commands_do_what_they_say(line, words, prints):
+    assert words in prints(*shlex.split(line))
 
 
 def test_the_documented_names_take_the_documented_arguments():
@@ -76,33 +70,23 @@ def test_the_documented_names_take_the_documented_arguments():
     assert len(senet_lib.claims.load_claims()) == 60
     assert sorted(senet_lib.list_models("*res2net29")) == ["res2net29", "se_res2net29"]
 
-
-def test_list_runs_filters_by_column():
-    table = senet_lib.list_runs(PUBLISHED / "runs")
-    assert len(table) == len(RUNS) > 0
-    assert set(table["status"]) == {"finished"}
-    assert set(senet_lib.list_runs(PUBLISHED / "runs", seed=0)["seed"]) == {0}
+    runs = senet_lib.list_runs(PUBLISHED / "runs", seed=0)
+    assert set(runs["seed"]) == {0}
+    assert set(runs["status"]) == {"finished"}
 
 
-def test_what_notebooks_scripts_and_pages_import_is_there() -> None:
-    texts = {path: path.read_text(encoding="utf-8") for path in ROOT.glob("[bd]*/*.py")}
-    texts |= {
-        path: "\n".join(re.findall(r"```python\n(.*?)```", path.read_text("utf-8"), re.DOTALL))
-        for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
-    }
+def test_what_notebooks_scripts_and_pages_import_is_there():
+    texts = [path.read_text(encoding="utf-8") for path in ROOT.glob("[bd]*/*.py")]
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
+        texts += re.findall(r"```python\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-        lines = (line for text in code for line in text.splitlines())
-        texts[path] = "\n".join(line for line in lines if not line.startswith("%"))
-    missing = [
-        f"{path.name}: {node.module}.{alias.name}"
-        for path, text in texts.items()
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("senet_lib")
-        for alias in node.names
-        if not hasattr(importlib.import_module(node.module), alias.name)
-        and importlib.util.find_spec(f"{node.module}.{alias.name}") is None
-    ]
-    assert len(texts) > 20
-    assert not missing
+        texts += [re.sub("^%.*", "", text, flags=re.MULTILINE) for text in code]
+    nodes = [node for text in texts for node in ast.walk(ast.parse(text))]
+    ours = [n for n in nodes if isinstance(n, ast.ImportFrom) and n.module.startswith("senet_lib")]
+    assert len(ours) > 100
+    for node in ours:
+        for alias in node.names:
+            there = hasattr(importlib.import_module(node.module), alias.name)
+            assert there or importlib.util.find_spec(f"{node.module}.{alias.name}")

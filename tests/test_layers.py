@@ -20,38 +20,32 @@ PLACE = {name: place for place, names in enumerate(LAYERS) for name in names}
 
 
 @cache
+def _trees() -> dict[str, ast.Module]:
+    """Each module's code by its name within the library."""
+    library, found = ROOT / "senet_lib", {}
+    for path in library.rglob("*.py"):
+        name = ".".join(path.relative_to(library).with_suffix("").parts).removesuffix(".__init__")
+        found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+@cache
 def _imports() -> dict[str, set[str]]:
     """What each module imports from the library; types for checkers alone do not count."""
-    library = ROOT / "senet_lib"
-    names = {
-        ".".join(path.relative_to(library).with_suffix("").parts).removesuffix(".__init__"): path
-        for path in library.rglob("*.py")
-    }
     found = {}
-    for name, path in names.items():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        typing = {
-            child
-            for node in ast.walk(tree)
-            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-            for child in ast.walk(node)
-        }
-        found[name] = {
-            f"{target}.{alias.name}".strip(".")
-            if f"{target}.{alias.name}".strip(".") in names
-            else target
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ImportFrom)
-            and node not in typing
+    for module, tree in _trees().items():
+        nodes = list(ast.walk(tree))
+        checks = [n for n in nodes if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)]
+        typing = {node for check in checks for node in ast.walk(check)}
+        targets = {
+            f"{node.module}.{alias.name}".removeprefix("senet_lib.")
+            for node in nodes
+            if isinstance(node, ast.ImportFrom) and node not in typing
             and (node.module or "").partition(".")[0] == "senet_lib"
-            for target in [node.module.removeprefix("senet_lib").strip(".")]
             for alias in node.names
-        } - {""}
+        }  # fmt: skip
+        found[module] = {t if t in _trees() else t.rpartition(".")[0] for t in targets} - {""}
     return {name: targets for name, targets in found.items() if name != "__init__"}
-
-
-def _layer(module: str) -> int:
-    return PLACE[module.partition(".")[0]]
 
 
 def test_imports_go_one_way():
@@ -59,8 +53,7 @@ def test_imports_go_one_way():
     for module, targets in _imports().items():
         for target in targets:
             here, there = module.partition(".")[0], target.partition(".")[0]
-            neighbours = {here, there} == {"training", "analysis"}
-            if _layer(target) > _layer(module) or neighbours:
+            if PLACE[there] > PLACE[here] or {here, there} == {"training", "analysis"}:
                 upward.add((module, target))
     assert not upward
 
@@ -77,13 +70,8 @@ def test_models_know_nothing_of_kernels():
 
 def test_the_library_is_imported_by_its_full_names():
     """The one form that the tests above read."""
-    other = [
-        f"{path.name}:{node.lineno}"
-        for path in sorted((ROOT / "senet_lib").rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if (isinstance(node, ast.ImportFrom) and node.level)
-        or (
-            isinstance(node, ast.Import) and any(a.name.startswith("senet_lib") for a in node.names)
-        )
-    ]
-    assert not other
+    for module, tree in _trees().items():
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert not any(name.startswith("senet_lib") for name in names), module
+            assert not (isinstance(node, ast.ImportFrom) and node.level), module

@@ -1,17 +1,15 @@
 """Files of the user's own: named, executed once, kept in the record, known to every process."""
 
 import ast
-import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from senet_lib import plugins
-from senet_lib.cli import main
+from senet_lib.runs.records import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "docs" / "own_attention.py"
@@ -19,76 +17,63 @@ TRAIN = ("train", "--model", "resnet20+attention=alone", "--data", "shapes", "--
 SMALL = ("--train-images", "64", "--schedule", "--progress", "none", "--threads", "1")
 
 
-def senet(*words: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+def senet(*words, cwd=ROOT):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "senet_lib", *map(str, words)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
-def test_the_page_shows_the_example_as_it_is() -> None:
+def test_the_page_shows_the_example_as_it_is():
     page = (ROOT / "docs" / "own-attention.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     whole = ast.parse(EXAMPLE.read_text(encoding="utf-8"))
     assert ast.dump(ast.parse(shown)) == ast.dump(ast.Module(whole.body[1:], []))
 
 
-def test_a_run_keeps_the_text_and_refuses_another(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    own = tmp_path / "own.py"
-    own.write_text(EXAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
-    train = (*TRAIN, *SMALL, "--plugin", own, "--out", tmp_path / "run")
+def test_a_run_keeps_the_text_and_refuses_another(tmp_path, says):
+    run, own = tmp_path / "run", shutil.copy(EXAMPLE, tmp_path / "own.py")
+    train = (*TRAIN, *SMALL, "--plugin", own, "--out", run)
     assert senet(*train).returncode == 0
-    record = json.loads((tmp_path / "run" / "record.json").read_text(encoding="utf-8"))
-    assert record["plugins"] == {"own.py": own.read_text(encoding="utf-8")}
-    again = senet("evaluate", "--checkpoint", tmp_path / "run", "--plugin", own)
+    assert load_run(run).plugins == {"own.py": own.read_text(encoding="utf-8")}
+    again = senet("evaluate", "--checkpoint", run, "--plugin", own)
     assert (again.returncode, "they agree" in again.stdout) == (0, True)
-    assert main(["evaluate", "--checkpoint", str(tmp_path / "run")]) == 2  # without it
-    assert "--plugin" in capsys.readouterr().err
+    says(["evaluate", "--checkpoint", run], "--plugin")  # without it
     own.write_text(own.read_text(encoding="utf-8") + "\nX = 1\n", encoding="utf-8")
     changed = senet(*train)
-    assert changed.returncode == 2
-    assert "another text of own.py" in changed.stderr
+    assert (changed.returncode, "another text of own.py" in changed.stderr) == (2, True)
 
 
-def test_a_bad_file_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+REGISTERED = (
+    b"from senet_lib.models import register_attention as register\n"
+    b"register('se')(lambda channels, spec: None)\n"
+)
+
+
+def test_a_bad_file_is_one_line(tmp_path, says, monkeypatch):
     own = tmp_path / "own.py"
-    for text, says in (
-        (None, "there is no plugin"),
-        ("def f(:\n", "SyntaxError"),
-        ("1 / 0\n", "ZeroDivisionError"),
-        ("raise SystemExit(0)\n", "SystemExit"),
-        ("import no_such_package\n", "no_such_package"),
+    says(["models", "--plugin", own], "there is no plugin")
+    for text, words in (
+        (b"def f(:\n", "SyntaxError"),
+        (b"1 / 0\n", "ZeroDivisionError"),
+        (b"raise SystemExit(0)\n", "SystemExit"),
+        (b"import no_such_package\n", "no_such_package"),
         (b"\xff\xfe\x00x", "UnicodeDecodeError"),
-        (
-            "from senet_lib.models import register_attention\n"
-            "register_attention('se')(lambda channels, spec: None)\n",
-            "registered already",
-        ),
+        (REGISTERED, "registered already"),
     ):
-        if text is not None:
-            own.write_bytes(text if isinstance(text, bytes) else text.encode())
+        own.write_bytes(text)
         monkeypatch.setenv(plugins.VARIABLE, "")
-        assert main(["models", "--plugin", str(own)]) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        assert says in line
+        says(["models", "--plugin", own], words)
 
 
-def test_a_path_with_the_separator_in_it_is_told_so(tmp_path, capsys, monkeypatch) -> None:
+def test_a_path_with_the_separator_in_it_is_told_so(tmp_path, says, monkeypatch):
     own = tmp_path / f"a{os.pathsep}b.py"
-    own.write_text("")
-    assert main(["models", "--plugin", str(own)]) == 2
-    assert f"{os.pathsep!r} in its path" in capsys.readouterr().err
+    own.touch()
+    says(["models", "--plugin", own], f"{os.pathsep!r} in its path")
     monkeypatch.setenv(plugins.VARIABLE, str(own))
-    assert main(["models"]) == 2
-    assert f"names {tmp_path / 'a'}, which is no file" in capsys.readouterr().err
+    says(["models"], f"names {tmp_path / 'a'}, which is no file")
 
 
-def test_a_file_is_executed_once_by_whatever_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_executed_once_by_whatever_path(tmp_path, monkeypatch):
     own = tmp_path / "own.py"
     own.write_bytes(b"\xef\xbb\xbf" + EXAMPLE.read_bytes())  # as some editors begin a file
     monkeypatch.setenv(plugins.VARIABLE, "own.py")

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from fake_runs import make_run
 
-from senet_lib.cli import main
 from senet_lib.errors import CheckpointError, RecordError, UnknownNameError
 from senet_lib.evaluation import predict
 from senet_lib.recipe import Recipe
@@ -21,28 +20,24 @@ from senet_lib.runs.weights import WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_IMAGES = 200
-KEPT = [
-    (run["model"], int(run["seed"]), run["study"])
-    for run in list_pretrained(root=ROOT / "outputs" / "published")
-    .dropna(subset="num_bytes")
-    .to_dict("records")
-]
+PUBLISHED = list_pretrained(root=ROOT / "outputs" / "published").dropna(subset="num_bytes")
+KEPT = PUBLISHED[["model", "seed", "study"]].to_records(index=False).tolist()
+
+
+def published(root, seed=0, *, kept=True, **about):
+    """A published run of one network, with weights if they are kept."""
+    run = make_run(root / "runs", "resnet20", seed, 0.25, **{"data": "cifar10", **about})
+    if kept:
+        (run.path / WEIGHTS).write_bytes(b"weights")
 
 
 @pytest.fixture
 def root(tmp_path):
     """Four studies with one network; the weights of the longest are not kept."""
-    for study, data, recipe, kept in (
-        ("few", "cifar10", Recipe(epochs=50, train_images=1000), True),
-        ("many", "cifar10", Recipe(epochs=2, train_images=40_000), True),
-        ("drawn", "shapes", Recipe(epochs=3), True),  # 2,000 images: all there are
-        ("all", "cifar10", Recipe(epochs=300), False),
-    ):
-        run = make_run(
-            tmp_path / "runs", "resnet20", 0, 0.25, study=study, recipe=recipe, data=data
-        )
-        if kept:
-            (run.path / WEIGHTS).write_bytes(b"weights")
+    published(tmp_path, study="few", recipe=Recipe(epochs=50, train_images=1000))
+    published(tmp_path, study="many", recipe=Recipe(epochs=2, train_images=40_000))
+    published(tmp_path, study="drawn", recipe=Recipe(epochs=3), data="shapes")  # all of 2,000
+    published(tmp_path, study="all", recipe=Recipe(epochs=300), kept=False)
     return tmp_path
 
 
@@ -55,8 +50,7 @@ def test_the_table_says_what_each_file_is(root):
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith(f"{LICENCE} License")
     assert (table["test_error"] == 0.25).all()
     assert "2 epochs over 40,000 images of cifar10" in table["protocol"][1]
-    changes = {"study": "changed", "data": "cifar10", "overrides": {"reduction": 4}}
-    make_run(root / "runs", "se_resnet20", 0, 0.1, **changes)
+    make_run(root / "runs", "se_resnet20", 0, 0.1, study="changed", overrides={"reduction": 4})
     assert list(list_pretrained("se_*", root)["model"]) == ["se_resnet20+reduction=4"]
     run = {"recipe": Recipe(epochs=1).to_dict(), "data": "cifar100", "num_val": 5000}
     assert "45,000" in training_in_words(run)  # held-out images are no training images
@@ -65,16 +59,13 @@ def test_the_table_says_what_each_file_is(root):
 def test_the_one_trained_on_the_most_images_is_taken_and_of_these_for_the_most_epochs(root):
     assert find_pretrained("resnet20", root=root).study == "many"
     assert find_pretrained("resnet20", study="few", root=root).study == "few"
-    recipe = Recipe(epochs=9, train_images=40_000)
-    run = make_run(root / "runs", "resnet20", 0, 0.2, study="again", recipe=recipe, data="cifar10")
-    (run.path / WEIGHTS).write_bytes(b"weights")
+    published(root, study="again", recipe=Recipe(epochs=9, train_images=40_000))
     assert find_pretrained("resnet20", root=root).study == "again"
 
 
 def test_what_is_not_there_is_said_in_one_line(root):
-    for seed in (1, 2):
-        make_run(root / "runs", "resnet20", seed, 0.2, study="few", data="cifar10")
-    (root / "runs/few/resnet20/seed2" / WEIGHTS).write_bytes(b"weights")
+    published(root, 1, kept=False, study="few")
+    published(root, 2, study="few")
     assert find_pretrained("resnet20", 2, root=root).seed == 2
     for name, seed, study, where, kind, says in (
         ("resnet21", 0, None, root, UnknownNameError, "did you mean resnet20"),
@@ -89,15 +80,12 @@ def test_what_is_not_there_is_said_in_one_line(root):
         assert "\n" not in str(caught.value)
 
 
-def test_the_command_lists_them(capsys, monkeypatch, root):
+def test_the_command_lists_them(prints, says, monkeypatch, root):
     monkeypatch.setattr("senet_lib.runs.published.published_folder", lambda: root)
-    assert main(["models", "--pretrained", "res*"]) == 0
-    _, *rows = capsys.readouterr().out.splitlines()
+    _, *rows = prints("models", "--pretrained", "res*").splitlines()
     assert rows[0].startswith("resnet20  all")
     assert all(part in rows[0] for part in ("25.00", "1,234,567", "MIT"))
-    assert main(["models", "--pretrained", "x*"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "'x*'" in line
+    says(["models", "--pretrained", "x*"], "'x[*]'")
 
 
 @pytest.mark.parametrize(("name", "seed", "study"), KEPT)

@@ -3,10 +3,11 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from unittest.mock import MagicMock
 
-import numpy as np
 import pytest
+from fake_runs import save_shapes
 
 from senet_lib.cli import main
 from senet_lib.runs.records import RECORD, load_run
@@ -15,24 +16,20 @@ from senet_lib.training.seeds import train_seeds
 
 
 @pytest.fixture
-def words(tmp_path, monkeypatch, shapes):
+def words(tmp_path, monkeypatch):
     """The rest of a `senet train` that takes seconds, in a folder of this test."""
-    path = tmp_path / "tiny.npz"
-    sizes = {"x_train": 64, "y_train": 64, "x_test": 32, "y_test": 32}
-    np.savez(path, **{name: getattr(shapes, name)[:size] for name, size in sizes.items()})
     monkeypatch.chdir(tmp_path)
     short = "--model resnet20 --batch-size 32 --device cpu --precision fp32 --study tiny"
-    return [*short.split(), "--data", str(path)]
+    return [*short.split(), "--data", save_shapes(tmp_path / "tiny.npz", 64, 32)]
 
 
-def folder(root, seed):
-    return root / "tiny" / "resnet20" / f"seed{seed}"
+def folder(seed):
+    return Path("outputs/runs/tiny/resnet20", f"seed{seed}")
 
 
 def test_each_seed_is_the_run_it_would_be_alone(words, tmp_path, capfd):
-    root = tmp_path / "outputs" / "runs"
     assert main(["train", *words, "--epochs", "1", "--seeds", "0", "1", "--at-once", "2"]) == 0
-    together = [load_run(folder(root, seed)) for seed in (0, 1)]
+    together = [load_run(folder(seed)) for seed in (0, 1)]
     printed = capfd.readouterr().out.splitlines()
     assert all(line.startswith(("seed 0: ", "seed 1: ")) for line in printed)
     assert sum("the record is in" in line for line in printed) == 2
@@ -68,8 +65,7 @@ def test_the_threads_asked_for_are_kept(monkeypatch, threads, cores, seeds, at_o
         assert each is None or command[command.index("--threads") + 1] == str(each)
 
 
-def test_a_stop_reaches_every_run_and_loses_nothing(words, tmp_path):
-    root = tmp_path / "outputs" / "runs"
+def test_a_stop_reaches_every_run_and_loses_nothing(words):
     command = [sys.executable, "-m", "senet_lib.cli", "train", *words, "--epochs", "2000"]
     process = subprocess.Popen([*command, "--seeds", "0", "1"], stdout=subprocess.PIPE, text=True)
     seen = set()
@@ -83,22 +79,15 @@ def test_a_stop_reaches_every_run_and_loses_nothing(words, tmp_path):
     assert process.wait(timeout=60) == 143
     assert rest.count("stopped (SIGTERM)") == 2
     for seed in (0, 1):
-        assert (folder(root, seed) / "checkpoint.pt").is_file()
-        assert not (folder(root, seed) / RECORD).exists()
+        assert (folder(seed) / "checkpoint.pt").is_file()
+        assert not (folder(seed) / RECORD).exists()
 
 
-def test_a_wrong_list_of_seeds_is_refused_in_one_line(words, capfd):
-    for more, says in (
+def test_a_wrong_list_of_seeds_is_refused_in_one_line(words, says):
+    for more, wrong in (
         (["--seeds", "0", "0"], "once"),
         (["--seeds", "0", "1", "--at-once", "-1"], "at_once is -1"),
         (["--seeds", "0", "1", "--out", "x"], "--out"),
         (["--seeds", "0", "--seed", "1"], "--seed"),
     ):
-        try:
-            code = main(["train", *words, "--epochs", "1", *more])
-        except SystemExit as stopped:
-            code = stopped.code
-        said = capfd.readouterr().err
-        assert code == 2
-        assert says in said
-        assert said.count("\n") == 1
+        says(["train", *words, "--epochs", "1", *more], wrong)

@@ -9,14 +9,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
+from fake_runs import save_shapes
 from notebook_cells import run_cells
 
 from senet_lib.cli import main
-from senet_lib.data.datasets import load_data, make_shapes
-from senet_lib.errors import MissingDependencyError, RunExistsError
+from senet_lib.data.datasets import load_data
+from senet_lib.errors import RunExistsError
 from senet_lib.runs.records import load_run
 
 optuna = pytest.importorskip("optuna")
@@ -25,32 +25,22 @@ from senet_lib.sweep import load_sweep, open_sweep, run_sweep  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 FEW = {
-    "study": "few",
-    "num_val": 48,
-    "models": ["resnet20", "se_resnet20"],
-    "trials": 7,
-    "seed": 0,
-    "threads": 1,
-    "device": "cpu",
-    "precision": "fp32",
-    "compile": "off",
+    "study": "few", "num_val": 48, "models": ["resnet20", "se_resnet20"], "trials": 7, "seed": 0,
+    "threads": 1, "device": "cpu", "precision": "fp32", "compile": "off",
     "space": {"lr": {"low": 1e-6, "high": 1.0, "log": True}, "batch_size": [16, 32]},
     "recipe": {"epochs": 3, "lr_policy": "one_cycle"},
-}
+}  # fmt: skip
 DONE = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """Writes the settings of a sweep over a few shapes into a folder."""
-    data, few = tmp_path_factory.mktemp("data") / "few.npz", make_shapes(num_train=112, num_test=32)
-    images = {name: getattr(few, name) for name in ("x_train", "x_test")}
-    labels = {name: getattr(few, name).astype(np.uint8) for name in ("y_train", "y_test")}
-    np.savez(data, **images, **labels, classes=np.array(few.classes))
+    data = save_shapes(tmp_path_factory.mktemp("data") / "few.npz", 112, 32)
 
     def write(folder, **changes):
         path = folder / "few.yaml"
-        path.write_text(yaml.safe_dump({**FEW, "data": str(data), **changes}), encoding="utf-8")
+        path.write_text(yaml.safe_dump({**FEW, "data": data, **changes}), encoding="utf-8")
         return path
 
     return write
@@ -65,10 +55,8 @@ def whole(written, tmp_path_factory):
 
 def found(study):
     """What was tried and what came of it, in order."""
-    return [
-        (trial.state, trial.params, trial.value, trial.intermediate_values)
-        for trial in study.get_trials(states=DONE)
-    ]
+    done = study.get_trials(states=DONE)
+    return [(t.state, t.params, t.value, t.intermediate_values) for t in done]
 
 
 def test_trials_are_runs_judged_on_held_out_images(whole):
@@ -99,24 +87,21 @@ def test_a_sweep_that_is_killed_ends_as_it_would_have(whole, written, tmp_path):
     while not (tmp_path / "few" / "trial2" / "history.csv").is_file():
         assert process.poll() is None
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     assert process.wait() == -signal.SIGKILL
     study = run_sweep(load_sweep(tmp_path / "few.yaml"), tmp_path)
     assert found(study) == found(whole[1])
     states = [trial.state.name for trial in study.trials]
-    died = states.count("FAIL")  # another took its values over
-    assert died == 1
-    assert len(states) == 7 + died
+    assert states.count("FAIL") == len(states) - 7 == 1  # another took its values over
 
 
 def test_workers_share_the_trials_and_the_best_can_be_trained(written, tmp_path, capfd):
     path = written(tmp_path, trials=4, pruner="hyperband")
     assert main(["sweep", str(path), "--workers", "2", "--root", str(tmp_path)]) == 0
     said = capfd.readouterr().out
-    assert "worker 1: " in said
-    assert "worker 2: " in said
+    assert {"worker 1", "worker 2"} == {line.partition(": ")[0] for line in said.splitlines()}
     study = open_sweep(load_sweep(path), tmp_path)
-    assert {trial.state in DONE for trial in study.trials} == {True}
+    assert {trial.state for trial in study.trials} <= set(DONE)
     assert len({json.dumps(trial.params) for trial in study.trials}) == len(study.trials) == 4
     command = said.splitlines()[-1].partition("senet train ")[2].split()
     out = tmp_path / "all"
@@ -142,21 +127,22 @@ def test_more_trials_may_be_asked_for_and_nothing_else_may_change(
     whole, written, tmp_path, monkeypatch
 ):
     folder, study = whole
-    before = len(study.trials)
-    again = run_sweep(load_sweep(written(tmp_path)), folder)
-    assert len(again.trials) == before
-    for change in ({"num_val": 50}, {"seed": 1}, {"space": {"lr": [0.1, 0.2]}}):
-        with pytest.raises(RunExistsError, match=next(iter(change))):
-            open_sweep(load_sweep(written(tmp_path, **change)), folder)
+    sweep = load_sweep(written(tmp_path))
+    assert len(run_sweep(sweep, folder).trials) == len(study.trials)
+
+    def refused(what, **changes):
+        with pytest.raises(RunExistsError, match=what):
+            open_sweep(replace(sweep, **changes), folder)
+
+    refused("num_val", num_val=50)
+    refused("seed", seed=1)
+    refused("space", space={"lr": [0.1, 0.2]})
     monkeypatch.setattr("senet_lib.sweep.behind", lambda *_: {"own.py": "another text"})
-    with pytest.raises(RunExistsError, match="plugins"):
-        open_sweep(load_sweep(written(tmp_path)), folder)
-    monkeypatch.undo()
-    few = load_data(load_sweep(written(tmp_path)).data)
+    refused("plugins")
+    few = load_data(sweep.data)
     few = replace(few, x_train=255 - few.x_train)
     monkeypatch.setattr("senet_lib.sweep.load_data", lambda _: few)
-    with pytest.raises(RunExistsError, match="data_fingerprint"):
-        open_sweep(load_sweep(written(tmp_path)), folder)
+    refused("data_fingerprint")
 
 
 def test_a_rate_at_which_the_loss_diverges_is_given_up(written, tmp_path):
@@ -176,52 +162,37 @@ def test_a_sweep_with_nothing_to_choose_from_fails_in_a_folder_of_any_name(writt
     assert not (root / "few" / "trial1.lock").exists()
 
 
+SPACES = (
+    {"learning_rate": [0.1, 0.2]}, {"epochs": [1, 2]}, {"lr": [0.1]}, {"lr": [0.1, 0.1]},
+    {"lr": [0.1, -1]}, {"lr": 0.1}, {"lr": {"low": 0.1}}, {"lr": {"low": 0.2, "high": 0.1}},
+    {"lr": {"low": 0.1, "high": 0.2, "step": 0.1}}, {"lr": {"low": 0.1, "high": 0.2, "log": "yes"}},
+    {"momentum": {"low": 0.0, "high": 0.9, "log": True}}, {"batch_size": {"low": 1.5, "high": 8}},
+    {"nesterov": {"low": False, "high": True}},
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        ({"trials": 0}, "trials"),
-        ({"num_val": 0}, "num_val"),
-        ({"num_val": 10**7}, "112"),
-        ({"num_val": None}, "num_val"),
-        ({"seeds": [0]}, "seeds"),
-        ({"pruner": "best"}, "pruner"),
-        ({"models": ["resnet21"]}, "resnet21"),
-        ({"data": "nowhere.npz"}, "nowhere"),
-        ({"space": 3}, "space"),
-        ({"space": {}, "models": ["resnet20"]}, "nothing to choose"),
-        ({"space": {"learning_rate": [0.1, 0.2]}}, "learning_rate"),
-        ({"space": {"epochs": [1, 2]}}, "epochs"),
-        ({"space": {"lr": [0.1]}}, "lr"),
-        ({"space": {"lr": [0.1, 0.1]}}, "lr"),
-        ({"space": {"lr": [0.1, -1]}}, "lr"),
-        ({"space": {"lr": 0.1}}, "lr"),
-        ({"space": {"lr": {"low": 0.1}}}, "lr"),
-        ({"space": {"lr": {"low": 0.2, "high": 0.1}}}, "lr"),
-        ({"space": {"lr": {"low": 0.1, "high": 0.2, "step": 0.1}}}, "step"),
-        ({"space": {"lr": {"low": 0.1, "high": 0.2, "log": "yes"}}}, "lr"),
-        ({"space": {"momentum": {"low": 0.0, "high": 0.9, "log": True}}}, "momentum"),
-        ({"space": {"nesterov": {"low": False, "high": True}}}, "nesterov"),
-        ({"space": {"batch_size": {"low": 1.5, "high": 8}}}, "batch_size"),
+        ({"trials": 0}, "trials"), ({"num_val": 0}, "num_val"), ({"num_val": 10**7}, "112"),
+        ({"num_val": None}, "num_val"), ({"seeds": [0]}, "seeds"), ({"pruner": "best"}, "pruner"),
+        ({"models": ["resnet21"]}, "resnet21"), ({"data": "nowhere.npz"}, "nowhere"),
+        ({"space": 3}, "space"), ({"space": {}, "models": ["resnet20"]}, "nothing to choose"),
+        *(({"space": space}, next(iter(space))) for space in SPACES),
     ],
-)
-def test_a_sweep_that_cannot_be_meant_is_one_line(change, part, written, tmp_path, capsys):
-    path = written(tmp_path, **change)
-    assert main(["sweep", str(path), "--root", str(tmp_path / "sweeps")]) == 2
-    said = capsys.readouterr().err
-    assert len(said.splitlines()) == 1
-    assert part in said
+)  # fmt: skip
+def test_a_sweep_that_cannot_be_meant_is_one_line(change, part, written, tmp_path, says):
+    says(["sweep", written(tmp_path, **change), "--root", tmp_path / "sweeps"], part)
 
 
-def test_what_lies_there_is_no_study_or_optuna_is_missing(written, tmp_path, monkeypatch):
-    path = written(tmp_path)
+def test_what_lies_there_is_no_study_or_optuna_is_missing(written, tmp_path, says, monkeypatch):
     (tmp_path / "few").mkdir()
     (tmp_path / "few" / "optuna.db").write_text("no database " * 100, encoding="utf-8")
-    words = ["sweep", str(path), "--root", str(tmp_path)]
-    assert main(words) == 2
-    assert main([*words, "--workers", "0"]) == 2
+    words = ["sweep", written(tmp_path), "--root", tmp_path]
+    says(words, "optuna.db")
+    says([*words, "--workers", "0"], "--workers")
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(MissingDependencyError, match=r"senet-lib\[sweep\]"):
-        open_sweep(load_sweep(path), tmp_path)
+    says(words, r"senet-lib\[sweep\]")
 
 
 def test_the_repositorys_sweep_is_valid():

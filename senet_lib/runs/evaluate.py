@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -40,8 +39,7 @@ def images_of(run: "RunRecord | NetSpec", data: str = "") -> Dataset:
 def network_and_images(
     checkpoint: str | Path, data: str = ""
 ) -> tuple[nn.Module, NetSpec, RunRecord | None, Dataset]:
-    """A saved network, what it is, its record if there is one, and its images or other ones;
-    arguments as in `load_network` and `images_of`."""
+    """A saved network, what it is, any record, its images; see `load_network`, `images_of`."""
     path = Path(checkpoint)
     model, spec = load_network(path)
     folder = path if path.is_dir() else path.parent
@@ -61,17 +59,12 @@ class Evaluation:
     dataset: Dataset  # the images it was shown
     error: float  # share of wrong predictions, in [0, 1]
     loss: float  # mean cross-entropy in nats
-    # the error its record states for these very images, if it does; of published weights that of
-    # the very weights, which were rounded to half precision
-    recorded: float | None
-    measured_so: bool = True  # whether `recorded` was measured with these very weights
+    recorded: float | None  # the error its record states for these very images, if it does
+    measured_so: bool = True  # whether with these weights, which of published ones are rounded
 
     @property
     def agrees(self) -> bool:
-        """Whether the error is the recorded one but for rounding; True where none is recorded.
-
-        Another machine or batch size rounds differently, and so may decide a near tie differently.
-        """
+        """Whether it is the recorded error, if any, but for near ties that rounding decides."""
         allowed = 2e-4 if self.measured_so else 2e-3
         most = max(2 / len(self.dataset.x_test), allowed)
         return self.recorded is None or abs(self.error - self.recorded) <= most
@@ -80,15 +73,13 @@ class Evaluation:
 def evaluate(
     checkpoint: str | Path, data: str = "", *, device: str = "auto", batch_size: int | None = None
 ) -> Evaluation:
-    """Measure the error of a saved network again, in fp32, so many images at a time; arguments as
-    in `load_network`, `images_of` and `predict`."""
+    """Measure a saved network's error again, in fp32; see `load_network`, `images_of`, `predict`."""
     if batch_size is not None and batch_size < 1:
         raise SenetError(f"batch size is {batch_size}; it must be at least 1")
     model, spec, record, dataset = network_and_images(checkpoint, data)
     setup = Setup.choose(device=device, precision="fp32", compile="off", threads=0)
-    logits = predict(
-        setup.place(model), dataset.x_test, spec.mean, spec.std, batch_size=batch_size
-    ).cpu()
+    model, size = setup.place(model), {"batch_size": batch_size}
+    logits = predict(model, dataset.x_test, spec.mean, spec.std, **size).cpu()
     error, loss = error_and_loss(logits, torch.from_numpy(dataset.y_test))
     same = record is not None and record.data_fingerprint == dataset.fingerprint
     own = record.weights_error if same and spec.half_precision else None
@@ -103,8 +94,7 @@ def evaluate(
 
 
 def runs_on_other_images(root: Path, data: str) -> Sequence[RunRecord]:
-    """Finished runs below a folder whose images are not those that their data, a file or folder,
-    holds now.
+    """Finished runs below a root whose images are not what their data, a file or folder, holds now.
 
     The images are read only if a file is newer than a record, by the time of its last change on
     this system, which copying does not carry over. A known name is checked whenever it is loaded.
@@ -138,13 +128,12 @@ def classify(
     path = Path(source)
     if path.suffix in SUFFIXES.values():
         run, about = load_exported(path)
-        if not {"classes", "mean", "std", "input_size"} <= set(about):
-            raise SenetError(f"{path} does not say what its classes are; export it by senet export")
-        classes, mean, std = about["classes"], about["mean"], about["std"]
-        if about["input_size"] != [3, SIZE, SIZE]:
-            raise SenetError(f"{path} takes images of {about['input_size']}, not of 3x32x32")
-        if not _fits(classes, mean, std):
-            raise SenetError(f"{path} does not say right what its classes are, or mean and std")
+        classes, mean, std = (about.get(name) for name in ("classes", "mean", "std"))
+        told = is_a(classes, Sequence[str]) and all(is_a(v, Sequence[float]) for v in (mean, std))
+        if not (told and len(mean) == len(std) == 3 and min(std) > 0):
+            raise SenetError(f"{path} says no valid classes, mean, std; export it by senet export")
+        if about.get("input_size") != [3, SIZE, SIZE]:
+            raise SenetError(f"{path} takes images of {about.get('input_size')}, not of 3x32x32")
     else:
         if path.exists() or len(path.parts) > 1:
             run, spec = load_network(path)
@@ -161,15 +150,7 @@ def classify(
                 logits = run(normalise(images, mean, std).contiguous())
         except Exception as error:  # each runtime has errors of its own
             raise SenetError(f"{path} cannot be run on these pictures: {one_line(error)}") from None
-        if logits.shape != (len(images), len(classes)):
-            raise SenetError(
-                f"{path} gives {tuple(logits.shape)} logits for {len(classes)} classes"
-            )
+        if (shape := tuple(logits.shape)) != (len(images), len(classes)):
+            raise SenetError(f"{path} gives {shape} logits for {len(classes)} classes")
         found.append(probabilities(logits.float().numpy()))
     return np.concatenate(found), tuple(classes)
-
-
-def _fits(classes: Any, mean: Any, std: Any) -> bool:
-    """Whether a file says names of classes, and a mean and a deviation for each colour."""
-    told = is_a(classes, Sequence[str]) and all(is_a(v, Sequence[float]) for v in (mean, std))
-    return told and len(mean) == len(std) == 3 and min(std) > 0

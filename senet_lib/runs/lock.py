@@ -4,7 +4,7 @@ import errno
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -40,25 +40,22 @@ def locked(path: Path, busy: str) -> Iterator[None]:
             path.parent.rmdir()  # only if nothing was written
 
 
-def _acquire(path: Path, busy: str) -> BaseFileLock:
-    for kind in (FileLock, SoftFileLock):
-        lock = kind(path)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # filelock tells that it falls back, as is meant
-                lock.acquire(timeout=0)
-        except Timeout:
-            raise RunExistsError(busy + _holder(path)) from None
-        except (NotImplementedError, OSError) as error:
-            number = getattr(error, "errno", errno.ENOSYS)
-            if kind is SoftFileLock or number not in _NO_FLOCK:
-                raise
-            with suppress(OSError):
-                if path.stat().st_size == 0:  # what the first kind has made to lock it
-                    path.unlink()
-            continue
-        return lock
-    raise AssertionError("unreachable: the loop returns or raises")
+def _acquire(path: Path, busy: str, kind: type[BaseFileLock] = FileLock) -> BaseFileLock:
+    lock = kind(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # filelock tells that it falls back, as is meant
+            lock.acquire(timeout=0)
+    except Timeout:
+        raise RunExistsError(busy + _holder(path)) from None
+    except (NotImplementedError, OSError) as error:
+        if kind is SoftFileLock or getattr(error, "errno", errno.ENOSYS) not in _NO_FLOCK:
+            raise
+        with suppress(OSError):
+            if path.stat().st_size == 0:  # what the first kind has made to lock it
+                path.unlink()
+        return _acquire(path, busy, SoftFileLock)
+    return lock
 
 
 def _holder(path: Path) -> str:
@@ -71,26 +68,30 @@ def _holder(path: Path) -> str:
 
 @contextmanager
 def stop_signals() -> Iterator[list[str]]:
-    """Names of the SIGINT, SIGTERM and SIGHUP received; a second SIGINT interrupts at once.
-
-    A SIGHUP that is ignored, as under nohup, stays so.
-    """
+    """Names of the SIGINT, SIGTERM and SIGHUP received; a second SIGINT interrupts at once."""
     received: list[str] = []
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
 
-    def note(number: int, frame: object) -> None:
+    def note(number: int, _: object) -> None:
         if number == signal.SIGINT and "SIGINT" in received:
             raise KeyboardInterrupt
         received.append(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, note) for number in stopping()}
-    try:
+    with handling_stops(note):
         yield received
+
+
+@contextmanager
+def handling_stops(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Within, a function of the signal's number gets the signals that ask a process to stop."""
+    before = {number: signal.signal(number, handler) for number in stopping()}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def stopping() -> list[int]:

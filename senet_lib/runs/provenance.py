@@ -31,16 +31,15 @@ def versions() -> dict[str, str]:
 
 def hardware(device: "torch.device") -> dict[str, Any]:
     """Processor, cores and operating system, and the GPU where one is used."""
-    found: dict[str, Any] = {
-        "cpu": _cpu_name(),
-        "cores": _cores(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-    if device.type in ("cuda", "xpu"):
-        import torch
+    import torch
+
+    from senet_lib.device import KEEP_PEAKS
+
+    system = f"{platform.system()} {platform.machine()}"
+    found = {"cpu": _cpu_name(), "cores": _cores(), "system": system}
     if device.type == "cuda":
         found["cuda"] = torch.version.cuda
-    if device.type in ("cuda", "xpu"):
+    if device.type in KEEP_PEAKS:
         found["gpu"] = getattr(torch, device.type).get_device_name(device)
     return found
 

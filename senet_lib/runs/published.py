@@ -1,8 +1,7 @@
-"""Trained networks that come with the repository: the weights under outputs/published.
+"""Trained networks that come with the repository: runs of the study, under outputs/published.
 
-What is published are runs of the study, so beside each file stands the record that says how the
-network was trained and how well it does. Of some runs the record is there and the weights are not:
-they were not asked for, or their file would be above 4 MB.
+Of some runs the record is there and the weights are not: they were not asked for, or their file
+would be above 4 MB.
 """
 
 from collections.abc import Mapping
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from senet_lib.data.datasets import CIFAR_COUNTS, SHAPES_TRAIN
-from senet_lib.errors import CheckpointError, RecordError, UnknownNameError, unknown
-from senet_lib.runs.records import RunRecord, anchored, list_runs, load_run
+from senet_lib.errors import CheckpointError, RecordError, UnknownNameError, counted, unknown
+from senet_lib.files import anchored
+from senet_lib.runs.records import RunRecord, list_runs, load_run
 from senet_lib.runs.weights import WEIGHTS
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 PUBLISHED = Path("outputs/published")
 MAX_WEIGHTS_BYTES = 4_000_000
 LICENCE = "MIT"  # that of the repository, which the files are part of
-NOT_KEPT = (
-    f"the weights of some runs alone are kept, and no file above {MAX_WEIGHTS_BYTES // 10**6} MB"
-)
+NOT_KEPT = "the weights of some runs alone are kept, and no file above 4 MB"
 COLUMNS = (
     "model", "study", "seed", "protocol", "num_images", "epochs", "data", "test_error",
     "weights_error", "num_params", "num_bytes", "licence", "path",
@@ -33,7 +31,7 @@ _TOTALS["shapes"] = SHAPES_TRAIN
 
 
 def published_folder() -> Path:
-    """outputs/published of the clone one stands in, or else of the one the package lies in."""
+    """outputs/published of the clone one stands in, or else of the package's."""
     here = anchored(PUBLISHED)
     return here if here.is_dir() else Path(__file__).resolve().parents[2] / PUBLISHED
 
@@ -45,11 +43,10 @@ def list_pretrained(pattern: str = "*", root: str | Path | None = None) -> "pd.D
         pattern: of the networks' names, such as "se_*".
         root: the folder of what is published; None for outputs/published.
     Returns:
-        model, study, seed, protocol (how it was trained, in words), num_images (training images
-        used; <NA> where the data are not ours), epochs, data, test_error (a fraction),
-        weights_error (that of the weights as they are kept, rounded to half precision; None where
-        it was not measured), num_params, num_bytes (size of the weights; <NA> where the file is
-        not kept), licence, and path (the run's folder, for `load_run`).
+        model, study, seed, protocol (how it was trained, in words), num_images (trained on; <NA>
+        where the data are not ours), epochs, data, test_error (a fraction), weights_error (that of
+        the weights as they are kept, in half precision; None if not measured), num_params,
+        num_bytes (of the weights; <NA> if not kept), licence, and path (for `load_run`).
     """
     from fnmatch import fnmatchcase
 
@@ -72,8 +69,8 @@ def find_pretrained(
     Args:
         name: the network, with its settings if it has any.
         seed: the run's seed.
-        study: the study it belongs to; None takes, of those that have it, the one trained on
-            the most images, and of these the one trained for the most epochs.
+        study: the study it belongs to; None for the one trained on the most images, and of these
+            for the most epochs.
         root: the folder of what is published; None for outputs/published.
     Raises:
         RecordError: nothing is published here.
@@ -89,21 +86,25 @@ def find_pretrained(
     if name not in set(table["model"]):
         raise unknown("published network", name, set(table["model"]))
     table = table[table["model"] == name]
-    if study is not None and study not in set(table["study"]):
-        raise unknown(f"published study of {name}", study, set(table["study"]))
-    table = table if study is None else table[table["study"] == study]
+    if study is not None:
+        if study not in set(table["study"]):
+            raise unknown(f"published study of {name}", study, set(table["study"]))
+        table = table[table["study"] == study]
     asked, kept = table["seed"] == seed, table["num_bytes"].notna()
     if not asked.any():
-        known = ", ".join(map(str, sorted(set(table["seed"]))))
+        known = _listed(table["seed"])
         raise UnknownNameError(f"{name} is not published with seed {seed}; known: {known}")
     if not (asked & kept).any():
-        with_weights = ", ".join(map(str, sorted(set(table["seed"][kept]))))
-        others = f"; those of seed {with_weights} are" if with_weights else ""
+        others = f"; those of seed {_listed(table['seed'][kept])} are" if kept.any() else ""
         raise CheckpointError(
             f"the weights of {name}, seed {seed}, are not published ({NOT_KEPT}){others}; the "
             f"record in {table['path'][asked].iloc[0]} says how to train it"
         )
     return load_run(table["path"][asked & kept].iloc[0])
+
+
+def _listed(seeds: "pd.Series") -> str:
+    return ", ".join(map(str, sorted(set(seeds))))
 
 
 def load_pretrained(name: str, seed: int = 0, study: str | None = None) -> "nn.Module":
@@ -129,8 +130,7 @@ def training_in_words(run: Mapping[str, Any]) -> str:
     elif falls:
         rate = f"rate falling at {' and '.join(map(str, falls))}"
     over = f"{images:,} images" if images else "all images"
-    epochs = "1 epoch" if recipe["epochs"] == 1 else f"{recipe['epochs']} epochs"
-    return f"{epochs} over {over} of {run['data']}, {rate}"
+    return f"{counted(recipe['epochs'], 'epoch')} over {over} of {run['data']}, {rate}"
 
 
 def _images_used(run: Mapping[str, Any]) -> int | None:

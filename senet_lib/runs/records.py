@@ -1,8 +1,7 @@
 """Run records: what a finished run leaves on disk, and the table of all runs.
 
-A run's folder is the only bridge between training and analysis. `record.json` is written last and
-by renaming, so a folder that has one is complete. It holds the SHA-256 of the files beside it and
-of its own content; both are checked where they are read. Records older than that have neither.
+`record.json` is written last and by renaming, so a folder that has one is complete. It holds the
+SHA-256 of the files beside it and of its own content, checked where they are read; old ones don't.
 """
 
 import csv
@@ -23,7 +22,7 @@ import numpy as np
 from senet_lib.device import computed_on
 from senet_lib.errors import RecordError, SenetError, unknown
 from senet_lib.files import anchored, read_json, sha256_of, write_whole
-from senet_lib.recipe import Recipe
+from senet_lib.recipe import Recipe, needed_fields
 from senet_lib.runs.weights import CHECKPOINT, PREVIOUS, WEIGHTS, load_network
 
 if TYPE_CHECKING:
@@ -83,12 +82,9 @@ class RunRecord:
     finished: str  # time of the record, likewise
     fused: bool = False  # whether senet_lib.kernels did what they can
     kernels_missing: str = ""  # why not, where they were wanted
-    # of weights rounded for publishing
-    weights_error: float | None = field(default=None, compare=False)
-    # text of each file of the user's own that the network needs, by the file's name
-    plugins: Mapping[str, str] = field(default_factory=dict)
-    # SHA-256 of the files beside it
-    files: Mapping[str, str] = field(default_factory=dict, compare=False)
+    weights_error: float | None = field(default=None, compare=False)  # once rounded to publish them
+    plugins: Mapping[str, str] = field(default_factory=dict)  # text by name of own files it needs
+    files: Mapping[str, str] = field(default_factory=dict, compare=False)  # SHA-256 of those beside
 
     @property
     def recipe_id(self) -> str:
@@ -131,9 +127,8 @@ class RunRecord:
         except (ValueError, KeyError):  # pandas' own errors are ValueErrors
             whole = False
         if not whole:
-            raise RecordError(
-                f"{path} is damaged: it is no table of {self.recipe['epochs']} epochs"
-            )
+            epochs = self.recipe["epochs"]
+            raise RecordError(f"{path} is damaged: it is no table of {epochs} epochs")
         return table
 
     def test_logits(self) -> tuple[np.ndarray, np.ndarray]:
@@ -162,8 +157,7 @@ class RunRecord:
         return load_network(self._file(WEIGHTS))[0]
 
     def verify(self) -> None:
-        """Read the files beside the record, all that it has a checksum of, and what they hold.
-        RecordError names the one that is missing or damaged."""
+        """Read all files beside the record; RecordError names one missing or damaged."""
         for name in self.files:
             self._file(name)
         _ = self.history, self.test_logits()
@@ -178,8 +172,7 @@ class RunRecord:
 
 
 def save_record(record: RunRecord) -> None:
-    """Write record.json with the checksums of the files beside it; call it last, when all of them
-    are on disk."""
+    """Write record.json with the checksums of the files beside it, all of which must be on disk."""
     present = [name for name in CHECKED if (record.path / name).is_file()]
     content = record.to_dict() | {"files": {n: sha256_of(record.path / n) for n in present}}
     text = json.dumps({**content, "sha256": _digest(content)}, indent=2, allow_nan=False) + "\n"
@@ -208,47 +201,43 @@ def save_logits(folder: Path, logits: np.ndarray, labels: np.ndarray) -> None:
 
 
 def load_run(path: str | Path) -> RunRecord:
-    """The record of a finished run, by its folder or its record.json. RecordError where there is
-    none, or it is unreadable or incomplete."""
+    """The record of a finished run, by folder or record.json; RecordError if none is whole."""
     path = Path(path)
     folder = path.parent if path.name == RECORD else path
     if not (folder / RECORD).is_file():
         begun = any((folder / name).is_file() for name in (CHECKPOINT, PREVIOUS))
         state = "unfinished; run it again to go on" if begun else "no run"
         raise RecordError(f"{folder} holds {state}: there is no {RECORD}")
-    known = {f.name: f for f in dataclasses.fields(RunRecord) if f.name != "path"}
-    none = dataclasses.MISSING
-    needed = [n for n, f in known.items() if f.default is none and f.default_factory is none]
-    fields = read_json(folder / RECORD, needed)  # those with a default are younger than others
+    path = folder / RECORD
+    # Fields with a default are younger than others.
+    fields = read_json(path, [name for name in needed_fields(RunRecord) if name != "path"])
     digest = fields.pop("sha256", None)
     if (digest or "files" in fields) and digest != _digest(fields):
-        raise RecordError(
-            f"{folder / RECORD} was changed after it was written: its checksum differs"
-        )
+        raise RecordError(f"{path} was changed after it was written: its checksum differs")
+    known = {spec.name for spec in dataclasses.fields(RunRecord)} - {"path"}
     record = RunRecord(path=folder, **{name: fields[name] for name in known if name in fields})
     if reason := _wrong(record):
-        raise RecordError(f"{folder / RECORD} is damaged: {reason}")
+        raise RecordError(f"{path} is damaged: {reason}")
     return record
 
 
 def _wrong(record: RunRecord) -> str:
     """Which field of a record has a wrong type or is out of range; empty if none."""
-    kinds = typing.get_type_hints(RunRecord)
-    for name, kind in kinds.items():
-        value = getattr(record, name)
-        if name != "path" and not is_a(value, kind):
-            return f"{name} is {str(value)[:40]!r}"
-    for name, holds in (
-        ("status", record.status == "finished"),
-        ("evaluated_on", record.evaluated_on in ("test", "val")),
-        ("seed", record.seed < 2**63),
-        ("test_error", record.test_error <= 1),
-        ("weights_error", (record.weights_error or 0) <= 1),
-        ("classes", len(record.classes) > 0),
-        ("std", len(record.std) == len(record.mean) > 0 and min(record.std) > 0),
-        ("files", set(record.files) <= set(CHECKED)),
-    ):
-        if not holds:
+    kinds = {k: v for k, v in typing.get_type_hints(RunRecord).items() if k != "path"}
+    fits = {name: is_a(getattr(record, name), kind) for name, kind in kinds.items()}
+    if all(fits.values()):
+        fits = {
+            "status": record.status == "finished",
+            "evaluated_on": record.evaluated_on in ("test", "val"),
+            "seed": record.seed < 2**63,
+            "test_error": record.test_error <= 1,
+            "weights_error": (record.weights_error or 0) <= 1,
+            "classes": len(record.classes) > 0,
+            "std": len(record.std) == len(record.mean) > 0 and min(record.std) > 0,
+            "files": set(record.files) <= set(CHECKED),
+        }
+    for name in fits:
+        if not fits[name]:
             return f"{name} is {str(getattr(record, name))[:40]!r}"
     if missing := [name for name in ALWAYS if name not in record.recipe]:
         return f"its recipe lacks {', '.join(missing)}"
@@ -280,14 +269,10 @@ def find_runs(root: str | Path = DEFAULT_ROOT) -> list[Path]:
     for those are copies being made."""
     root = from_top(root, DEFAULT_ROOT)
     marks = (RECORD, CHECKPOINT, PREVIOUS, FAILED)
-    folders = {
-        mark.parent
-        for name in marks
-        for mark in root.rglob(name)
-        if not any(part.startswith(".") for part in mark.relative_to(root).parts)
-    }
+    folders = {mark.parent for name in marks for mark in root.rglob(name)}
+    shown = [f for f in folders if not any(p.startswith(".") for p in f.relative_to(root).parts)]
     return sorted(
-        folders, key=lambda f: [int(t) if t.isdecimal() else t for t in re.split(r"(\d+)", f"{f}")]
+        shown, key=lambda f: [int(t) if t.isdecimal() else t for t in re.split(r"(\d+)", f"{f}")]
     )
 
 
@@ -296,14 +281,12 @@ def list_runs(root: str | Path = DEFAULT_ROOT, **where: Any) -> "pd.DataFrame":
 
     Args:
         root: the folder.
-        where: keep the rows whose column equals the value, as in `model="resnet20"`.
+        where: keep the rows whose column equals the value, as in `model="resnet20"`;
+            UnknownNameError where there is no such column.
     Returns:
         The fields of `RunRecord`, with `path` as text. `status` is "finished", "unfinished" (a
         checkpoint to go on from), "failed" or "damaged"; rows other than finished have study, model
-        and seed alone. `problem` names what is damaged of a run and why, or another folder with the
-        same run; it is empty where all is well.
-    Raises:
-        UnknownNameError: `where` names a column that does not exist.
+        and seed alone. `problem` says what is damaged, or in which folder the same run is; else "".
     """
     import pandas as pd
 
@@ -330,9 +313,8 @@ def list_runs(root: str | Path = DEFAULT_ROOT, **where: Any) -> "pd.DataFrame":
 
 
 def copies(runs: Sequence[RunRecord]) -> dict[Path, Path]:
-    """Of runs below one root, a copy's folder to that of the run it is a copy of, for a seed counts
-    once: of the runs of one study, network, seed, recipe and data the one whose folder is called as
-    `fit` calls it, or else the first."""
+    """The folder of each copy of a run, to that of the run: of those of one study, network, seed,
+    recipe and data the one whose folder is called as `fit` calls it, or else the first."""
     found: dict[str, list[RunRecord]] = {}
     for run in runs:
         kind = [run.study, run.model, run.overrides, run.seed, run.recipe_id, run.num_val, run.data]
@@ -346,11 +328,8 @@ def copies(runs: Sequence[RunRecord]) -> dict[Path, Path]:
 
 
 def look(folder: Path) -> tuple[RunRecord | None, str, str]:
-    """What became of a run that `find_runs` found.
-
-    Returns:
-        The run if all of it is whole, its state as in `list_runs`, and the reason for that state.
-    """
+    """What became of a run that `find_runs` found: itself if it is whole, its state as in
+    `list_runs`, and the reason for that state."""
     if (folder / RECORD).is_file():
         try:
             run = load_run(folder)

@@ -4,18 +4,21 @@ Runs are compared only when recipe, data and evaluated images are the same. Ever
 every run the settings ask for and that is not there, is a `Problem` with the command that mends it.
 """
 
+import os
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from senet_lib import strict_yaml
 from senet_lib.data.datasets import load_data
 from senet_lib.errors import RecordError, SenetError, unknown
 from senet_lib.files import anchored
-from senet_lib.recipe import Recipe, Settings, Study, load_study
+from senet_lib.recipe import Recipe, Settings, Study, load_settings, load_study
 from senet_lib.runs import records
 from senet_lib.runs.records import DEFAULT_ROOT, RunRecord, from_top
 
@@ -32,7 +35,7 @@ class Problem:
     state: str  # missing, unfinished, failed, damaged or set aside
     reason: str = ""  # what is known about it
     command: str = ""  # what to type to get the run; empty where nothing needs to be done
-    files: tuple[Path, ...] = ()  # what there is to look at
+    files: Sequence[Path] = ()  # what there is to look at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +43,7 @@ class StudyRuns:
     """What a study has given so far."""
 
     study: str  # its name
-    # finished runs of one recipe, data and split, networks together, seeds ascending
-    runs: Sequence[RunRecord]
+    runs: Sequence[RunRecord]  # finished, of one recipe, data and split, by network and seed
     problems: Sequence[Problem]  # the other runs
     settings: Study | None  # what the study asks for, if that is known
     page_folder: Path  # folder of the page, which links start from
@@ -86,11 +88,9 @@ def collect(
             found.append(run)
         else:
             problems.append(_problem(path, *records.names(path), state, reason, logs))
-    reasons = {
-        path: f"the same network and seed as {own}" for path, own in records.copies(found).items()
-    }
-    if settings:
-        reasons = {run.path: _set_aside(run, settings) for run in found} | reasons
+    reasons = {run.path: _set_aside(run, settings) for run in found} if settings else {}
+    for path, own in records.copies(found).items():
+        reasons[path] = f"the same network and seed as {own}"
     runs = [run for run in found if not reasons.get(run.path)]
     reasons |= _on_other_images(runs, settings.data if settings else "")
     for run in found:
@@ -112,24 +112,22 @@ def collect(
 
 
 def _read_settings(config: str) -> Study:
-    if "\n" not in config and ":" not in config:
+    if os.path.isfile(config) or not {"\n", ":"} & set(config):
         return load_study(config)
-    import yaml
-
-    return load_study(yaml.safe_load(config) if not Path(config).is_file() else config)
+    return load_settings(Study, strict_yaml.parse(config, "the study"), "the study")
 
 
-def _log(logs: Path, model: str, seed: int | None) -> tuple[Path, ...]:
+def _logs(logs: Path, model: str, seed: int | None) -> list[Path]:
     path = logs / f"{model}-seed{seed}.log"
-    return (path,) if path.is_file() else ()
+    return [path] if path.is_file() else []
 
 
 def _problem(
     folder: Path, model: str, seed: int | None, state: str, reason: str, logs: Path
 ) -> Problem:
-    files = (folder / records.RECORD,)
+    files = [folder / records.RECORD]
     if state in ("unfinished", "failed"):
-        files = (*sorted(folder.glob("*.partial.ipynb")), *_log(logs, model, seed))
+        files = [*sorted(folder.glob("*.partial.ipynb")), *_logs(logs, model, seed)]
     return Problem(model=model, seed=seed, state=state, reason=reason, files=files)
 
 
@@ -156,9 +154,7 @@ def _differing(there: Mapping[str, Any], asked: Recipe) -> str:
 
 
 def _on_other_images(runs: Sequence[RunRecord], data: str) -> dict[Path, str]:
-    """Why runs on data of the same name are not compared: their images are not those that the name
-    stands for now or, where these are not at hand, not those of most runs; nothing if it is open.
-    """
+    """Why runs on other images than the data's (those of most runs, if not at hand) are apart."""
     counts = Counter(run.data_fingerprint for run in runs).most_common()
     called = {run.data for run in runs}
     if len(counts) < 2 or (not data and len(called) > 1):
@@ -192,14 +188,11 @@ def _complete(
     """Add the missing runs and the commands; a stray failure of an unwanted run is dropped."""
     finished = {(run.model, run.seed) for run in runs}
     others, completed = list(problems), []
-    for model in settings.models:
-        for seed in settings.seeds:
-            if (model, seed) in finished:
-                continue
-            missing = Problem(
-                model=model, seed=seed, state="missing", files=_log(logs, model, seed)
-            )
-            problem = next((p for p in others if (p.model, p.seed) == (model, seed)), missing)
+    for model, seed in product(settings.models, settings.seeds):
+        if (model, seed) not in finished:
+            known = [p for p in others if (p.model, p.seed) == (model, seed)]
+            files = _logs(logs, model, seed)
+            problem = [*known, Problem(model=model, seed=seed, state="missing", files=files)][0]
             others = [other for other in others if other is not problem]
             first = "move the folder away, then " * (problem.state in ("set aside", "damaged"))
             command = first + train_command(settings, config, model, seed)
@@ -210,7 +203,7 @@ def _complete(
 def train_command(settings: Settings, config: str, model: str, seed: int) -> str:
     """What to type to make one run of a study."""
     run = ["--model", model, "--seed", seed]
-    if config and Path(config).is_file():
+    if os.path.isfile(config):
         return shlex.join(map(str, ["senet", "train", "--config", config, *run]))
     words = ["senet", "train", "--study", settings.study, *run, "--data", settings.data]
     default = Recipe().to_dict()

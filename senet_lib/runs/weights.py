@@ -1,9 +1,8 @@
 """Files that hold networks: finished weights (safetensors) and a run's checkpoint (resumable).
 
-Both are written under a temporary name and renamed, so that a reader sees a whole file or none. The
-checkpoint before the last one is kept until the next is whole, for a disk may damage what is there.
-Weights carry what is needed to use them alone: the model's name and overrides, the classes, the
-normalisation, and a checksum of all that and of the numbers, which is checked when they are read.
+The checkpoint before the last one is kept until the next is whole, for a disk may damage what is
+there. Weights carry what is needed to use them alone: the model's name and overrides, the classes,
+the normalisation, and a checksum of all that and of the numbers, which is checked when read.
 """
 
 import dataclasses
@@ -22,6 +21,7 @@ from torch import nn
 from senet_lib.errors import CheckpointError, SenetError, UnknownNameError, is_out_of_memory
 from senet_lib.files import write_whole
 from senet_lib.models import create_model
+from senet_lib.recipe import needed_fields
 
 WEIGHTS = "weights.safetensors"
 CHECKPOINT, PREVIOUS, DAMAGED = "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.damaged.pt"
@@ -59,15 +59,13 @@ class NetSpec:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "NetSpec":
         """The inverse of `to_dict`; raises KeyError where a field without a default is missing."""
-        known = {spec.name: spec.default for spec in dataclasses.fields(cls)}
-        needed = [name for name, default in known.items() if default is dataclasses.MISSING]
+        known, needed = [spec.name for spec in dataclasses.fields(cls)], needed_fields(cls)
         found = {name: fields[name] for name in known if name in needed or name in fields}
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
 
 
 def save_weights(path: Path, model: nn.Module, spec: NetSpec) -> None:
-    """Write the network's parameters and buffers with `spec` as metadata; equal networks give
-    equal bytes."""
+    """Write parameters and buffers with `spec` as metadata; equal networks give equal bytes."""
     from safetensors.torch import save
 
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
@@ -86,15 +84,9 @@ def _digest(fields: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> str
 
 
 def load_network(path: str | Path) -> tuple[nn.Module, NetSpec]:
-    """Load a network, in eval mode and fp32, on the CPU.
-
-    Args:
-        path: weights.safetensors, a run's checkpoint.pt, or a run's folder holding either.
-    Returns:
-        The network and what it is.
-    Raises:
-        CheckpointError: there is no such file, or it is no checkpoint of ours.
-    """
+    """A network, in eval mode and fp32, on the CPU, and what it is; from weights.safetensors, a
+    run's checkpoint.pt, or a run's folder holding either. CheckpointError where there is no such
+    file, or it is no checkpoint of ours."""
     path = Path(path)
     if path.is_dir():
         names = (WEIGHTS, CHECKPOINT, PREVIOUS)
@@ -152,16 +144,14 @@ def _read_state(path: Path) -> tuple[NetSpec, dict[str, torch.Tensor]]:
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a run's resumable state: tensors, numbers, strings, and lists and dicts of them. The
-    checkpoint that was there stays beside it as checkpoint.previous.pt."""
+    """Write a run's resumable state; the checkpoint before it stays as checkpoint.previous.pt."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **state}, buffer)
     write_whole(path, buffer.getvalue(), keep=path.with_name(PREVIOUS))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a run's resumable state; no code in the file is executed. CheckpointError where there is
-    no such file, or it is damaged, or no checkpoint of ours."""
+    """Read a run's resumable state, executing no code; CheckpointError if missing or damaged."""
     try:
         with path.open("rb") as file:  # torch does not look at the checksums of its own format
             damaged = zipfile.ZipFile(file).testzip()

@@ -33,12 +33,13 @@ class EpochResult:
     lr: float  # learning rate of the last step
 
 
-class _Average:
-    """A running average of a network's weights and running statistics.
+def _on_cpu(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.cpu() for name, value in network.state_dict().items()}
 
-    Its first steps remember less, so that the random start is soon forgotten: the weight of the
-    past is min(decay, (1 + t) / (10 + t)) at step t.
-    """
+
+class _Average:
+    """A running average of weights and statistics. That the random start be soon forgotten, the
+    weight of the past is min(decay, (1 + t) / (10 + t)) at step t."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.network = copy.deepcopy(model).requires_grad_(False)
@@ -55,8 +56,7 @@ class _Average:
         self.steps += 1
 
     def state(self) -> dict[str, object]:
-        weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
-        return {"network": weights, "steps": self.steps}
+        return {"network": _on_cpu(self.network), "steps": self.steps}
 
     def load_state(self, state: dict) -> None:
         self.network.load_state_dict(state["network"])
@@ -116,23 +116,19 @@ class Engine:
     def batches(
         self, epoch: int, first_step: int = 0
     ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-        """The batches of an epoch (counted from 0), or of what is left of it.
-
-        Yields:
-            The step, its augmented images (N, H, W, 3), uint8, and their labels (N,), int64.
-        """
+        """The batches of an epoch (counted from 0), or of what is left of it: the step, its
+        augmented images (N, H, W, 3), uint8, and their labels (N,), int64."""
         recipe = self.recipe
         plan = draw_epoch(len(self.images), self.seed, epoch, recipe.padding, recipe.flip)
         drawn = (plan.order, plan.offset_y, plan.offset_x, plan.flipped, plan.hole_y, plan.hole_x)
-        order, dy, dx, flipped, hole_y, hole_x = (tensor.to(self.device) for tensor in drawn)
+        order, dy, dx, flipped, *hole = (tensor.to(self.device) for tensor in drawn)
         for step in range(first_step, self.steps_per_epoch):
             rows = slice(step * self.batch_size, (step + 1) * self.batch_size)
             index = order[rows]
             images = crop_flip(self.images, index, dy[rows], dx[rows], flipped[rows], self.size)
             if recipe.cutout:
-                images = cut_out(
-                    images, hole_y[rows], hole_x[rows], recipe.cutout, self.mean_colour
-                )
+                y, x = (place[rows] for place in hole)
+                images = cut_out(images, y, x, recipe.cutout, self.mean_colour)
             yield step, images, self.labels[index]
 
     def run_epoch(
@@ -230,7 +226,7 @@ class Engine:
     def state(self) -> dict[str, object]:
         """All that decides the next step, besides its number."""
         return {
-            "model": {k: v.cpu() for k, v in self.model.state_dict().items()},
+            "model": _on_cpu(self.model),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state() if self.average else None,
             "step_losses": self.step_losses.cpu(),

@@ -25,7 +25,7 @@ from senet_lib.errors import (
     is_out_of_memory,
 )
 from senet_lib.evaluation import error_and_loss, predict
-from senet_lib.recipe import Recipe
+from senet_lib.recipe import Recipe, check_study
 from senet_lib.runs import provenance, records
 from senet_lib.runs.lock import LOCK, locked, stop_signals
 from senet_lib.runs.records import RECORD, RunRecord
@@ -43,9 +43,7 @@ class Interrupted(KeyboardInterrupt):
 
     def _render_traceback_(self) -> list[str]:
         """One line instead of a traceback, in notebooks."""
-        return [
-            "Interrupted at once. Run this cell again to go on from the last checkpoint, if any"
-        ]
+        return ["Interrupted at once. Run this cell again to go on from a checkpoint, if any"]
 
 
 @contextmanager
@@ -114,8 +112,7 @@ def fit(
     began = time.perf_counter()
     if max_minutes is not None and not max_minutes > 0:
         raise RecipeError(f"max_minutes is {max_minutes}; it must be above 0")
-    if type(test_every) is not int or test_every < 1:
-        raise RecipeError(f"test_every is {test_every!r}; it must be a whole number, 1 or above")
+    check_study(test_every, "test_every")
     if not checkpoint_minutes >= 0:
         raise RecipeError(f"checkpoint_minutes is {checkpoint_minutes}; it must be 0 or above")
     with stop_signals() as signals:
@@ -189,7 +186,7 @@ def fit(
                             keeper.pause_if_due()
             finally:
                 shown.close()
-            return _finish(job, engine, position, keeper.wall_seconds, source)
+            return _finish(keeper, source)
 
 
 @contextmanager
@@ -271,15 +268,10 @@ def _check_finite(losses: torch.Tensor, epoch: int) -> None:
         raise NonFiniteLossError(epoch=epoch + 1, step=int((~finite).nonzero()[0]) + 1)
 
 
-def _finish(
-    job: Job,
-    engine: Engine,
-    position: Position,
-    wall_seconds: float,
-    source: tuple[str | None, bool | None],
-) -> RunRecord:
+def _finish(keeper: _Keeper, source: tuple[str | None, bool | None]) -> RunRecord:
     """Write weights and, last, the record; logits and history are there."""
-    last = position.history[-1]
+    job, engine, wall_seconds = keeper.job, keeper.engine, keeper.wall_seconds
+    last = keeper.position.history[-1]
     save_weights(job.out / WEIGHTS, engine.result, job.spec)
     record = RunRecord(
         path=job.out,
@@ -297,7 +289,7 @@ def _finish(
         git_dirty=source[1],
         versions=provenance.versions(),
         hardware=provenance.hardware(engine.device),
-        started=position.started,
+        started=keeper.position.started,
         finished=_now(),
     )
     records.save_record(record)

@@ -14,16 +14,17 @@ from typing import Any
 from senet_lib import plugins
 from senet_lib.data.datasets import Dataset, hold_out, load_data, take
 from senet_lib.errors import CheckpointError, RecipeError, RunExistsError
-from senet_lib.files import partial_name
+from senet_lib.files import anchored, partial_name
 from senet_lib.models import input_size
 from senet_lib.profiling import profile_model
 from senet_lib.recipe import Recipe, check_study
 from senet_lib.runs.lock import LOCK
-from senet_lib.runs.records import CHECKED, DEFAULT_ROOT, RECORD, RunRecord, anchored, load_run
+from senet_lib.runs.records import CHECKED, DEFAULT_ROOT, RECORD, RunRecord, load_run
 from senet_lib.runs.weights import CHECKPOINT, DAMAGED, PREVIOUS, NetSpec, load_checkpoint
 from senet_lib.training.engine import Engine
 
 PARTIALS = [f"{partial_name(name)}*" for name in (CHECKPOINT, RECORD, *CHECKED)]
+SAME = ("model", "overrides", "num_val", "data_fingerprint", "seed", "plugins")  # and the recipe
 LEFT_OVER = (CHECKPOINT, PREVIOUS, DAMAGED, LOCK, *PARTIALS)  # of no use to a finished run
 
 
@@ -44,10 +45,8 @@ class Job:
 
     def identity(self) -> dict[str, Any]:
         """What makes two runs the same run; device, precision and speed do not."""
-        names = ("model", "overrides", "num_val", "data_fingerprint")
-        network = {name: self.spec.to_dict()[name] for name in names}
-        own = {"seed": self.seed, "plugins": self.plugins}
-        return {**network, **own, **self.recipe.to_dict()}
+        about = {"seed": self.seed, "plugins": self.plugins, **self.spec.to_dict()}
+        return {name: about[name] for name in SAME} | self.recipe.to_dict()
 
 
 @dataclass(kw_only=True)
@@ -69,20 +68,21 @@ def make_job(
     if type(seed) is not int or not 0 <= seed < 2**63:
         raise RecipeError(f"seed is {seed!r}; it must be a whole number from 0 to 2**63 - 1")
     channels = input_size(model)[0]
-    kind = {"model": model, "overrides": dict(overrides)}
-    probe = NetSpec(**kind, classes=("",) * 10, mean=(0.0,) * channels, std=(1.0,) * channels)
-    probe.build()  # an unknown name or override ends here, before the data is read
+    spec = NetSpec(
+        model=model, overrides=dict(overrides), data=data, num_val=num_val,
+        classes=("",) * 10, mean=(0.0,) * channels, std=(1.0,) * channels,
+    )  # fmt: skip
+    spec.build()  # an unknown name or override ends here, before the data is read
     dataset = load_data(data)
     if num_val:
         dataset = hold_out(dataset, num_val)
     dataset = take(dataset, recipe.train_images)
     images = {name: getattr(dataset, name) for name in ("classes", "mean", "std")}
-    of = {"data": data, "data_fingerprint": dataset.fingerprint, "num_val": num_val}
-    spec = NetSpec(**kind, **images, **of)
+    spec = dataclasses.replace(spec, data_fingerprint=dataset.fingerprint, **images)
     profile = profile_model(spec.build(), (channels, *dataset.x_train.shape[1:3]))
     paper = recipe == Recipe() and data == "cifar10" and not num_val and not overrides
     protocol = protocol or ("paper" if paper else "custom")
-    settings = json.dumps([recipe.to_dict(), dict(overrides), num_val], sort_keys=True)
+    settings = json.dumps([recipe.to_dict(), spec.overrides, num_val], sort_keys=True)
     tag = hashlib.sha256(settings.encode()).hexdigest()[:6]
     stem = re.sub(r"[^A-Za-z0-9.-]+", "_", Path(data).stem)[:80].lstrip("._-") or "data"
     study = check_study(study or ("paper" if paper else f"{stem}-{tag}"))
@@ -103,9 +103,7 @@ def make_job(
 def finished(job: Job, precision: str) -> RunRecord:
     """The record in the folder, if it is whole and of the same run."""
     record = load_run(job.out)
-    there = {name: getattr(record, name) for name in ("model", "overrides", "seed", "num_val")}
-    there |= {"data_fingerprint": record.data_fingerprint, "plugins": record.plugins}
-    there |= record.recipe
+    there = {name: getattr(record, name) for name in SAME} | record.recipe
     _compare(job, there, record.precision, precision)
     record.verify()
     tidy(job.out, *LEFT_OVER)  # by a process killed after it had written the record
@@ -113,10 +111,7 @@ def finished(job: Job, precision: str) -> RunRecord:
 
 
 def checkpoint_of(job: Job, precision: str) -> dict[str, Any] | None:
-    """The newest whole checkpoint in the folder, if there is one and it is of the same run.
-
-    One that is damaged is named and set aside, and the one before takes its place.
-    """
+    """The newest whole checkpoint of the same run, if any; a damaged one is named and set aside."""
     for name in (CHECKPOINT, PREVIOUS):
         path = job.out / name
         if not path.is_file():
@@ -161,15 +156,13 @@ def _compare(job: Job, there: Mapping[str, Any], precision_there: str, precision
     if precision != "auto":
         there, asked = {**there, "precision": precision_there}, {**asked, "precision": precision}
     differing = [name for name in asked if asked[name] != there.get(name)]
-    if "plugins" in differing:
-        raise RunExistsError(
-            f"{job.out} holds a run of another text of {' and '.join(asked['plugins'])}; "
-            "give another --out or --study, or move it away"
-        )
     if differing:
         pairs = "; ".join(f"{n}: {there.get(n)} there, {asked[n]} asked" for n in differing[:3])
+        other = f"another run ({pairs})"
+        if "plugins" in differing:
+            other = f"a run of another text of {' and '.join(asked['plugins'])}"
         raise RunExistsError(
-            f"{job.out} holds another run ({pairs}); give another --out or --study, or move it away"
+            f"{job.out} holds {other}; give another --out or --study, or move it away"
         )
 
 

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from senet_lib.errors import counted, unknown
 
@@ -26,19 +26,18 @@ def choose_mode(mode: str) -> str:
     """Resolve "auto": $SENET_PROGRESS, else live in a notebook, a bar on a terminal, else lines."""
     if mode not in MODES:
         raise unknown("progress mode", mode, MODES)
-    wanted = os.environ.get("SENET_PROGRESS")
+    wanted, by_hand = os.environ.get("SENET_PROGRESS"), _in_notebook()
     if mode == "auto" and wanted in MODES:
         mode = wanted
     if mode == "auto":
-        mode = "live" if _in_notebook() else "bar" if sys.stderr.isatty() else "log"
-    return "bar" if mode == "live" and not _in_notebook() else mode
+        mode = "live" if by_hand else "bar" if sys.stderr.isatty() else "log"
+    return "bar" if mode == "live" and not by_hand else mode
 
 
-def watch(mode: str, *, epochs: int, steps: int, batch_size: int, split: str) -> "Progress":
-    """What tells of a run's progress, in a mode of `fit`."""
+def watch(mode: str, **size: Any) -> "Progress":
+    """What tells of a run's progress, in a mode of `fit`; of what size, as in `Progress`."""
     mode = choose_mode(mode)
-    kind = LiveProgress if mode == "live" else Progress
-    return kind(mode, epochs=epochs, steps=steps, batch_size=batch_size, split=split)
+    return (LiveProgress if mode == "live" else Progress)(mode, **size)
 
 
 class Progress:
@@ -77,11 +76,10 @@ class Progress:
             if now - self._last_line >= SECONDS_BETWEEN_LINES:
                 self._last_line = now
                 seconds_per_step = (now - self._started) / (step - self._first_step)
-                print(
+                self.say(
                     f"  epoch {self._epoch}/{self.epochs}, step {step}/{self.steps}, "
                     f"{self.batch_size / seconds_per_step:.0f} images/s, "
-                    f"{(self.steps - step) * seconds_per_step / 60:.1f} min to its end",
-                    flush=True,
+                    f"{(self.steps - step) * seconds_per_step / 60:.1f} min to its end"
                 )
 
     def start_measuring(self) -> None:
@@ -92,10 +90,10 @@ class Progress:
         measured."""
         self.close()
         last = history[-1]
-        known = not math.isnan(last["test_error"])
-        accuracy = 100 * (1 - last["test_error"])
-        measured = f" | {self.split.capitalize()} Acc: {accuracy:.1f}%" if known else ""
-        self.say(f"Epoch {last['epoch']} - Loss: {last['train_loss']:.2f}{measured}")
+        line = f"Epoch {last['epoch']} - Loss: {last['train_loss']:.2f}"
+        if not math.isnan(last["test_error"]):
+            line += f" | {self.split.capitalize()} Acc: {100 * (1 - last['test_error']):.1f}%"
+        self.say(line)
 
     def say(self, line: str) -> None:
         """Print a line, unless the mode is "none"."""
@@ -122,8 +120,7 @@ BLUE = "#0072B2"
 SECONDS_BETWEEN_REDRAWS = 0.2
 MOST_MARKERS = 12  # epochs; more of them would touch
 SHORTEST_AXIS = 10  # epochs; of a long run the axis doubles whenever the curves have filled it
-# The first picture comes into sight, for Run All has gone to the notebook's end; once more when the
-# cells above have been laid out.
+# The first picture comes into sight, for Run All has gone to the end, and as cells are laid out.
 COME_INTO_SIGHT = """onload="for (const ms of [0, 300, 1000])
     setTimeout(() => this.scrollIntoView({block: 'center'}), ms)" """
 TRACK = "background: rgba(128, 128, 128, 0.25); border-radius: 4px; max-width: 824px"
@@ -243,8 +240,7 @@ def describe_curves(history: Sequence[Mapping[str, float]], epochs: int, split: 
 
 
 def draw_curves(history: Sequence[Mapping[str, float]], epochs: int, split: str) -> "Figure":
-    """Loss and error over the epochs, a row of the history each, on an axis with room for the
-    epochs to come; what is not a number is left out."""
+    """Loss and error of each epoch, with room for those to come; what is not finite is left out."""
     from matplotlib.figure import Figure
 
     end = SHORTEST_AXIS

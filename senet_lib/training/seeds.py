@@ -5,16 +5,15 @@ cores than one process of two. Processes share nothing, so each run is the one i
 """
 
 import os
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO
 
+from senet_lib.device import accelerator
 from senet_lib.errors import RecipeError
-from senet_lib.runs.lock import stopping
+from senet_lib.runs.lock import handling_stops
 
 
 def train_seeds(
@@ -24,7 +23,7 @@ def train_seeds(
     device: str = "auto",
     threads: int | None = None,
 ) -> int:
-    """Run `senet train` once for each seed and pass on what it prints, the seed before each line.
+    """Run `senet train` once for each seed, as in `side_by_side`; a signal stops at checkpoints.
 
     Args:
         words: what follows `senet train`, without the seed.
@@ -34,15 +33,11 @@ def train_seeds(
         device: what the runs will use: auto, cpu, cuda, mps or xpu.
         threads: CPU threads that `words` or a config in them asks for, 0 for all, which is kept
             because a run rounds by it; None if nothing is said, and the cores are shared out.
-    Returns:
-        The highest exit code. A signal to stop is passed on: each run stops at a checkpoint.
     """
     if len(set(seeds)) != len(seeds):
         raise RecipeError(f"seeds are {' '.join(map(str, seeds))}; each must be there once")
     if at_once < 0:
         raise RecipeError(f"at_once is {at_once}; it must be 0 (as many as fit) or above")
-    from senet_lib.device import accelerator
-
     on_gpu = device != "cpu" and bool(accelerator())
     cores = os.cpu_count() or 1
     room = len(seeds) if on_gpu else cores // (threads or cores) if threads is not None else cores
@@ -78,25 +73,16 @@ def side_by_side(commands: Mapping[str, Sequence[str]], at_once: int) -> int:
             start_new_session=True,  # a Ctrl-C reaches it through us alone, once
         ) as process:
             running.add(process)
-            _pass_on(process.stdout, f"{name}: ", printing)
+            for line in process.stdout:
+                with printing:
+                    print(f"{name}: {line}", end="", flush=True)
         running.discard(process)
         return process.returncode
 
-    def stop(number: int, frame: object) -> None:
+    def stop(number: int, _: object) -> None:
         stopped.append(number)
         for process in list(running):
             process.send_signal(number)
 
-    before = {number: signal.signal(number, stop) for number in stopping()}
-    try:
-        with ThreadPoolExecutor(at_once) as pool:
-            return max(pool.map(run, commands))
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _pass_on(stream: "IO[str] | None", before: str, printing: threading.Lock) -> None:
-    for line in stream or ():
-        with printing:
-            print(before + line, end="", flush=True)
+    with handling_stops(stop), ThreadPoolExecutor(at_once) as pool:
+        return max(pool.map(run, commands))

@@ -6,7 +6,6 @@ as often as is meant: 50 kills, every moment of every write, 500 damaged files.
 
 import multiprocessing
 
-import numpy as np
 import pytest
 
 
@@ -17,22 +16,22 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def tiny_data(tmp_path_factory, shapes):
-    """48 training and 16 test images of shapes, as a file of one's own."""
-    path = tmp_path_factory.mktemp("data") / "tiny.npz"
-    arrays = {
-        "x_train": shapes.x_train[:48],
-        "y_train": shapes.y_train[:48].astype(np.uint8),
-        "x_test": shapes.x_test[:16],
-        "y_test": shapes.y_test[:16].astype(np.uint8),
-    }
-    np.savez(path, **arrays, classes=np.array(shapes.classes))
-    return str(path)
+def tiny_data(tmp_path_factory):
+    """48 training and 16 test images, as a file of one's own."""
+    from fake_runs import save_shapes
+
+    return save_shapes(tmp_path_factory.mktemp("data") / "tiny.npz", 48, 16)
 
 
 @pytest.fixture(scope="session")
-def processes():
-    """A multiprocessing context whose processes begin with the package imported."""
+def start():
+    """Starts a process that calls a function and begins with the package imported."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["victims"])
-    return context
+
+    def call(target, *arguments):
+        process = context.Process(target=target, args=arguments)
+        process.start()
+        return process
+
+    return call

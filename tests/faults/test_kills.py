@@ -16,26 +16,20 @@ MOST_MOMENTS = 200
 
 
 @pytest.fixture(scope="module")
-def undisturbed(processes, tiny_data, tmp_path_factory):
+def undisturbed(start, tiny_data, tmp_path_factory):
     """The run that nothing happened to, and how long it took in seconds."""
-    folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    took = []
-    for _ in range(2):  # the first starts the fork server
+    folder = tmp_path_factory.mktemp("undisturbed")
+    for name in ("first", "run"):  # the first starts the fork server
         began = time.perf_counter()
-        process = processes.Process(target=train, args=(tiny_data, folder))
-        process.start()
+        process = start(train, tiny_data, folder / name)
         process.join()
         assert process.exitcode == 0
-        took.append(time.perf_counter() - began)
-        if len(took) == 1:
-            folder.rename(folder.with_name("first"))
-    return folder, took[-1]
+    return folder / "run", time.perf_counter() - began
 
 
-def finish_and_compare(processes, data, folder, whole):
+def finish_and_compare(start, data, folder, whole):
     """Start a run again without harm, and compare what it leaves with the undisturbed one."""
-    process = processes.Process(target=train, args=(data, folder))
-    process.start()
+    process = start(train, data, folder)
     process.join()
     assert process.exitcode == 0
     assert {path.name for path in folder.iterdir()} == LEFT
@@ -46,36 +40,34 @@ def finish_and_compare(processes, data, folder, whole):
     assert (ours.test_error, ours.test_loss) == (theirs.test_error, theirs.test_loss)
 
 
-def test_kills_at_random_moments(processes, tiny_data, tmp_path, undisturbed):
+def test_kills_at_random_moments(start, tiny_data, tmp_path, undisturbed):
     whole, seconds = undisturbed
     chance, killed, number = random.Random(0), 0, 0
     while killed < KILLS and number < 5 * KILLS:
         folder, number = tmp_path / str(number), number + 1
         for _ in range(chance.randint(1, 3)):
-            process = processes.Process(target=train, args=(tiny_data, folder))
-            process.start()
+            process = start(train, tiny_data, folder)
             process.join(chance.uniform(0, seconds))
             process.kill()
             process.join()
             killed += process.exitcode == -9
-        finish_and_compare(processes, tiny_data, folder, whole)
+        finish_and_compare(start, tiny_data, folder, whole)
     print(f"{killed} kills in {number} runs, every run bit-identical")
     assert killed >= KILLS
 
 
-def test_kills_inside_every_write(processes, tiny_data, tmp_path, undisturbed):
+def test_kills_inside_every_write(start, tiny_data, tmp_path, undisturbed):
     whole, _ = undisturbed
     killed = 0
     for moment in range(0, MOST_MOMENTS, EVERY):
         folder = tmp_path / str(moment)
-        process = processes.Process(target=train_until_write, args=(tiny_data, folder, moment))
-        process.start()
+        process = start(train_until_write, tiny_data, folder, moment)
         process.join()
         if process.exitcode == 0:
             break
         assert process.exitcode == -9
         killed += 1
-        finish_and_compare(processes, tiny_data, folder, whole)
+        finish_and_compare(start, tiny_data, folder, whole)
     print(f"{killed} kills inside writes, every run bit-identical")
     assert killed >= 30 / EVERY
     assert process.exitcode == 0  # all moments were met

@@ -34,20 +34,14 @@ def test_the_documented_command_completes_and_a_cancelled_job_goes_on(tiny_data,
     quick = ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5"]
     log = study / "outputs/logs/tiny/resnet20-seed0.log"
     with cluster(tmp_path / "slurm"), (tmp_path / "out").open("w+") as out:
-        unlock = subprocess.run(
-            [*command, "--unlock"], cwd=study, env=environment, capture_output=True, text=True
-        )
-        assert unlock.returncode == 0, unlock.stderr
-        process = subprocess.Popen(
-            [*command, *quick], cwd=study, env=environment, stdout=out, stderr=out
-        )
+        how = {"cwd": study, "env": environment, "stdout": out, "stderr": out}
+        subprocess.run([*command, "--unlock"], check=True, **how)
+        process = subprocess.Popen([*command, *quick], **how)
         try:
             wait_for(lambda: log.is_file() and "Epoch 3 " in log.read_text(), process)
             names = ask("squeue", "--noheader", "--states=R", "--format=%i %k").splitlines()
-            job = next(
-                line.split()[0] for line in names if "resnet20" in line and "se_" not in line
-            )
-            ask("scancel", job)
+            plain = [line for line in names if "resnet20" in line and "se_" not in line]
+            ask("scancel", plain[0].split()[0])
             wait_for(lambda: process.poll() is not None)
         finally:
             process.kill()
