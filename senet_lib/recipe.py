@@ -176,8 +176,8 @@ def _wanted(spec: Field) -> str:
     if kind is bool:
         return "true or false"
     if kind is str:
-        rule = "letters, digits, and . _ - within" if spec.metadata["pattern"] == _NAME else ""
-        return f"text in one line{f', of {rule}' if rule else ''}"
+        named = spec.metadata["pattern"] == _NAME
+        return "text in one line" + ", of letters, digits, and . _ - within" * named
     words = "whole number" if kind is int else "number"
     within = spec.metadata["within"]
     return f"{words}s in {within}" if many else f"a {words} in {within}"

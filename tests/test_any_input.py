@@ -10,10 +10,9 @@ import os
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
-from fake_runs import make_run
+from fake_runs import make_run, save_shapes
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -31,29 +30,19 @@ FEW = settings(
     derandomize="SENET_EXAMPLES" not in os.environ,
     suppress_health_check=list(HealthCheck),
 )
-NUMBERS = st.one_of(
-    st.integers(-3, 400),
-    st.sampled_from([2**31, 2**63, 10**18, 10**30, -(10**400)]),
-    st.integers(5000, 6000).map(lambda digits: 16**digits),
-    st.floats(),
-    st.floats(0, 1),
-)
-ODD = st.one_of(
-    NUMBERS,
-    st.text(max_size=8),
-    st.booleans(),
-    st.none(),
-    st.dates(),
-    st.binary(max_size=3),
-    st.sampled_from(["resnet20", "se_resnet20+reduction=8", "one_cycle", "../x", "a\n", "1e-4"]),
-)
-VALUES = st.recursive(
-    ODD,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=2)
-    ),
-    max_leaves=6,
-)
+LARGE = st.sampled_from([2**31, 2**63, 10**18, 10**30, -(10**400)])
+HUGE = st.integers(5000, 6000).map(lambda digits: 16**digits)
+NUMBERS = st.integers(-3, 400) | LARGE | HUGE | st.floats() | st.floats(0, 1)
+NAMES = ["resnet20", "se_resnet20+reduction=8", "one_cycle", "../x", "a\n", "1e-4"]
+WORDS = st.sampled_from(NAMES) | st.text(max_size=8)
+ODD = NUMBERS | WORDS | st.booleans() | st.none() | st.dates() | st.binary(max_size=3)
+
+
+def nested(inner):
+    return st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=2)
+
+
+VALUES = st.recursive(ODD, nested, max_leaves=6)
 
 
 def names_of(kind: type) -> st.SearchStrategy[str]:
@@ -70,9 +59,6 @@ def tried(make, *arguments, words=""):
     assert len(line) < 1000
     assert words in line
     return None
-
-
-# Recipes and studies
 
 
 @FEW
@@ -96,16 +82,14 @@ def test_a_study_or_one_line(fields):
         assert study.study not in (".", "..")
 
 
-@FEW
-@given(
-    st.one_of(
-        st.binary(max_size=200),
-        st.text(st.sampled_from("[]{}&*<:-?|>!%@`'\"#, \n\tab01."), max_size=60).map(str.encode),
-        st.dictionaries(names_of(Study), VALUES, max_size=4).map(
-            lambda fields: yaml.safe_dump(_plain({**GOOD, **fields})).encode()
-        ),
-    )
+MARKS = st.text(st.sampled_from("[]{}&*<:-?|>!%@`'\"#, \n\tab01."), max_size=60).map(str.encode)
+WRITTEN = st.dictionaries(names_of(Study), VALUES, max_size=4).map(
+    lambda fields: yaml.safe_dump(_plain({**GOOD, **fields})).encode()
 )
+
+
+@FEW
+@given(st.binary(max_size=200) | MARKS | WRITTEN)
 def test_a_file_of_settings_or_one_line(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_bytes(content)
@@ -121,9 +105,6 @@ def _plain(value):
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return "a" if isinstance(value, int) and abs(value) > 10**3000 else value
-
-
-# Records
 
 
 @pytest.fixture(scope="module")
@@ -162,10 +143,7 @@ def test_a_record_or_one_line_and_never_the_other_runs_cost(run, changes, sealed
     assert study is None or 1 <= len(study.runs) <= 2
 
 
-# The command line
-
-
-WORDS = st.one_of(
+SPELT = st.one_of(
     st.sampled_from(["-", "--", "=", "", " ", "a=b", "model=resnet20", "seed=0", "overrides=-",
                      "[", "\n", "none", "few.npz", "file", "folder", "nan", "-1", "0", "1", "2",
                      "1e300", "99999", "2147483648", "1000000000", "../x", "resnet20", "shapes",
@@ -196,7 +174,7 @@ def command_lines(draw):
     for _ in range(draw(st.integers(0, 4))):
         if COMMANDS[name] and draw(st.integers(0, 3)):
             words.append(draw(st.sampled_from(COMMANDS[name])))
-        words.append(draw(WORDS))
+        words.append(draw(SPELT))
     return words
 
 
@@ -208,10 +186,7 @@ class NoTrainingError(SenetError):
 def place(tmp_path_factory):
     """A folder to work in, with a small data set, and no step of training and no notebook taken."""
     folder = tmp_path_factory.mktemp("any")
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
-    labels = np.arange(16) % 2
-    np.savez(folder / "few.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    save_shapes(folder / "few.npz", 16, 16)
     (folder / "file").touch()
     (folder / "folder").mkdir()
     before = Path.cwd()
@@ -245,9 +220,6 @@ def test_a_command_line_ends_in_order(place, capfd, words):
     assert time.monotonic() - began < 60
     files = {path.name for path in place.rglob("*") if path.is_file()}
     assert files <= {"few.npz", "file", "shapes.npz"}, words  # `senet data shapes` writes the last
-
-
-# Files of data
 
 
 @FEW

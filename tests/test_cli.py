@@ -44,7 +44,7 @@ SETTINGS = (
 )  # fmt: skip
 OUT_OF_RANGE = (
     ("lr", "nan"), ("wd", "1e300"), ("epochs", "x"), ("epoch", 3), ("threads", 99_999),
-    ("max-minutes", "nan"), ("checkpoint-minutes", "-inf"), ("seed", -1), ("seed", 2**64),
+    ("max-minutes", "nan"), ("checkpoint-minutes", "-inf"), ("seed", -1), ("seed", 2**63),
     ("val", -1), ("val", 64), ("test-every", 0),
 )  # fmt: skip
 

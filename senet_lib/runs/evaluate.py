@@ -73,7 +73,7 @@ class Evaluation:
 def evaluate(
     checkpoint: str | Path, data: str = "", *, device: str = "auto", batch_size: int | None = None
 ) -> Evaluation:
-    """Measure a saved network's error again, in fp32; see `load_network`, `images_of`, `predict`."""
+    """Measure a saved network's error in fp32; see `load_network`, `images_of`, `predict`."""
     if batch_size is not None and batch_size < 1:
         raise SenetError(f"batch size is {batch_size}; it must be at least 1")
     model, spec, record, dataset = network_and_images(checkpoint, data)

@@ -190,9 +190,9 @@ def _complete(
     others, completed = list(problems), []
     for model, seed in product(settings.models, settings.seeds):
         if (model, seed) not in finished:
-            known = [p for p in others if (p.model, p.seed) == (model, seed)]
             files = _logs(logs, model, seed)
-            problem = [*known, Problem(model=model, seed=seed, state="missing", files=files)][0]
+            missing = Problem(model=model, seed=seed, state="missing", files=files)
+            problem = next((p for p in others if (p.model, p.seed) == (model, seed)), missing)
             others = [other for other in others if other is not problem]
             first = "move the folder away, then " * (problem.state in ("set aside", "damaged"))
             command = first + train_command(settings, config, model, seed)
