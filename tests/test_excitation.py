@@ -33,13 +33,8 @@ class SmallNet(nn.Module):
         return self.linear(self.attention(self.conv(x)).mean((2, 3)))
 
 
-def small_net(seed: int = 0, **options) -> SmallNet:
-    torch.manual_seed(seed)
-    return SmallNet(**options)
-
-
-def noise(num: int, seed: int = 1, size: int = 8) -> Tensor:
-    return torch.randn(num, 3, size, size, generator=torch.Generator().manual_seed(seed))
+def noise(num: int, size: int = 8) -> Tensor:
+    return torch.randn(num, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 
 def gates_of(values: list) -> Gates:
@@ -47,7 +42,7 @@ def gates_of(values: list) -> Gates:
 
 
 def test_gates_are_what_the_layers_own_weights_give_in_any_batch(monkeypatch):
-    model, images = small_net(), noise(7)
+    model, images = SmallNet(), noise(7)
     found = excitation.record_gates(model, images)
     with torch.no_grad():
         squeezed = model.conv(images).mean((2, 3)).numpy()
@@ -84,7 +79,7 @@ def test_layers_are_named_by_path_in_the_order_they_run():
 @pytest.mark.parametrize("attention", ["se", "eca", "cbam", "scse", "ge", "scale"])
 def test_every_attention_has_one_gate_an_image_and_channel(attention):
     reduction = 2 if attention in ("se", "cbam", "scse") else 16
-    model, images = small_net(attention=attention, reduction=reduction), noise(3)
+    model, images = SmallNet(attention=attention, reduction=reduction), noise(3)
     seen = []
     model.attention.gate.register_forward_hook(lambda module, inputs, gate: seen.append(gate))
     found = excitation.record_gates(model, images)
@@ -119,16 +114,16 @@ def test_what_cannot_be_looked_at_is_refused_in_one_line():
     record = excitation.record_gates
     for error, says, look in (
         (NoAttentionError, "ResNet", lambda: record(create_model("resnet20"), noise(1, size=32))),
-        (DataError, "floats", lambda: record(small_net(), noise(2)[0])),
-        (DataError, "floats", lambda: record(small_net(), torch.zeros(2, 3, 8, 8).byte())),
-        (DataError, "floats", lambda: record(small_net(), noise(2)[:0])),
+        (DataError, "floats", lambda: record(SmallNet(), noise(2)[0])),
+        (DataError, "floats", lambda: record(SmallNet(), torch.zeros(2, 3, 8, 8).byte())),
+        (DataError, "floats", lambda: record(SmallNet(), noise(2)[:0])),
         (SenetError, "twice", lambda: record(Twice(), noise(2))),
         (DataError, "4 images", lambda: excitation.class_means(gates, np.array([0, 1]))),
         (DataError, "4 images", lambda: excitation.class_means(gates, np.array([0, 1, 1, -1]))),
         (UnknownNameError, "did you mean attention",
-         lambda: interventions.channel_importance(small_net(), images, labels, "atention")),
+         lambda: interventions.channel_importance(SmallNet(), images, labels, "atention")),
         (UnknownNameError, "gate",
-         lambda: interventions.fixed_gates(small_net(), images, labels, {"gate": np.ones(4)})),
+         lambda: interventions.fixed_gates(SmallNet(), images, labels, {"gate": np.ones(4)})),
     ):  # fmt: skip
         with pytest.raises(error, match=says) as caught:
             look()
@@ -180,7 +175,7 @@ def test_counts_of_closed_open_and_constant_gates_on_paper():
 
 @pytest.mark.parametrize("attention", ["se", "scse"])
 def test_importance_is_what_is_lost_without_the_channel(attention):
-    model, images = small_net(attention=attention), noise(12)
+    model, images = SmallNet(attention=attention), noise(12)
     truth = torch.arange(12) % 3
     with torch.no_grad():
         model.linear.weight[:, 2] = 0  # a channel that the head ignores
@@ -214,19 +209,6 @@ def test_running_the_first_blocks_once_changes_nothing(name):
     assert found["loss_change"][2] == pytest.approx(gone - plain, abs=1e-5)
 
 
-# Runs, tables and figures
-
-
-@pytest.fixture(scope="module")
-def runs_root(tmp_path_factory, shapes):
-    """A run of an untrained SE network and one of a plain network on `shapes`, records as usual."""
-    root = tmp_path_factory.mktemp("runs")
-    for name in ("se_resnet20", "resnet20"):
-        torch.manual_seed(7)
-        save_network(make_run(root, name, 0, 0.5, **data_fields(shapes)), create_model(name))
-    return root
-
-
 def test_the_change_of_loss_is_judged_image_by_image():
     plain = np.array([[0, 0, 1, 0], [1.0, 2.0, 3.0, 4.0]])
     worse = plain + np.array([[0] * 4, [0.1, 0.2, 0.3, 0.2]])
@@ -245,12 +227,12 @@ def test_the_telling_classes_are_the_extremes_and_their_neighbours():
     assert excitation.telling_classes(means[:2]) == [0, 1]
 
 
-def test_the_notebook_shows_these_numbers(runs_root, tmp_path, shapes):
-    chosen = {"study": "demo", "runs_root": str(runs_root), "page_folder": str(tmp_path)}
+def test_the_notebook_shows_these_numbers(tmp_path, shapes):
+    for name in ("se_resnet20", "resnet20"):
+        run = make_run(tmp_path, name, 0, 0.5, **data_fields(shapes))
+        save_network(run, create_model(name))
+    chosen = {"study": "demo", "runs_root": str(tmp_path), "page_folder": str(tmp_path)}
     found = run_cells("excitation", **chosen, num_images=60, num_importance=4)
-    mean, std = (np.array(m, np.float32) for m in (shapes.mean, shapes.std))
-    floats = torch.from_numpy((shapes.x_test[:60] / np.float32(255) - mean) / std)
-    assert torch.allclose(found["images"], floats.permute(0, 3, 1, 2), atol=1e-5)
     assert found["fixed"].index.tolist() == ["none", "stage 1", "stage 2", "stage 3", "all"]
     by_hand = copy.deepcopy(found["network"])
     for layer, values in found["seen"].values.items():
@@ -262,9 +244,8 @@ def test_the_notebook_shows_these_numbers(runs_root, tmp_path, shapes):
         loss = F.cross_entropy(by_hand(found["images"]), torch.from_numpy(found["labels"]))
     assert found["fixed"].loc["all", "loss"] == pytest.approx(loss.item(), abs=1e-5)
     assert found["fixed"].loc["none", "loss_change"] == 0
-    shares = excitation.layer_table(found["seen"], shapes.y_test[:60])["class_share"]
-    expected = pytest.approx((100 * shares).tolist(), nan_ok=True)
-    assert found["share"]["trained"].tolist() == expected
+    shares = 100 * excitation.layer_table(found["seen"], shapes.y_test[:60])["class_share"]
+    assert found["share"]["trained"].tolist() == pytest.approx(shares.tolist(), nan_ok=True)
     assert found["chance"] == pytest.approx(100 * 9 / 59)  # (10 - 1) / (60 - 1)
     answer = found["outputs"][-1].markdown
     assert "of 336 channels" in answer  # 3 * (16 + 32 + 64)

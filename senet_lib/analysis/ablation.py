@@ -88,8 +88,8 @@ def _find_members(runs: Sequence[RunRecord], key: str) -> tuple[str, dict[object
             settings[model] = all_settings(model)
     best: tuple[str, dict[object, str]] = ("", {})
     for base in settings.values():
-        usual = {k: one.reference for k, one in AXES.items() if k in base}
-        if base.get("attention") != "se" or base.get(key, "") != axis.reference:
+        unusual = any(base[k] != one.reference for k, one in AXES.items() if k in base)
+        if unusual or not {"attention", key} <= base.keys():
             continue
         rest = {k: v for k, v in base.items() if k != key}
         found = {
@@ -99,7 +99,7 @@ def _find_members(runs: Sequence[RunRecord], key: str) -> tuple[str, dict[object
         }
         plain = next((m for m, s in settings.items() if _without_attention(s, base)), "")
         found = {value: model for value, model in found.items() if model != plain}
-        if plain and usual == {k: base[k] for k in usual} and len(found) > max(1, len(best[1])):
+        if plain and len(found) > max(1, len(best[1])):
             known = [value for value in axis.values if value in found]
             others = sorted(found.keys() - set(known), key=str)
             best = plain, {value: found[value] for value in (*known, *others)}

@@ -240,16 +240,15 @@ def _classes(logits: Tensor, targets: Tensor | None, place: Tensor) -> Tensor:
 
 def _gradient(logits: Tensor, targets: Tensor, place: Tensor, activation: Tensor) -> Tensor:
     """Derivative of each image's target logit by the layer's output of it, (N, C', H', W')."""
-    if not logits.requires_grad:
-        raise LayerError("the logits do not depend on it")
     first = torch.searchsorted(place, torch.arange(len(logits), device=place.device))
     turn = torch.arange(len(place), device=place.device) - first[place]  # 0: an image's first class
     gradient = activation.new_empty((len(place), *activation.shape[1:]))
     for number in range(int(turn.max()) + 1):
         now = turn == number
         # Images do not influence one another, so the sum's derivative holds each one's own.
-        score = logits[place[now], targets[now]].sum()
-        (slope,) = torch.autograd.grad(score, activation, retain_graph=True, allow_unused=True)
+        score, slope = logits[place[now], targets[now]].sum(), None
+        if score.requires_grad:
+            (slope,) = torch.autograd.grad(score, activation, retain_graph=True, allow_unused=True)
         if slope is None:
             raise LayerError("the logits do not depend on it")
         gradient[now] = slope[place[now]]

@@ -93,7 +93,7 @@ def gated_layers(model: nn.Module) -> list[str]:
     paths = [p for p in attention_paths(model) if hasattr(model.get_submodule(p), "gate")]
     if not paths:
         kind = type(model).__name__
-        raise NoAttentionError(f"{kind} has no attention and no gates; se_resnet20 does")
+        raise NoAttentionError(f"{kind} has no attention, so no gates; take one like se_resnet20")
     return paths
 
 

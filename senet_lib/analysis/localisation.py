@@ -96,8 +96,6 @@ def auc(a: np.ndarray, inside: np.ndarray) -> np.ndarray:
     that a pixel of the region lies above one outside it, ties counting half."""
     size = inside.sum(axis=1)
     outside = a.shape[1] - size
-    if not outside.all():
-        raise DataError("a mask covers its whole image; the AUC needs pixels outside it")
     ranks = np.where(inside, rankdata(a, axis=1), 0.0).sum(axis=1)
     return (ranks - size * (size + 1) / 2) / (size * outside)
 
@@ -116,9 +114,6 @@ METRICS: dict[str, Metric] = {
 """By the names of `score`'s columns. Of a uniform map, a cut at a threshold keeps all, so that its
 IoU is `|S| / P`. Maps that have peaks score far less where they know nothing, so the chance to
 print is what the same maps score on a wrong region, and what maps of an untrained network do."""
-
-ENERGY_LABELS = {"grid": "grid pointing score", "focus": "Focus", "objects": "energy"}
-"""What the energy is called, by what the regions are: a tile, two tiles, an object."""
 
 
 def chance(metric: str, masks: np.ndarray) -> np.ndarray:
@@ -173,8 +168,8 @@ def _checked(maps: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarra
     a, inside = (array.reshape(len(array), -1) for array in (maps, masks))
     if not np.isfinite(a).all():
         raise DataError("a map has a value that is not a finite number")
-    if not inside.any(axis=1).all():
-        raise DataError("a mask is empty: there is nothing to find")
+    if (inside == inside[:, :1]).all(axis=1).any():
+        raise DataError("a mask is empty or covers its whole image")
     return np.maximum(a, 0.0, dtype=np.float64), inside
 
 

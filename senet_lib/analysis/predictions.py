@@ -34,8 +34,6 @@ def split_variance(correct: np.ndarray) -> tuple[float, float]:
 
     Source: Jordan 2023 (arXiv:2304.01910), section 3.
     """
-    if len(correct) < 2:
-        raise SenetError(f"{len(correct)} seed has no spread to split; it takes two")
     images = correct.shape[1]
     total = correct.mean(1).var(ddof=1)
     return float(total), float(correct.var(0, ddof=1).sum() / images**2)
@@ -60,7 +58,7 @@ def spread_split(groups: "dict[str, Sequence[RunRecord]]") -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["model", "n", "images", "total", "finite"])
     if rows:
         df = frame["n"] - 1
-        pooled = df @ frame[["total", "finite"]] / df.sum()
+        pooled = (df @ frame[part] / df.sum() for part in ("total", "finite"))
         frame.loc[len(frame)] = ("all networks", frame["n"].sum(), frame["images"].max(), *pooled)
     total, finite = frame["total"], frame["finite"]
     return frame[["model", "n", "images"]].assign(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from senet_lib.analysis.families import label
-from senet_lib.analysis.localisation import ENERGY_LABELS, METRICS
+from senet_lib.analysis.localisation import METRICS
 from senet_lib.analysis.statistics import interval
 from senet_lib.analysis.trials import FAITHFULNESS_LABELS, Compared
 from senet_lib.errors import RecordError
@@ -46,11 +46,6 @@ class StudyScores:
     # A row a model, seed, trial and metric, the columns of `COLUMNS`; wrong and untrained are NaN
     # in files of earlier versions.
     frame: pd.DataFrame
-
-    @property
-    def trials(self) -> list[str]:
-        """Keys of the trials, in order."""
-        return list(dict.fromkeys(self.frame["trial"]))
 
     def per_seed(self, model: str, trial: str, metric: str) -> dict[int, float]:
         """Scores by seed; empty where nothing was measured."""
@@ -129,9 +124,8 @@ def all_scores(*roots: str | Path) -> list[StudyScores]:
 
 def metric_label(trial: str, metric: str) -> str:
     """A metric's name in tables; the mass in the region is called by what a trial's regions are."""
-    if metric in FAITHFULNESS_LABELS:
-        return FAITHFULNESS_LABELS[metric]
-    if metric == "energy":
-        kind = "grid" if trial.startswith("grid") else "focus" if trial == "mosaic" else "objects"
-        return ENERGY_LABELS[kind]
-    return METRICS[metric].label
+    if metric == "energy" and trial == "mosaic":
+        return "Focus"
+    if metric == "energy" and trial.startswith("grid"):
+        return "grid pointing score"
+    return FAITHFULNESS_LABELS.get(metric) or METRICS[metric].label

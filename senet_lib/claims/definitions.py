@@ -42,7 +42,7 @@ def definitions(scores: StudyScores, order: Sequence[str]) -> list[Definition]:
     """A definition for each trial and each of `IOU_METRICS` that all networks have scores of; the
     networks in the order claimed, the highest first."""
     found = []
-    for trial, metric in itertools.product(scores.trials, IOU_METRICS):
+    for trial, metric in itertools.product(scores.frame["trial"].unique(), IOU_METRICS):
         values = [scores.per_seed(model, trial, metric) for model in order]
         if all(values):
             means = [float(np.mean(list(by_seed.values()))) for by_seed in values]
