@@ -7,6 +7,7 @@ their paired difference with its 95 % interval, and the spread of the seeds.
 """
 
 import argparse
+import math
 import tempfile
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from keep import keep
 
-from senet_lib.analysis import statistics as stats
+from senet_lib.analysis.statistics import interval
 from senet_lib.recipe import Recipe
 from senet_lib.training.fit import fit
 
@@ -49,12 +50,12 @@ def main() -> None:
                 )
                 by_seed[seed] = record.test_error
                 print(f"seed {seed}, {precision}: {100 * record.test_error:.2f} %", flush=True)
-    found = stats.compare(errors["fp32"], errors["bf16"], rng=np.random.default_rng(0))
+    differences = [errors["bf16"][seed] - errors["fp32"][seed] for seed in arguments.seeds]
+    mean, low, high = interval(differences) or (np.mean(differences), math.nan, math.nan)
     spread = {p: float(np.std(list(by_seed.values()), ddof=1)) for p, by_seed in errors.items()}
-    low, high = found.t_interval.low, found.t_interval.high
     print(
-        f"bf16 minus fp32: {100 * found.mean:+.2f} points (95 % t interval {100 * low:+.2f} to "
-        f"{100 * high:+.2f}, n = {found.n}); standard deviation of the seeds: "
+        f"bf16 minus fp32: {100 * mean:+.2f} points (95 % t interval {100 * low:+.2f} to "
+        f"{100 * high:+.2f}, n = {len(differences)}); standard deviation of the seeds: "
         f"fp32 {100 * spread['fp32']:.2f}, bf16 {100 * spread['bf16']:.2f}"
     )
     if arguments.save:
@@ -64,7 +65,7 @@ def main() -> None:
             arguments,
             recipe=recipe.to_dict(),
             errors=errors,
-            difference=found.mean,
+            difference=float(mean),
             interval=[low, high],
             spread=spread,
         )

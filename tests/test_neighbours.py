@@ -53,10 +53,12 @@ def test_the_counts_are_those_at_the_enlarged_size():
     ],
 )
 def test_the_last_map_is_the_one_that_is_pooled(name, last, side):
-    model = create_model(name)
-    assert find_layer(model, "last") is model.network.get_submodule(last)
-    maps = compute_maps(model, torch.randn(2, 3, 32, 32), upsample="none").maps
-    assert maps.shape == (2, side, side)
+    model, shapes = create_model(name), []
+    layer = model.network.get_submodule(last)
+    assert find_layer(model, "last") is layer
+    layer.register_forward_hook(lambda module, inputs, output: shapes.append(output.shape[2:]))
+    assert compute_maps(model, torch.randn(2, 3, 32, 32)).maps.shape == (2, 32, 32)
+    assert shapes[-1] == (side, side)
 
 
 def test_a_transformer_of_tokens_has_no_last_map():
