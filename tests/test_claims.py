@@ -7,13 +7,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from fake_runs import make_run
 from scipy.stats import ttest_rel
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.weightstats import DescrStatsW
 
-from senet_lib.analysis.scores import read_scores
+from senet_lib.analysis.scores import StudyScores
 from senet_lib.claims import arithmetic, widths
 from senet_lib.claims.claim import load_claims, load_protocol, tolerance
 from senet_lib.claims.equivalence import Estimate
@@ -160,9 +161,9 @@ def test_the_printed_p_has_a_witness_and_the_printed_d_has_none(without_runs):
     assert without_runs["b-cohens-d"].number == pytest.approx(d)
 
 
-@pytest.mark.parametrize(
-    ("name", "verdict", "number"),
-    [  # published counts, in millions; 0.86 is that of shortcut B and 125 that of shortcut A
+def test_counts_are_measured_without_training(without_runs):
+    """Published counts, in millions; 0.86 is that of shortcut B and 125 that of shortcut A."""
+    for name, verdict, number in (
         ("a-resnet18-params", REPRODUCED, 11.173962),
         ("a-se-resnet18-params", REPRODUCED, 11.261002),
         ("b-resnet56-params", REPRODUCED, 0.855770),
@@ -170,12 +171,10 @@ def test_the_printed_p_has_a_witness_and_the_printed_d_has_none(without_runs):
         ("b-densenet_bc100_12-params", NOT_REPRODUCED, 0.769162),
         ("b-res2net29-params", DEPENDS, 0.636421),
         ("b-efficiency-se_res2net29", DEPENDS, 0.020904 / 0.47),
-    ],
-)
-def test_counts_are_measured_without_training(without_runs, name, verdict, number):
-    judgement = without_runs[name]
-    assert judgement.number == pytest.approx(number, rel=1e-4)
-    assert (judgement.verdict, judgement.n) == (verdict, 0)
+    ):
+        judgement = without_runs[name]
+        assert judgement.number == pytest.approx(number, rel=1e-4), name
+        assert (judgement.verdict, judgement.n) == (verdict, 0)
 
 
 def test_the_closed_form_of_widths_is_the_library_and_two_choices_print_the_totals():
@@ -352,16 +351,29 @@ def test_a_difference_is_of_independent_networks(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("seeds", "verdict"),
-    [((3.41, 3.43, 3.51), REPRODUCED), ((3.40, 3.45, 3.50), NOT_REPRODUCED), ((), NOT_MEASURED)],
+    ("name", "plain", "variant", "verdict"),
+    [
+        ("b-p-value", (3.41, 3.43, 3.51), (3.01, 2.94, 3.00), REPRODUCED),
+        ("b-p-value", (3.40, 3.45, 3.50), (3.01, 2.94, 3.00), NOT_REPRODUCED),
+        ("b-p-value", (), (3.01, 2.94, 3.00), NOT_MEASURED),
+        ("a-se-gain", (13, 14.1, 14.9), (10, 11, 12), REPRODUCED),
+        ("a-se-gain", (13, 14.1, 14.9), (17, 18, 19), NOT_REPRODUCED),
+        ("a-se-gain", (13, 14.1, 14.9), (10, 13, 16), NOT_MEASURED),  # the interval has 0
+    ],
 )
-def test_the_p_value_is_that_of_the_paired_test(tmp_path, seeds, verdict):
-    found = runs(tmp_path, "res2net29", [e / 100 for e in seeds])
-    found += runs(tmp_path, "se_res2net29", (0.0301, 0.0294, 0.0300))
-    judgement = judged("b-p-value", found)
+def test_the_p_value_is_that_of_the_paired_test_and_a_gain_is_above_zero(
+    tmp_path, name, plain, variant, verdict
+):
+    (claim,) = load_claims(name)
+    found = []
+    for model, errors in zip(claim.models, (variant, plain), strict=True):
+        found += runs(tmp_path, model, np.array(errors) / 100, claim.protocol)
+    judgement = judged(name, found)
     assert judgement.verdict == verdict
-    if seeds:
-        assert judgement.number == pytest.approx(ttest_rel(seeds, (3.01, 2.94, 3.00)).pvalue)
+    if name == "a-se-gain":
+        assert "0.016 %" in judgement.remark  # 87,040 MACs of 555,422,720
+    elif plain:
+        assert judgement.number == pytest.approx(ttest_rel(plain, variant).pvalue)
 
 
 def test_figures_after_an_epoch_are_read_from_the_history(tmp_path):
@@ -377,46 +389,29 @@ def test_figures_after_an_epoch_are_read_from_the_history(tmp_path):
     head, *rows = [line.split(",") for line in path.read_text().splitlines()]
     rows[4][head.index("test_error")] = "nan"
     path.write_text("\n".join(map(",".join, [head, *rows])) + "\n")
-    fewer = judged("a-epoch5-acc", found)
-    assert fewer.missing == (("se_resnet18", 3),)
+    assert judged("a-epoch5-acc", found).missing == (("se_resnet18", 3),)
     assert judged("a-epoch1-acc", found).verdict != NOT_MEASURED
-
-
-@pytest.mark.parametrize(
-    ("errors", "verdict"),
-    [((0.10, 0.11, 0.12), REPRODUCED), ((0.17, 0.18, 0.19), NOT_REPRODUCED),
-     ((0.10, 0.13, 0.16), NOT_MEASURED)],
-)  # fmt: skip
-def test_a_gain_needs_its_whole_interval_above_zero(tmp_path, errors, verdict):
-    found = runs(tmp_path, "resnet18", (0.13, 0.141, 0.149), "source_a")
-    judgement = judged("a-se-gain", found + runs(tmp_path, "se_resnet18", errors, "source_a"))
-    assert judgement.verdict == verdict
-    assert "0.016 %" in judgement.remark  # 87,040 MACs of 555,422,720
 
 
 CLAIMED_IOU = {"se_res2net29": 0.62, "res2net29": 0.48, "se_resnet110": 0.42}
 
 
-def iou_verdicts(folder, recipe, values, trial="grid2", data=CIFAR10_FINGERPRINT):
-    """Judgements by scores beside a report: each network's IoU at half the maximum, and by another
-    definition what is claimed, one file a seed."""
-    folder.mkdir(parents=True)
-    for seed in range(3):
-        rows = [
-            {"model": model, "trial": where, "metric": metric, "score": score + seed / 1000,
-             "chance": 0.14, "cases": 8, "zero": 0}
-            for model, value in values.items()
-            for where, metric, score in (
-                (trial, "iou_at_half", value), ("grid3", "iou_at_area", CLAIMED_IOU[model])
-            )
-        ]  # fmt: skip
-        content = {
-            "study": "s", "protocol": "p", "recipe": recipe.to_dict(), "recipe_id": recipe.id,
-            "data": "cifar10", "fingerprint": data, "seed": seed, "method": "gradcam",
-            "layer": "last", "right": 900, "rows": rows,
-        }  # fmt: skip
-        (folder / f"localisation-seed{seed}.json").write_text(json.dumps(content))
-    found = judge(load_claims("b-iou-*"), [], [read_scores(folder)])
+def iou_verdicts(recipe, values, trial="grid2", data=CIFAR10_FINGERPRINT):
+    """Judgements by scores: each network's IoU at half the maximum, and by another definition what
+    is claimed."""
+    rows = [
+        {"model": model, "seed": seed, "trial": where, "metric": metric, "score": x + seed / 1000}
+        for model, value in values.items()
+        for where, metric, x in ((trial, "iou_at_half", value),
+                                 ("grid3", "iou_at_area", CLAIMED_IOU[model]))
+        for seed in range(3)
+    ]  # fmt: skip
+    scores = StudyScores(
+        study="s", protocol="p", recipe=recipe.to_dict(), recipe_id=recipe.id, data="cifar10",
+        fingerprint=data, method="gradcam", layer="last", right=dict.fromkeys(range(3), 900),
+        frame=pd.DataFrame(rows),
+    )  # fmt: skip
+    found = judge(load_claims("b-iou-*"), [], [scores])
     return {judgement.claim.models[0]: judgement for judgement in found}
 
 
@@ -424,9 +419,9 @@ def iou_verdicts(folder, recipe, values, trial="grid2", data=CIFAR10_FINGERPRINT
     "changes",
     [{"recipe": Recipe(epochs=8)}, {"trial": "mosaic"}, {"data": "ab" * 32}],
 )
-def test_an_iou_waits_for_maps_of_its_own_protocol_and_definition(tmp_path, changes):
+def test_an_iou_waits_for_maps_of_its_own_protocol_and_definition(changes):
     about = {"recipe": load_protocol("paper").recipe, "values": CLAIMED_IOU, **changes}
-    for model, judgement in iou_verdicts(tmp_path / "a", **about).items():
+    for model, judgement in iou_verdicts(**about).items():
         assert judgement.verdict == NOT_MEASURED
         train, *maps = judgement.commands
         assert shlex.split(train)[:2] == ["senet", "train"]
@@ -444,8 +439,8 @@ def test_an_iou_waits_for_maps_of_its_own_protocol_and_definition(tmp_path, chan
         ({**CLAIMED_IOU, "res2net29": 0.41}, [NOT_REPRODUCED] * 3),
     ],
 )
-def test_an_iou_holds_where_the_chosen_definition_gives_value_and_order(tmp_path, values, verdicts):
-    found = iou_verdicts(tmp_path / "a", load_protocol("paper").recipe, values)
+def test_an_iou_holds_where_the_chosen_definition_gives_value_and_order(values, verdicts):
+    found = iou_verdicts(load_protocol("paper").recipe, values)
     assert [found[model].verdict for model in CLAIMED_IOU] == verdicts
     for judgement in found.values():
         reproduced = judgement.verdict == REPRODUCED

@@ -23,20 +23,15 @@ from senet_lib.data.datasets import data_dir
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {path.name: path for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
-# What is read and not run, by how it begins, and why not.
-NOT_RUN = {
-    "make test": "they would run this again",
-    "make study STUDY=": "hours; `make study` with a file that test_workflow.py reads",
-    "make docs": "the last test here",
-    "make lab": "a server that stays: tests/test_lab.py",
-    "senet lab": "a server that stays: tests/test_lab.py",
-    "make app": "a server that stays: tests/test_lab.py",
-    "tensorboard": "a server that stays: tests/test_tensorboard.py",
-    "pip install": "needs a network",
-    "conda": "needs a network, and another program",
-    "snakemake --workflow-profile": "needs a cluster: tests/faults/test_slurm.py",
-    "sbatch": "needs a cluster",
-}
+# What is read and not run, by how it begins.
+NOT_RUN = (
+    "make test",  # would run this again
+    "make study STUDY=",  # hours; `make study` with a file that test_workflow.py reads
+    "make docs",  # the last test here
+    *("make lab", "senet lab", "make app", "tensorboard"),  # servers, in tests of their own
+    *("pip install", "conda"),  # need a network
+    *("snakemake --workflow-profile", "sbatch"),  # need a cluster: tests/faults/test_slurm.py
+)
 # The other pages take minutes each; with SENET_DOCS=full all of them are run.
 FULL = os.environ.get("SENET_DOCS") == "full"
 ALWAYS = ("own-attention.md",)
@@ -50,17 +45,14 @@ TRAINING = re.compile(r"(senet|python -m senet_lib\.cli) train ")
 
 def shown(page: str) -> list[str]:
     """The lines of a page's shell blocks, without comments."""
-    text = PAGES[page].read_text(encoding="utf-8")
-    blocks = "".join(re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+    blocks = "".join(re.findall(r"(?ms)^```sh\n(.*?)^```", PAGES[page].read_text("utf-8")))
     lines = (re.sub(r"(^|\s+)#.*", "", line) for line in blocks.replace("\\\n", " ").splitlines())
     return [line for line in lines if line]
 
 
 def mentioned(page: str) -> list[str]:
     """The commands of ours within a page's sentences and tables."""
-    text = re.sub(
-        r"^```.*?^```", "", PAGES[page].read_text("utf-8"), flags=re.DOTALL | re.MULTILINE
-    )
+    text = re.sub(r"(?ms)^```.*?^```", "", PAGES[page].read_text("utf-8"))
     ours = r"`((?:senet [a-z]|make [a-z]|python (?:docs|benchmarks)/|snakemake )[^`]*)`"
     return [line.replace(" ...", "") for line in re.findall(ours, text)]
 
@@ -110,8 +102,8 @@ def clone(tmp_path) -> Path:
             shutil.copy(path, tmp_path)
     (tmp_path / ".venv").mkdir()
     for path in Path(sys.prefix).iterdir():
-        if path.name != ".installed":
-            (tmp_path / ".venv" / path.name).symlink_to(path)
+        (tmp_path / ".venv" / path.name).symlink_to(path)
+    (tmp_path / ".venv" / ".installed").unlink(missing_ok=True)  # the environment's own mark
     (tmp_path / ".venv" / ".installed").touch()
     Image.fromarray(few_images(tmp_path / "few.npz").x_test[0]).save(tmp_path / "picture.png")
     for path in tmp_path.glob("configs/*.yaml"):
@@ -151,20 +143,15 @@ def run(line: str, folder: Path) -> str:
         "BROWSER": "true",
         **dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9"),  # no network
     }
-    command = ["bash", "-c", line]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    how = {"cwd": folder, "env": environment, "capture_output": True, "text": True}
+    done = subprocess.run(["bash", "-c", line], **how)
     assert done.returncode == 0, (line, done.stdout[-1000:], done.stderr[-2000:])
     return done.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(page, marks=() if page in ALWAYS else rarely)
-        for page in PAGES
-        if page not in ALONE and any(map(runs, shown(page)))
-    ],
+    "page", [pytest.param(p, marks=() if p in ALWAYS else rarely) for p in PAGES if p not in ALONE]
 )
 def test_every_command_of_a_page_runs(page, clone):
     for package in ("snakemake", "onnxruntime", "tensorboard", "optuna"):
@@ -219,15 +206,13 @@ def broken(page: Path, folder: Path) -> list[str]:
     found = []
     for tag, address in re.findall(r"<(\w+)\b[^>]*?\s(?:href|src)=\"([^\"]*)\"", content(page)):
         link = urlsplit(address)
-        if link.scheme or link.netloc:
-            if tag != "a":
-                found.append(address)
-            continue
-        target = page.parent / unquote(link.path) if link.path else page
+        target = (page.parent / unquote(link.path) if link.path else page).resolve()
         place = f'id="{unquote(link.fragment)}"' if link.fragment else ""
-        there = target.is_file() and folder in target.resolve().parents
-        if not there or place not in content(target.resolve()):
-            found.append(address)
+        if link.scheme or link.netloc:
+            there = tag == "a"
+        else:
+            there = target.is_file() and folder in target.parents and place in content(target)
+        found += [] if there else [address]
     return found
 
 
@@ -244,11 +229,9 @@ def test_the_pages_have_no_broken_link_and_ask_no_other_machine(clone, chromium)
     assert not {page.name: found for page in made if (found := broken(page, folder.resolve()))}
     page, asked = chromium.new_page(), []
     page.on("request", lambda request: asked.append(request.url))
-    for name in ("index", "numbers", "api/senet_lib.analysis.cam"):
+    for name, part in (("numbers", "math"), ("api/senet_lib.analysis.cam", "dt.sig")):
         page.goto((folder / f"{name}.html").as_uri())
-    assert page.locator("dt.sig").count() > 5
+        assert page.locator(part).count() > 5
     page.goto((folder / "search.html").as_uri() + "?q=Dunnett")
     page.locator("ul.search li").first.wait_for()
-    assert page.goto((folder / "numbers.html").as_uri())
-    assert page.locator("math").count() > 5
     assert not [url for url in asked if not url.startswith(("file:", "data:"))]

@@ -112,42 +112,33 @@ def test_notebooks_are_found_by_name_and_by_path(tmp_path, monkeypatch, notebook
             find_notebook(wrong)
 
 
-def test_the_hash_follows_code_and_sources_and_not_outputs(tmp_path, notebook):
+def test_the_hash_follows_code_and_sources_and_nothing_else(tmp_path):
     package = tmp_path / "package"
     package.mkdir()
     (package / "a.py").write_text("1")
-    before = code_hash(notebook, [package])
-    content = json.loads(notebook.read_text())
-    content["cells"][1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "x"}]
-    content["cells"][1]["execution_count"] = 4
-    notebook.write_text(json.dumps(content))
-    (package / "notes.txt").write_text("not code")
-    assert code_hash(notebook, [package]) == before
-    (package / "b.py").write_text("")
-    assert code_hash(notebook, [package]) != before
-    (package / "b.py").unlink()
-    (package / "a.py").write_text("2")
-    assert code_hash(notebook, [package]) != before
-    content["cells"][1]["source"] = "print('there')"
-    plain = code_hash(notebook)
-    notebook.write_text(json.dumps(content))
-    assert code_hash(notebook) != plain
 
-
-def test_the_hash_does_not_follow_parameters_comments_and_docstrings(tmp_path):
-    def hashed(epochs: int, *code: str) -> str:
-        tagged = {"tags": ["parameters"]}
-        cells = [{"cell_type": "code", "metadata": tagged, "source": f"epochs = {epochs}  # some"}]
-        cells += [{"cell_type": "code", "metadata": {}, "source": source} for source in code]
-        path = tmp_path / "n.ipynb"
-        path.write_text(json.dumps({"cells": cells, "nbformat": 4, "nbformat_minor": 5}))
-        return code_hash(path)
+    def hashed(epochs: int, *code: str, outputs=()) -> str:
+        path = write(tmp_path / "n.ipynb", *code, parameters=f"epochs = {epochs}  # some")
+        content = json.loads(path.read_text())
+        content["cells"][1] |= {"outputs": list(outputs), "execution_count": len(outputs)}
+        path.write_text(json.dumps(content))
+        return code_hash(path, [package])
 
     function = 'def f(x):\n    """{}"""\n    return x + {}'
-    before = hashed(5, function.format("One.", 1), "%time f(1)")
+    one = function.format("One.", 1), "%time f(1)"
+    before = hashed(5, *one)
+    shown = {"output_type": "stream", "name": "stdout", "text": "x"}
+    assert hashed(5, *one, outputs=[shown]) == before
     assert hashed(7, "# new\n" + function.format("Two.", 1) + "  # why", "%time f(1)") == before
     assert hashed(5, function.format("One.", 2), "%time f(1)") != before
     assert hashed(5, function.format("One.", 1), "%time f(2)") != before
+    (package / "notes.txt").write_text("not code")
+    assert hashed(5, *one) == before
+    (package / "b.py").write_text("")
+    assert hashed(5, *one) != before
+    (package / "b.py").unlink()
+    (package / "a.py").write_text("2")
+    assert hashed(5, *one) != before
 
 
 def test_a_notebook_runs_with_this_interpreter_in_this_folder(tmp_path, monkeypatch, capfd):
@@ -173,8 +164,7 @@ def test_a_notebook_runs_with_this_interpreter_in_this_folder(tmp_path, monkeypa
     texts = ["".join(o["text"]) for cell in done["cells"] for o in cell["outputs"]]
     *texts, printed = texts
     assert texts == ["Epoch 1 - Loss: 0.5\n", "x" * 200_000 + "\n", "2", "a\nb\nc\n"]
-    expected = [sys.executable, str(tmp_path), "log", "n'\n", 5, [9]]
-    assert ast.literal_eval(printed) == expected
+    assert ast.literal_eval(printed) == [sys.executable, str(tmp_path), "log", "n'\n", 5, [9]]
     assert sorted(p.name for p in out.parent.iterdir()) == ["done.html", "done.ipynb"]
     assert "partial" not in json.dumps(done["metadata"])
     assert "Epoch 1 - Loss: 0.5\n" in capfd.readouterr().err
@@ -225,9 +215,8 @@ def test_a_kernel_that_dies_is_a_failure_of_its_cell(tmp_path):
 
 
 def test_a_run_that_was_stopped_is_not_a_failed_run(tmp_path):
-    path = write(
-        tmp_path / "n.ipynb", "class RunStopped(Exception): pass\nraise RunStopped('limit')"
-    )
+    stops = "class RunStopped(Exception): pass\nraise RunStopped('limit')"
+    path = write(tmp_path / "n.ipynb", stops)
     with pytest.raises(NotebookFailedError, match="RunStopped: limit"):
         execute(path, tmp_path / "out/n.ipynb")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["n.partial.ipynb"]
@@ -238,12 +227,9 @@ def test_places_are_checked_before_the_notebook_runs(tmp_path, notebook):
     (tmp_path / "folder.html").mkdir()
     free = tmp_path / "o.ipynb"
     for out, html in (
-        (free, tmp_path / "file" / "o.html"),
-        (free, tmp_path / "folder.html"),
-        (tmp_path / "file" / "o.ipynb", None),
-        (notebook, None),
-        (notebook.with_suffix(".txt"), None),
-    ):
+        (free, tmp_path / "file/o.html"), (free, tmp_path / "folder.html"), (notebook, None),
+        (tmp_path / "file/o.ipynb", None), (notebook.with_suffix(".txt"), None),
+    ):  # fmt: skip
         with pytest.raises(SenetError, match=re.escape(Path(html or out).name)):
             execute(notebook, out, html=html)
     assert not [path for path in tmp_path.glob("*.ipynb") if path != notebook]
@@ -268,40 +254,25 @@ def test_what_cannot_be_run_is_refused(tmp_path, notebook):
     assert not out.exists()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs signals, and /proc")
 def test_sigterm_stops_the_kernel_and_leaves_the_partial_notebook(tmp_path):
-    write(
-        tmp_path / "n.ipynb",
-        "print(f'kernel {__import__(\"os\").getpid()}')\nimport time; time.sleep(90)",
-    )
+    sleeps = "import os, time; print(f'kernel {os.getpid()}'); time.sleep(90)"
+    write(tmp_path / "n.ipynb", sleeps)
     code = "from senet_lib.report.batch import execute; execute('./n.ipynb', 'out/n.ipynb')"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path / "tmp")}
     (tmp_path / "tmp").mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    how = {"cwd": tmp_path, "env": environment, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", code], **how)
     line = next(line for line in process.stderr if line.startswith("kernel "))
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 128 + signal.SIGTERM
     process.stderr.close()
-    deadline = time.monotonic() + 15
-    while _alive(int(line.split()[1])) and time.monotonic() < deadline:
+    kernel, deadline = Path("/proc", line.split()[1]), time.monotonic() + 15
+    while kernel.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not _alive(int(line.split()[1]))
+    assert not kernel.exists()
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["n.partial.ipynb"]
     assert not list((tmp_path / "tmp").glob("senet-*"))
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in (REPOSITORY / "notebooks").glob("*.ipynb")))

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 import shlex
 import shutil
@@ -29,10 +30,9 @@ NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 # Which runs are compared
 
 
-@pytest.fixture
-def broken(tmp_path):
-    """A study of 2 models and 3 seeds: one run finished, and one of each way not to be."""
-    root = tmp_path / "runs"
+def test_every_run_that_is_not_compared_is_named_with_its_state_command_and_links(tmp_path):
+    """Of a study of 2 models and 3 seeds one run is finished, and one of each way not to be."""
+    root, config = tmp_path / "runs", str(tmp_path / "demo.yaml")
     make_run(root, "resnet20", 0, 0.5)
     make_run(root, "se_resnet20", 0, 0.4, recipe=Recipe(epochs=9, batch_size=32, lr=0.05))
     failed, unfinished = root / "demo/resnet20/seed1", root / "demo/se_resnet20/seed1"
@@ -48,24 +48,17 @@ def broken(tmp_path):
     logs = tmp_path / "logs/demo"
     logs.mkdir(parents=True)
     (logs / "resnet20-seed1.log").write_text("what was printed")
-    (tmp_path / "demo.yaml").write_text(yaml.safe_dump(settings(seeds=[0, 1, 2])))
-    return tmp_path, str(tmp_path / "demo.yaml")
+    Path(config).write_text(yaml.safe_dump(settings(seeds=[0, 1, 2])))
 
-
-def test_every_run_that_is_not_compared_is_named_with_its_state_command_and_links(broken):
-    folder, config = broken
-    options = {"study": "demo", "config": config, "runs_root": folder / "runs"}
-    options |= {"page_folder": folder / "page", "logs_root": folder / "logs"}
+    options = {"study": "demo", "config": config, "runs_root": root}
+    options |= {"page_folder": tmp_path / "page", "logs_root": tmp_path / "logs"}
     found = run_cells("report", **options)
     study = found["runs"]
     assert [(r.model, r.seed) for r in study.runs] == [("resnet20", 0)]
-    assert {(p.model, p.seed): p.state for p in study.problems} == {
-        ("resnet20", 1): "failed",
-        ("resnet20", 2): "missing",
-        ("se_resnet20", 0): "set aside",
-        ("se_resnet20", 1): "unfinished",
-        ("se_resnet20", 2): "damaged",
-    }
+    assert {(p.model, p.seed, p.state) for p in study.problems} == {
+        ("resnet20", 1, "failed"), ("resnet20", 2, "missing"), ("se_resnet20", 0, "set aside"),
+        ("se_resnet20", 1, "unfinished"), ("se_resnet20", 2, "damaged"),
+    }  # fmt: skip
     assert study.num_wanted == 6
     tables = [t.to_html() for t in found["outputs"] if hasattr(t, "caption")]
     (html,) = (text for text in tables if "NonFiniteLossError" in text)
@@ -80,21 +73,13 @@ def test_every_run_that_is_not_compared_is_named_with_its_state_command_and_link
 
 def test_of_ten_runs_nine_damaged_ones_are_named_and_the_tenth_is_right(tmp_path, capsys):
     """In nine ways, with and without a fitting checksum."""
-    runs = [make_run(tmp_path, "resnet20", seed, 0.10 + seed / 100) for seed in range(10)]
-    seen = [run.path for run in runs]
-
-    def change(seed, **fields):
-        path = seen[seed] / RECORD
-        content = {**json.loads(path.read_text()), **fields}
-        for key in ("sha256", "files"):
-            content.pop(key)
-        path.write_text(json.dumps(content))
-
-    change(1, recipe=None)
-    change(2, test_error="0.12")
-    change(3, test_error=float("nan"))
-    change(4, test_error=7.0)
-    change(5, data_fingerprint="cd" * 32)
+    seen = [make_run(tmp_path, "resnet20", s, 0.10 + s / 100).path for s in range(10)]
+    changes = {"recipe": None}, {"test_error": "0.12"}, {"test_error": math.nan}
+    changes += {"test_error": 7.0}, {"data_fingerprint": "cd" * 32}
+    for folder, change in zip(seen[1:6], changes, strict=True):
+        content = json.loads((folder / RECORD).read_text()) | change
+        del content["sha256"], content["files"]
+        (folder / RECORD).write_text(json.dumps(content))
     (seen[6] / LOGITS).write_bytes((seen[6] / LOGITS).read_bytes()[:-40])
     (seen[7] / "history.csv").unlink()
     (seen[8] / RECORD).write_text("{")
@@ -109,13 +94,14 @@ def test_of_ten_runs_nine_damaged_ones_are_named_and_the_tenth_is_right(tmp_path
     study = collect(config=json.dumps(config), runs_root=tmp_path)
     assert {run.seed: run.test_error for run in study.runs} == {0: 0.10, 10: 0.3}
     reasons = {(p.seed, p.state): p.reason for p in study.problems}
-    named = {seed: reason for (seed, state), reason in reasons.items() if state == "damaged"}
-    assert set(named) == {1, 2, 3, 4, 6, 7, 8, 9}
-    for seed, words in ((1, "recipe"), (2, "test_error"), (3, "test_error"), (4, "test_error"),
-                        (6, LOGITS), (7, "history.csv"), (8, RECORD), (9, LOGITS)):  # fmt: skip
-        assert words in named[seed]
-    assert "other images" in reasons[5, "set aside"]
-    assert str(seen[0]) in reasons[0, "set aside"]  # the copy
+    expected = {
+        (1, "damaged"): "recipe", (2, "damaged"): "test_error", (3, "damaged"): "test_error",
+        (4, "damaged"): "test_error", (5, "set aside"): "other images", (6, "damaged"): LOGITS,
+        (7, "damaged"): "history.csv", (8, "damaged"): RECORD, (9, "damaged"): LOGITS,
+        (0, "set aside"): str(seen[0]),  # the copy
+    }  # fmt: skip
+    assert reasons.keys() == expected.keys()
+    assert all(words in reasons[key] for key, words in expected.items())
 
     assert main(["runs", "--root", str(tmp_path / "demo")]) == 0
     said = capsys.readouterr().out
@@ -143,10 +129,8 @@ def test_runs_of_other_data_splits_and_networks_are_set_aside(tmp_path, change, 
 def test_a_run_outside_the_settings_is_set_aside_and_without_any_all_are_taken(tmp_path):
     make_run(tmp_path, "resnet32", 0, 0.5)
     study = collect(config=json.dumps(settings(models=["resnet20"], seeds=[0])), runs_root=tmp_path)
-    assert {(p.model, p.state, bool(p.command)) for p in study.problems} == {
-        ("resnet20", "missing", True),
-        ("resnet32", "set aside", False),
-    }
+    problems = {(p.model, p.state, bool(p.command)) for p in study.problems}
+    assert problems == {("resnet20", "missing", True), ("resnet32", "set aside", False)}
     study = collect("demo", runs_root=tmp_path)
     assert len(study.runs) == study.num_wanted == 1
     with pytest.raises(UnknownNameError, match="did you mean demo"):

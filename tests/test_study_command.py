@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -36,22 +35,24 @@ sys.exit(1)
 """
 
 
-def said(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, words: str, capfd: pytest.CaptureFixture
-) -> tuple[int, str, str]:
+@pytest.fixture
+def said(monkeypatch, tmp_path, capfd):
     """Exit code, output and errors of the command, where Snakemake is a script of these words."""
-    popen = subprocess.Popen
-    script = [sys.executable, "-c", words]
-    monkeypatch.setattr(workflow.subprocess, "Popen", lambda _, **how: popen(script, **how))
-    monkeypatch.chdir(folder)
-    (folder / "configs").mkdir()
-    (folder / "configs" / "tiny.yaml").write_text(STUDY)
-    code = main(["study", "tiny", "--cores", "1"])
-    return code, *capfd.readouterr()
+
+    def run(words: str) -> tuple[int, str, str]:
+        popen, script = subprocess.Popen, [sys.executable, "-c", words]
+        monkeypatch.setattr(workflow.subprocess, "Popen", lambda _, **how: popen(script, **how))
+        return main(["study", "tiny", "--cores", "1"]), *capfd.readouterr()
+
+    monkeypatch.setattr(workflow, "SECONDS", 0.05)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "tiny.yaml").write_text(STUDY)
+    return run
 
 
-def test_each_end_is_a_line_and_the_rest_is_in_the_log(monkeypatch, tmp_path, capfd):
-    code, out, err = said(monkeypatch, tmp_path, WORDS, capfd)
+def test_each_end_is_a_line_and_the_rest_is_in_the_log(said, tmp_path):
+    code, out, err = said(WORDS)
     first, run, page, failed = out.splitlines()
     assert code == 1
     assert "2 runs" in first
@@ -63,21 +64,18 @@ def test_each_end_is_a_line_and_the_rest_is_in_the_log(monkeypatch, tmp_path, ca
     assert "Building DAG of jobs" in log
 
 
-def test_a_page_that_is_touched_afterwards_is_told_once(monkeypatch, tmp_path, capfd):
+def test_a_page_that_is_touched_afterwards_is_told_once(said):
     """Snakemake sets the time of what a job has made."""
-    monkeypatch.setattr(workflow, "SECONDS", 0.05)
     later = "import os, time; time.sleep(1); os.utime(page); time.sleep(1)\n"
-    words = WORDS.replace('print("Error', later + 'print("Error')
-    _, out, _ = said(monkeypatch, tmp_path, words, capfd)
+    _, out, _ = said(WORDS.replace('print("Error', later + 'print("Error'))
     assert out.count("gradcam-seed0.html") == 1
 
 
-def test_a_live_line_tells_epochs_and_time_left(monkeypatch, tmp_path, capfd):
-    monkeypatch.setattr(workflow, "SECONDS", 0.05)
+def test_a_live_line_tells_epochs_and_time_left(said, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     words = WORDS.replace('print("Finished', 'import time; time.sleep(1)\nprint("Finished')
     words = words.replace("1\\n2\\n", "1\\n").replace('(folder / "record.json")', "#")
-    _, out, _ = said(monkeypatch, tmp_path, words, capfd)
+    _, out, _ = said(words)
     assert "resnet20 seed 3 1/2" in out
 
 

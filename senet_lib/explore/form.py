@@ -16,28 +16,7 @@ from senet_lib.recipe import Recipe, Study
 from senet_lib.report.parameters import check_parameters, describe_parameters
 from senet_lib.training.progress import choose_mode
 
-# What JupyterLab does once, also where the page is loaded again: in the notebook of this kernel it
-# puts another value into the parameters cell. A value is strings, lists in one pair of brackets,
-# and what else stands before a comment.
-WRITE = r"""
-const [once, kernel, name, value] = %s;
-const string = String.raw`"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'`;
-const written = String.raw`(?:${string}|\[(?:${string}|[^\]"'])*\]|[^#"'[\n])*?`;
-const line = new RegExp(String.raw`^(${name} *= *)${written}(?=[ \t]*(?:#|$))`, "gm");
-let cells = 0;
-for (const panel of window.jupyterapp?.shell.widgets("main") ?? []) {
-  if (panel.context?.sessionContext?.session?.kernel?.id !== kernel) continue;
-  for (const cell of panel.context.model.sharedModel.cells ?? []) {
-    if (!cell.getMetadata("tags")?.includes("parameters")) continue;
-    cells += 1;
-    if (!sessionStorage.getItem(once))
-      cell.setSource(cell.source.replace(line, (_, start) => start + value));
-  }
-}
-sessionStorage.setItem(once, "done");
-if (!cells) element.textContent =
-  `Not written into the parameters cell, which "senet lab" can do: ${name} = ${value}`;
-"""
+WRITE = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 
 
 def form(values: dict[str, Any], notebook: str = "train") -> widgets.VBox | None:
@@ -81,7 +60,8 @@ def _write(name: str, value: Any) -> Any:
 
     kernel = Path(get_connection_file()).stem.removeprefix("kernel-")
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
-    return Javascript(WRITE % json.dumps([uuid.uuid4().hex, kernel, name, text]))
+    given = json.dumps([uuid.uuid4().hex, kernel, name, text])
+    return Javascript(f"const [once, kernel, name, value] = {given};\n{WRITE}")
 
 
 def _field(name: str, value: Any, help: str) -> widgets.Widget:
