@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,10 +24,7 @@ from senet_lib.explore.answers import Picture, offered_runs, own_picture
 from senet_lib.explore.pictures import confusion_html, gates_html, map_html
 from senet_lib.runs.records import load_run, save_record
 
-
-@pytest.fixture
-def nowhere(tmp_path):
-    return tmp_path / "nowhere"
+NOWHERE = Path("nowhere")
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +119,7 @@ def test_a_picture_of_ones_own_is_what_training_makes_of_it(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_runs_without_weights_are_left_out_and_published_ones_named(tiny, tmp_path, nowhere):
+def test_runs_without_weights_are_left_out_and_published_ones_named(tiny, tmp_path):
     root = some_of(tiny, tmp_path, "resnet20", "se_resnet20")
     (root / "tiny" / "resnet20" / "seed0" / "weights.safetensors").unlink()
     (root / "tiny" / "se_resnet20" / "seed1" / "weights.safetensors").write_bytes(b"x")
@@ -129,18 +127,18 @@ def test_runs_without_weights_are_left_out_and_published_ones_named(tiny, tmp_pa
     assert list(offers) == ["tiny", "tiny (published)"]
     assert [n.name for n in offers["tiny"]] == ["se_resnet20, seed 0", "se_resnet20, seed 1"]
     assert len(offers["tiny (published)"]) == 3
-    made = explore.open(runs_root=root, published_root=nowhere, num_images=20)
+    made = explore.open(runs_root=root, published_root=NOWHERE, num_images=20)
     before, broken = made.networks[0], made.columns[0].options[-1][1]
     made.columns[0].value = broken  # which cannot be read, and is not taken
     assert "checksum" in made.status.value
     assert made.networks[0] is before
     (root / "tiny" / "se_resnet20" / "seed0" / "record.json").write_text("{")
-    assert [n.run.seed for n in offered_runs(root, nowhere)["tiny"]] == [1]
-    assert offered_runs(nowhere, nowhere) == {}
+    assert [n.run.seed for n in offered_runs(root, NOWHERE)["tiny"]] == [1]
+    assert offered_runs(NOWHERE, NOWHERE) == {}
 
 
-def test_gates_read_in_parts_are_those_of_each_image(tiny, tmp_path, nowhere):
-    one = offered_runs(tiny, nowhere, num_images=23)["tiny"][1]
+def test_gates_read_in_parts_are_those_of_each_image(tiny, tmp_path):
+    one = offered_runs(tiny, NOWHERE, num_images=23)["tiny"][1]
     assert (one.has_gates, one.survey) == (True, None)
     shares = list(one.read())
     assert shares == sorted(shares)
@@ -156,7 +154,7 @@ def test_gates_read_in_parts_are_those_of_each_image(tiny, tmp_path, nowhere):
     assert one.maps(one.picture(0)) is maps  # kept
     root = some_of(tiny, tmp_path, "resnet20", data_fingerprint="0" * 64)
     with pytest.raises(DataError, match="fingerprint"):  # not the images of the evaluation
-        _ = offered_runs(root, nowhere)["tiny"][0].images
+        _ = offered_runs(root, NOWHERE)["tiny"][0].images
 
 
 def test_it_opens_on_a_network_with_gates_and_its_plain_one(explorer):
@@ -179,9 +177,9 @@ def test_it_opens_on_a_network_with_gates_and_its_plain_one(explorer):
         assert all(len(re.search('alt="([^"]*)"', tag)[1]) > 10 for tag in images)
 
 
-def test_it_opens_on_a_lone_network_or_on_a_published_pair_before_it(tiny, tmp_path, nowhere):
+def test_it_opens_on_a_lone_network_or_on_a_published_pair_before_it(tiny, tmp_path):
     root = some_of(tiny, tmp_path, "se_resnet20", overrides={"reduction": 4}, study="by hand")
-    made = explore.open(runs_root=root, published_root=nowhere, num_images=20)
+    made = explore.open(runs_root=root, published_root=NOWHERE, num_images=20)
     assert fine(made)
     assert len(made.networks) == 1
     assert "reduction=4" in made.networks[0].name
@@ -195,25 +193,23 @@ def test_it_opens_on_a_lone_network_or_on_a_published_pair_before_it(tiny, tmp_p
     assert [one.run.study for one in made.networks] == ["by hand"]
 
 
-def test_what_is_asked_for_and_not_there_is_said(tiny, nowhere):
-    made = explore.open(runs_root=nowhere, published_root=nowhere)
+def test_what_is_asked_for_and_not_there_is_said(tiny):
+    made = explore.open(runs_root=NOWHERE, published_root=NOWHERE)
     assert "make study" in made.status.value
     assert (len(made.widget.children), made.networks) == (1, [])
-    made = explore.open("tinny", ["resnet20"], 20, tiny, nowhere)
+    made = explore.open("tinny", ["resnet20"], 20, tiny, NOWHERE)
     assert "did you mean tiny?" in made.status.value
     assert [one.run.model for one in made.networks] == ["resnet20"]
     assert (made.gates.value, made.near.indices) == ("", [])  # it has no gates
-    made = explore.open("tiny", ["resnet20", "resnet99"], 20, tiny, nowhere)
+    made = explore.open("tiny", ["resnet20", "resnet99"], 20, tiny, NOWHERE)
     assert "resnet99" in made.status.value
     with pytest.raises(SenetError, match="num_images is 0"):
         explore.open(num_images=0)
 
 
-def test_without_its_images_a_picture_of_ones_own_can_be_shown(
-    tiny, tmp_path, nowhere, monkeypatch
-):
+def test_without_its_images_a_picture_of_ones_own_can_be_shown(tiny, tmp_path, monkeypatch):
     root = some_of(tiny, tmp_path / "runs", "resnet20", "se_resnet20", data="cifar10")
-    monkeypatch.setenv("SENET_DATA", str(nowhere))
+    monkeypatch.setenv("SENET_DATA", str(NOWHERE))
     made = explore.open(runs_root=root, published_root=tmp_path / "none")
     assert "senet data cifar10" in made.status.value
     upload(made, "mine.png", (32, 32))
@@ -238,9 +234,9 @@ def test_a_cell_of_the_confusion_matrix_opens_its_images(explorer):
     assert explorer.cell.value == ""
 
 
-def test_in_a_notebook_gates_are_read_while_questions_are_answered(tiny, nowhere):
+def test_in_a_notebook_gates_are_read_while_questions_are_answered(tiny):
     async def use():
-        made = explore.open(runs_root=tiny, published_root=nowhere, num_images=40)
+        made = explore.open(runs_root=tiny, published_root=NOWHERE, num_images=40)
         one = made.networks[0]
         assert one.survey is None
         assert "<img" in made.maps[0].value

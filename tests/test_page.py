@@ -101,7 +101,8 @@ def gallery(shapes, tmp_path_factory):
     few = replace(shapes, x_test=shapes.x_test[:40], y_test=shapes.y_test[:40])
     torch.manual_seed(0)
     model = create_model("resnet20", num_classes=shapes.num_classes).eval()
-    return write_gallery(model, few, tmp_path_factory.mktemp("gallery"), per_class=1)
+    about = {"name": "resnet20", "mean": few.mean, "std": few.std}
+    return write_gallery(model, few, tmp_path_factory.mktemp("gallery"), **about, per_class=1)
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ import pandas as pd
 
 from senet_lib.claims.claim import Claim, load_claims
 
-SCALE, REDUCTION, BLOCKS, CLASSES = 4, 16, 3, 10
-SIDES = (32, 16, 8)
+SCALE, REDUCTION, BLOCKS, CLASSES, SIDES = 4, 16, 3, 10, (32, 16, 8)
 STEMS = range(8, 65, 8)
 WIDTHS = (range(4, 25), range(8, 49), range(16, 81))
 """Streams of each stage, whole numbers; a later stage is at least as wide as the one before."""

@@ -73,9 +73,9 @@ def write_gallery(
     dataset: Dataset,
     out_dir: str | Path,
     *,
-    name: str = "the network",
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    name: str,
+    mean: Sequence[float],
+    std: Sequence[float],
     method: str = "gradcam",
     layer: str = "last",
     per_class: int = 3,
@@ -92,7 +92,7 @@ def write_gallery(
         dataset: its second split is shown.
         out_dir: the folder, made if it does not exist.
         name: of the network, for the page's title.
-        mean, std: of each channel, that the model expects, in [0, 1]; the dataset's by default.
+        mean, std: of each channel, that the model expects, in [0, 1].
         method, layer: as in `cam.compute_maps`; the class explained is the predicted one.
         per_class: right cases of each class, and likewise wrong ones; at least 1.
         logits: (N, K), what the model says of all images, where that is known.
@@ -103,8 +103,6 @@ def write_gallery(
     _check_folder(out_dir)
     if per_class < 1:
         raise SenetError(f"per_class is {per_class}; it must be at least 1")
-    mean = tuple(dataset.mean if mean is None else mean)
-    std = tuple(dataset.std if std is None else std)
 
     def maps_of(indices: list[int]) -> np.ndarray:
         images = normalise(torch.from_numpy(dataset.x_test[indices]), mean, std)
