@@ -41,7 +41,6 @@ class LayerCost:
 
     name: str  # path of the module inside the model
     kind: str  # class of the module, such as Conv2d
-    num_params: int  # weights and biases; 0 for a second call of the same module
     macs: int  # multiply-adds for one image
     bias_adds: int  # additions of biases for one image, not part of `macs`
 
@@ -93,14 +92,10 @@ def profile_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> 
     layers: list[LayerCost] = []
 
     def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        repeated = any(layer.name == name for layer in layers)
-        layers.append(LayerCost(
-            name=name,
-            kind=type(module).__name__,
-            num_params=0 if repeated else sum(p.numel() for p in module.parameters()),
-            macs=multiply_adds(module, inputs[0], output),
-            bias_adds=0 if module.bias is None else output.numel(),
-        ))  # fmt: skip
+        macs = multiply_adds(module, inputs[0], output)
+        bias_adds = 0 if module.bias is None else output.numel()
+        kind = type(module).__name__
+        layers.append(LayerCost(name=name, kind=kind, macs=macs, bias_adds=bias_adds))
 
     count, counted = _OperatorCount(), of_kind(model, COUNTED_LAYERS)
     with black_image(model, input_size) as image, calls_of(counted, note), count:

@@ -67,10 +67,6 @@ def test_numbers_are_those_of_the_whole_studys_comparison(runs):
     assert frame.loc["4", "se_difference"] == pytest.approx(-0.02)
     assert found.comparison.spread.df == 16
     assert frame.loc["4", "published"] == 0.2225
-
-
-def test_parameters_a_point_only_of_a_difference_that_is_none_by_no_chance(runs):
-    frame = ablate(runs, "reduction").frame.set_index("label")
     assert frame["decision"].tolist() == ["", "better", "undecided", "undecided"]
     assert frame.loc["4", "params_a_point"] == pytest.approx(100)  # 400 more for 4 points less
     assert frame["params_a_point"].isna().tolist() == [True, False, True, True]

@@ -26,7 +26,6 @@ def test_layers_by_arithmetic() -> None:
     assert [layer.macs for layer in profile.layers] == [conv, grouped, transposed, linear]
     assert profile.macs == conv + grouped + transposed + linear
     assert [layer.bias_adds for layer in profile.layers] == [8 * 16, 0, 2 * 64, 5]
-    assert [layer.num_params for layer in profile.layers] == [224, 144, 66, 645]
     assert profile.num_params == 224 + 16 + 144 + 66 + 645
     assert [layer.name for layer in profile.layers] == ["0", "3", "4", "6"]
     assert profile.uncounted == {"native_batch_norm": 1, "relu": 1}
@@ -50,7 +49,6 @@ def test_a_module_called_twice_costs_twice_and_weighs_once() -> None:
     profile = profile_model(nn.Sequential(layer, layer), (3, 2, 2))
     assert profile.macs == 2 * 4 * 9
     assert profile.num_params == 9
-    assert [cost.num_params for cost in profile.layers] == [9, 0]
 
 
 def test_the_model_is_left_as_it_was() -> None:

@@ -48,7 +48,6 @@ class Comparison:
 
     frame: pd.DataFrame  # a row a network that has a control
     spread: Spread  # of all networks
-    critical: float  # half an interval over the standard error; NaN without degrees of freedom
     families: Families  # the design
 
     def seeds_for(self, difference: float) -> int | None:
@@ -173,7 +172,7 @@ def compare(
     )
     frame["at_least"] = np.maximum(frame["low"], -frame["high"]).clip(lower=0).fillna(0)
     frame["detectable"] = se * effect_for(POWER, critical, spread.df) if known else math.nan
-    comparison = Comparison(frame=frame, spread=spread, critical=critical, families=families)
+    comparison = Comparison(frame=frame, spread=spread, families=families)
     fewest = frame[["n", "n_control"]].min(axis=1)
     seeds = comparison.seeds_for(margin)
     more = pd.Series(pd.NA if seeds is None else seeds, frame.index, "Int64") - fewest
