@@ -73,16 +73,12 @@ def write_run(path: str | Path, logdir: str | Path, *, gates: bool = True) -> Pa
         for row in history.to_dict("records"):
             add_epoch(writer, row)
         if record:
-            _add_settings(writer, record)
-            if gates:
-                _add_gates(writer, record)
+            settings: dict[str, Any] = {key: record.recipe[key] for key in SETTINGS}
+            settings |= {"model": record.model, "seed": record.seed, "study": record.study}
+            writer.add_hparams(settings, {"error/final": record.test_error}, run_name=".")
+        if record and gates:
+            _add_gates(writer, record)
     return folder
-
-
-def _add_settings(writer: "SummaryWriter", record: RunRecord) -> None:
-    settings: dict[str, Any] = {key: record.recipe[key] for key in SETTINGS}
-    settings |= {"model": record.model, "seed": record.seed, "study": record.study}
-    writer.add_hparams(settings, {"error/final": record.test_error}, run_name=".")
 
 
 def _add_gates(writer: "SummaryWriter", record: RunRecord) -> None:

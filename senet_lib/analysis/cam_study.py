@@ -27,8 +27,7 @@ FEW = 4  # the other methods and layers are tried on a quarter of the cases
 
 class CamStudy:
     """The networks of one seed, with everything they are asked: `compared`, all runs that the
-    images were chosen by; `runs` and `networks` of the seed, by name and in eval mode; `trials`;
-    and `page_folder`, where the page and the scores go."""
+    images were chosen by; `runs` and `networks` of the seed, by name and in eval mode; `trials`."""
 
     def __init__(
         self,
@@ -48,8 +47,7 @@ class CamStudy:
             study, models, runs_root: as in `trials.compare`, whose errors these are.
             seed: whose networks are loaded; the images are those that all seeds get right.
             method, layer: of the maps, as in `cam.compute_maps`.
-            grids: grids of each size; five times as many objects, a quarter as many images for
-                deletion, insertion and ROAD.
+            grids: of each size; five times as many objects, a quarter as many images for ROAD.
             page_folder: where page and scores go; empty: outputs/reports/<study>.
         """
         keep_freed_memory()  # or each batch would have its memory mapped and cleared anew

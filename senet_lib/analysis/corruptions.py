@@ -8,8 +8,8 @@ from scipy.ndimage import gaussian_filter
 from senet_lib.errors import SenetError, unknown
 
 STRENGTHS = {"noise": (0.02, 0.05, 0.1), "blur": (0.5, 0.8, 1.2), "contrast": (0.7, 0.4, 0.2)}
-"""What each corruption takes: the noise's SD as a share of the range of values, a Gaussian blur's
-SD in pixels, and the factor that the distance from an image's mean colour is multiplied by."""
+"""The noise's SD as a share of the range of values, a Gaussian blur's SD in pixels, and the factor
+that the distance from an image's mean colour is multiplied by."""
 
 
 def corrupt(

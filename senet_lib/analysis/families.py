@@ -8,9 +8,8 @@ from senet_lib.runs.records import RunRecord
 def label(run: RunRecord) -> str:
     """Name of the network with every setting of it, such as `se_resnet20+reduction=4`."""
     base, *named = run.model.split("+")
-    return "+".join(
-        [base, *sorted([*named, *(f"{k}={_text(v)}" for k, v in run.overrides.items())])]
-    )
+    named += [f"{key}={_text(value)}" for key, value in run.overrides.items()]
+    return "+".join([base, *sorted(named)])
 
 
 def _text(value: object) -> str:
@@ -21,11 +20,8 @@ def _text(value: object) -> str:
 
 
 def family(model: str, models: Sequence[str]) -> str:
-    """The plain network among `models` that `model` is a variant of, or itself.
-
-    `se_resnet20` and `resnet20+attention=eca` belong to `resnet20`; `se_res2net29_last` to
-    `res2net29`.
-    """
+    """The plain network among `models` that `model` is a variant of, or itself: `resnet20` of
+    `se_resnet20` and `resnet20+attention=eca`, `res2net29` of `se_res2net29_last`."""
     bare = model.partition("+")[0]
     stem = bare.removeprefix("se_")
     options = (stem, stem.rpartition("_")[0]) if bare.startswith("se_") else (bare,)

@@ -6,7 +6,7 @@ positive factor changes none of them; subtracting the minimum, as scaling for di
 Three rules hold throughout:
 
 - Equal values are ranked in no order: a rank metric is its expectation over all orders of the
-  pixels that tie. So no result depends on a sort, and a uniform map scores chance.
+  pixels that tie, so that a uniform map scores chance.
 - A map without a positive value, here a zero map, points nowhere and is never left out: it scores
   0, and 0.5 in `auc`, where 0 would say that it points away from the region.
 - A map equal to the region's mask scores 1.

@@ -1,8 +1,5 @@
-"""One language for all figures: colours and the house style.
-
-A plain network is blue, the same network with SE vermilion; other variants have further colours
-that colour-blind readers can tell apart (Okabe and Ito).
-"""
+"""One language for all figures: the house style, and colours that colour-blind readers can tell
+apart (Okabe and Ito): a plain network is blue, the same network with SE vermilion."""
 
 from collections.abc import Sequence
 
