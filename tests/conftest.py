@@ -5,7 +5,6 @@ Imports of the package stand inside the fixtures, so that a broken module fails 
 
 import os
 import re
-from pathlib import Path
 
 # Set before anything imports numpy, torch or matplotlib, and inherited by started processes.
 # Several workers share the machine, so each takes one thread.
@@ -53,12 +52,11 @@ def shapes():
 @pytest.fixture(scope="session")
 def cifar10():
     """The real CIFAR-10. Never downloads: skips where no cifar10.npz lies in the data folder."""
-    from senet_lib.data.datasets import load_data
+    from senet_lib.data.datasets import data_dir, load_data
 
-    folder = Path(os.environ.get("SENET_DATA") or Path.home() / ".cache" / "senet")
-    if not (folder / "cifar10.npz").is_file():
-        pytest.skip(f"no cifar10.npz in {folder}; set SENET_DATA to the folder that holds it")
-    return load_data("cifar10", folder)
+    if not (data_dir() / "cifar10.npz").is_file():
+        pytest.skip(f"no cifar10.npz in {data_dir()}; set SENET_DATA to the folder that holds it")
+    return load_data("cifar10")
 
 
 @pytest.fixture

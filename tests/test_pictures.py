@@ -1,8 +1,6 @@
 """Folders of pictures: what is read, how it is made 32x32, what is left out and said."""
 
 import io
-import os
-import pickle
 import resource
 import unicodedata
 from pathlib import Path
@@ -177,62 +175,3 @@ def test_damaged_pictures_are_refused_in_one_line():
     for other in (content, deep.getvalue()):
         with pytest.raises(DataError, match=r"^a\.png"):
             read_picture(other, "a.png")
-
-
-def cifar_folder(root: Path, hundred: bool = False, text: bool = False) -> tuple[Path, np.ndarray]:
-    """Two pictures of each of ten classes a file; keys are text as in Python 2's own, or bytes."""
-    label, names, meta = "labels", "label_names", "batches.meta"
-    files = [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]
-    if hundred:
-        label, names, meta, files = "fine_labels", "fine_label_names", "meta", ["train", "test"]
-
-    def write(file: str, content: dict[str, object]) -> None:
-        content = {key if text else key.encode(): value for key, value in content.items()}
-        (root / file).write_bytes(pickle.dumps(content, protocol=2))
-
-    images = RNG.integers(0, 256, (len(files), 20, 32, 32, 3), dtype=np.uint8)
-    for file, batch in zip(files, images, strict=True):
-        pixels = batch.transpose(0, 3, 1, 2).reshape(20, 3072)
-        write(file, {"data": pixels, label: [k % 10 for k in range(20)]})
-    classes = [f"class {k}" for k in range(10)]
-    write(meta, {names: classes if text else [name.encode() for name in classes]})
-    return root, images
-
-
-@pytest.mark.parametrize(("hundred", "text"), [(False, False), (True, False), (False, True)])
-def test_cifars_own_folder_is_data(tmp_path, hundred, text):
-    root, images = cifar_folder(tmp_path, hundred, text)
-    dataset = load_data(str(root))
-    assert dataset.classes == tuple(f"class {k}" for k in range(10))
-    expected = {image.tobytes(): k % 10 for k, image in enumerate(images[-1])}
-    pairs = zip(dataset.x_test, dataset.y_test, strict=True)
-    assert {x.tobytes(): int(y) for x, y in pairs} == expected
-    assert len(dataset.x_train) == 20 * (len(images) - 1)
-
-
-class Danger:
-    def __reduce__(self):
-        return os.mkdir, ("ran",)
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (pickle.dumps({"data": Danger(), "labels": []}), "mkdir"),
-        (pickle.dumps([1, 2]), "damaged"),
-        (pickle.dumps({"data": np.zeros((2, 3071), np.uint8), "labels": [0, 1]}), "3072"),
-        (pickle.dumps({"data": np.zeros((2, 3072), np.uint8), "labels": [0, 11]}), "0 to 9"),
-        (pickle.dumps({"labels": [0, 1]}), "lacks data"),
-        (b"", "damaged"),
-        (b"\x80\x04X\xff\xff\xff\x7f", "damaged"),
-        (None, "data_batch_3"),
-    ],
-)
-def test_damaged_or_dangerous_pickles(tmp_path, monkeypatch, content, says):
-    monkeypatch.chdir(tmp_path)
-    batch = cifar_folder(tmp_path)[0] / "data_batch_3"
-    batch.unlink() if content is None else batch.write_bytes(content)
-    with pytest.raises(DataError, match=says) as caught:
-        load_data(str(tmp_path))
-    assert "\n" not in str(caught.value)
-    assert not Path("ran").exists()

@@ -43,20 +43,14 @@ def test_crescent_is_a_disc_less_its_bite():
 def test_the_embedded_dataset_is_the_published_one(shapes):
     assert shapes.fingerprint == FINGERPRINT
     assert shapes.classes == CLASSES
-    assert shapes.x_train.shape == (2000, 32, 32, 3)
     assert np.bincount(shapes.y_train).tolist() == [200] * 10
-    assert np.bincount(shapes.y_test).tolist() == [100] * 10
-    train, test = ({image.tobytes() for image in x} for x in (shapes.x_train, shapes.x_test))
-    assert (len(train), len(test), train & test) == (2000, 1000, set())
+    assert len({image.tobytes() for image in (*shapes.x_train, *shapes.x_test)}) == 3000
 
 
 def test_masks_follow_the_canonical_order(shapes):
     """The mask of an image is the one drawn with it, after both were sorted."""
-    images, labels, masks = draw_shapes(2000, 0, 0)
-    drawn = {
-        image.tobytes(): (int(label), mask.tobytes())
-        for image, label, mask in zip(images, labels, masks, strict=True)
-    }
+    columns = zip(*draw_shapes(2000, 0, 0), strict=True)
+    drawn = {x.tobytes(): (int(y), m.tobytes()) for x, y, m in columns}
     for image, label, mask in zip(shapes.x_train, shapes.y_train, shapes.masks_train, strict=True):
         assert drawn[image.tobytes()] == (int(label), mask.tobytes())
 
@@ -67,10 +61,10 @@ def test_masks_show_the_object(shapes):
     filled = masks.sum(axis=(1, 2))
     assert filled.min() >= 25
     assert filled.max() <= 500
-    inside, outside = masks[..., None], ~masks[..., None]
-    pixels = shapes.x_test.astype(np.float64)
-    colour = (pixels * inside).sum(axis=(1, 2)) / inside.sum(axis=(1, 2))
-    ground = (pixels * outside).sum(axis=(1, 2)) / outside.sum(axis=(1, 2))
+    pixels, inside = shapes.x_test.astype(np.float64), masks[..., None]
+    colour, ground = (
+        (pixels * where).sum(axis=(1, 2)) / where.sum(axis=(1, 2)) for where in (inside, ~inside)
+    )
     contrast = np.abs(colour - ground).sum(axis=1)
     assert np.median(contrast) > 180
     assert np.quantile(contrast, 0.01) > 90

@@ -6,6 +6,7 @@ seed and the epoch's number, so a run that is resumed sees the same batches as o
 Shapes: N images in a split, B in a batch, H W height and width, p padding.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -49,9 +50,8 @@ def draw_epoch(num_images: int, seed: int, epoch: int, padding: int, flip: float
         )
     # Children of one SeedSequence, so that changing the padding leaves the order as it was.
     streams = np.random.SeedSequence([seed, epoch]).spawn(4)
-    order_rng, crop_rng, flip_rng, hole_rng = (
-        np.random.Generator(np.random.PCG64(s)) for s in streams
-    )
+    generators = (np.random.Generator(np.random.PCG64(stream)) for stream in streams)
+    order_rng, crop_rng, flip_rng, hole_rng = generators
     order = order_rng.permutation(num_images).astype(np.int64)
     offsets = crop_rng.integers(0, 2 * padding, size=(2, num_images), endpoint=True)
     holes = hole_rng.random((2, num_images), dtype=np.float32)
@@ -99,23 +99,18 @@ def cut_out(images: Tensor, y: Tensor, x: Tensor, side: int, fill: tuple[int, ..
     Source: DeVries and Taylor 2017 (arXiv:1708.04552), section 3.2.
     """
     _, height, width, _ = images.shape
-    covered = [
-        ((torch.arange(size, device=images.device) - first[:, None]) // side == 0)
-        for size, first in (
-            (height, (y * height).long() - side // 2),
-            (width, (x * width).long() - side // 2),
-        )
-    ]  # (B, H) and (B, W)
+    covered = []
+    for size, middle in ((height, y), (width, x)):
+        first = (middle * size).long() - side // 2
+        steps = torch.arange(size, device=images.device) - first[:, None]
+        covered.append(steps // side == 0)  # (B, size)
     square = (covered[0][:, :, None] & covered[1][:, None, :])[..., None]  # (B, H, W, 1)
     colour = torch.tensor(fill, dtype=torch.uint8, device=images.device)
     return torch.where(square, colour, images)
 
 
 def normalise(
-    images: Tensor,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    dtype: torch.dtype = torch.float32,
+    images: Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Scale to [0, 1], subtract the mean and divide by the standard deviation, channel by channel.
 

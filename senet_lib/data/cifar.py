@@ -1,7 +1,6 @@
 """CIFAR-10 and CIFAR-100 as their makers give them: downloaded, or their own folder of pickles."""
 
 import http.client
-import itertools
 import pickle
 import socket
 import tempfile
@@ -61,12 +60,14 @@ def read_pickles(folder: Path) -> Arrays:
     train, test, meta, labels, names = _LAYOUTS[layout_of(folder)]
     try:
         classes = [_text(name) for name in _unpickle(folder / meta)[names]]
-        splits = [_read_batches(folder, files, labels, len(classes)) for files in (train, test)]
+        x_train, y_train = _read_batches(folder, train, labels, len(classes))
+        x_test, y_test = _read_batches(folder, test, labels, len(classes))
     except KeyError as error:
         raise DataError(f"{folder} is not CIFAR's folder: it lacks {error.args[0]}") from None
     check_names(str(folder), classes)
-    arrays = dict(zip(KEYS, itertools.chain(*splits), strict=True))
-    return Arrays(**arrays, classes=tuple(classes))
+    return Arrays(
+        x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, classes=tuple(classes)
+    )
 
 
 def _read_batches(
@@ -105,7 +106,7 @@ def _text(value: Any) -> str:
 
 
 def download_cifar(name: str, folder: Path) -> Arrays:
-    """Let torchvision fetch cifar10 or cifar100, or read what it left in the data folder before;
+    """Let torchvision fetch cifar10 or cifar100, or take what it left in the data folder before;
     DataError where that cannot be. A download goes to a temporary folder in it, removed afterwards.
     """
     from torchvision import datasets
@@ -125,7 +126,8 @@ def download_cifar(name: str, folder: Path) -> Arrays:
     try:
         with scratch as temporary:
             root = folder if kept else Path(temporary)
-            train, test = (source(root, train=flag, download=True) for flag in (True, False))
+            source(root, download=True)
+            return read_pickles(root / source.base_folder)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise DataError(
             f"cannot download {name}: {one_line(error)}; put {name}.npz "
@@ -133,6 +135,3 @@ def download_cifar(name: str, folder: Path) -> Arrays:
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
-    splits = [(np.ascontiguousarray(s.data), np.array(s.targets, np.int64)) for s in (train, test)]
-    arrays = dict(zip(KEYS, itertools.chain(*splits), strict=True))
-    return Arrays(**arrays, classes=tuple(train.classes))

@@ -56,14 +56,13 @@ class Dataset(Arrays):
 
     @cached_property
     def _moments(self) -> list[tuple[float, float]]:
-        """Mean and deviation of each channel, from a histogram of whole numbers: exact."""
-        counts, value, found = np.zeros((3, 256), np.int64), np.arange(256), []
-        for start in range(0, len(self.x_train), 1000):
-            for channel, row in enumerate(counts):
-                chunk = self.x_train[start : start + 1000, ..., channel]
-                row += np.bincount(chunk.ravel(), minlength=256)
-        for row in counts:
-            total, first, second = (int((row * value**power).sum()) for power in range(3))
+        """Mean and deviation of each channel, from sums of whole numbers: exact."""
+        found = []
+        for channel in range(3):
+            pixels = self.x_train[..., channel]
+            squares = np.square(pixels, dtype=np.uint16)  # at most 255 * 255
+            total = pixels.size
+            first, second = (int(values.sum(dtype=np.int64)) for values in (pixels, squares))
             deviation = ((second * total - first * first) / total**2) ** 0.5
             found.append((first / total / 255, deviation / 255))
         return found
@@ -74,13 +73,10 @@ def data_dir() -> Path:
     return Path(os.environ.get("SENET_DATA") or "~/.cache/senet").expanduser()
 
 
-def load_data(name_or_path: str, data_dir: Path | None = None) -> Dataset:
-    """Load a dataset by name or path, check it and bring it to canonical order.
+def load_data(name_or_path: str) -> Dataset:
+    """Load a dataset, check it and bring it to canonical order: `shapes`, `cifar10` or `cifar100`
+    from the data folder, an npz file, or a folder `train/<class>/*.png` with test or val beside.
 
-    Args:
-        name_or_path: `shapes`, `cifar10`, `cifar100`, an npz file, or a folder
-            `train/<class>/*.png` with test or val beside train.
-        data_dir: where `<name>.npz` lies or is written; by default what `data_dir()` says.
     Raises:
         UnknownNameError: no dataset has the name.
         DataError: the data is missing, damaged or not the one expected.
@@ -89,7 +85,7 @@ def load_data(name_or_path: str, data_dir: Path | None = None) -> Dataset:
     if name == "shapes":
         return make_shapes()
     if name in NAMES:
-        return _load_cifar(name, _folder(data_dir))
+        return _load_cifar(name)
     path = find_path(name)
     if not path.is_dir():
         arrays = sources.read_npz(path)
@@ -120,11 +116,7 @@ def load_matching(
             f"{name_or_path} was changed since the network was trained on it: its fingerprint is "
             f"{dataset.fingerprint[:12]}..., the record says {fingerprint[:12]}..."
         )
-    return _renumbered(dataset, tuple(classes))
-
-
-def _renumbered(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
-    """The dataset with its labels in the order of `classes`."""
+    classes = tuple(classes)
     if dataset.classes == classes:
         return dataset
     numbers = tuple(str(k) for k in range(len(classes)))
@@ -146,18 +138,14 @@ def _renumbered(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
     )
 
 
-def prepare(name: str, data_dir: Path | None = None) -> Path:
-    """Make sure that a dataset can be loaded without network: what `senet data NAME` does.
-    Arguments and errors as in `load_data`.
-
-    Returns:
-        The verified file or folder. For `shapes`, which is always made afresh, a copy with masks
-        for use elsewhere, `shapes.npz` in the data folder.
-    """
-    dataset = load_data(name, data_dir)
+def prepare(name: str) -> Path:
+    """The verified file or folder of a dataset, which then can be loaded without network. Of
+    `shapes`, which is always made afresh, a copy with masks for use elsewhere, `shapes.npz` in the
+    data folder. Errors as in `load_data`."""
+    dataset = load_data(name)
     if name not in NAMES:
         return find_path(name)
-    path = _folder(data_dir) / f"{name}.npz"
+    path = data_dir() / f"{name}.npz"
     if name == "shapes":
         sources.write_npz(path, dataset)
     return path
@@ -214,10 +202,6 @@ def take(dataset: Dataset, num_train: int) -> Dataset:
     return replace(dataset, **dataset.rows("train", slice(num_train)))
 
 
-def _folder(chosen: Path | None) -> Path:
-    return data_dir() if chosen is None else Path(chosen).expanduser()
-
-
 def find_path(name: str) -> Path:
     """A file or folder of data: as seen from here, or else from the top of the clone. DataError
     where it does not exist, UnknownNameError where it is meant as a name."""
@@ -254,12 +238,12 @@ def _verified(name: str, arrays: Arrays) -> Dataset:
     return Dataset(**vars(arrays) | {"name": name, "classes": classes, "fingerprint": found})
 
 
-def _load_cifar(name: str, folder: Path) -> Dataset:
+def _load_cifar(name: str) -> Dataset:
     """CIFAR from its npz, in whatever order; if there is none, it is downloaded and written."""
-    path = folder / f"{name}.npz"
+    path = data_dir() / f"{name}.npz"
     known = path.exists()
     where = str(path) if known else f"the download of {name}"
-    arrays = sources.read_npz(path) if known else cifar.download_cifar(name, folder)
+    arrays = sources.read_npz(path) if known else cifar.download_cifar(name, path.parent)
     num_classes, *per_class = CIFAR_COUNTS[name]
     remedy = f"remove it and run `senet data {name}`"
     for split, count in zip(("train", "test"), per_class, strict=True):

@@ -111,10 +111,8 @@ def _uniform(rng: np.random.Generator, low: float, high: float, *shape: int) -> 
 def _direction(
     rng: np.random.Generator, *shape: int, turn: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines and sines of angles uniform within `turn` of a full turn about 0.
-
-    They are rounded so that no maths library can change them.
-    """
+    """Cosines and sines of angles uniform within `turn` of a full turn about 0, rounded so that no
+    maths library can change them."""
     angle = (rng.random(shape) - 0.5) * (2 * np.pi * turn)
     return tuple(
         (np.round(wave * 65536) / 65536).astype(np.float32)
@@ -178,8 +176,7 @@ def _colours(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
         close = (light - dark).sum(axis=-1, keepdims=True) < 180
         light = np.where(close, _uniform(rng, 90, 245, n, 1, 1, 3), light)
     inverted = rng.random((n, 1, 1, 1)) < 0.15
-    ground, paint = np.where(inverted, light, dark), np.where(inverted, dark, light)
-    return ground, paint
+    return np.where(inverted, light, dark), np.where(inverted, dark, light)
 
 
 def _texture(rng: np.random.Generator, n: int) -> np.ndarray:
