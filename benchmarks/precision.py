@@ -16,6 +16,7 @@ import torch
 from keep import keep
 
 from senet_lib.analysis.statistics import interval
+from senet_lib.device import accelerator
 from senet_lib.recipe import Recipe
 from senet_lib.training.fit import fit
 
@@ -59,16 +60,10 @@ def main() -> None:
         f"fp32 {100 * spread['fp32']:.2f}, bf16 {100 * spread['bf16']:.2f}"
     )
     if arguments.save:
-        keep(
-            "precision",
-            torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-            arguments,
-            recipe=recipe.to_dict(),
-            errors=errors,
-            difference=float(mean),
-            interval=[low, high],
-            spread=spread,
-        )
+        device = torch.device(accelerator() or "cpu")
+        content = {"recipe": recipe.to_dict(), "errors": errors, "spread": spread}
+        content |= {"difference": float(mean), "interval": [low, high]}
+        keep("precision", device, arguments, **content)
 
 
 if __name__ == "__main__":

@@ -83,8 +83,9 @@ def main() -> None:
         import torch
         from keep import keep
 
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        keep("scaling", device, arguments, results=results)
+        from senet_lib.device import accelerator
+
+        keep("scaling", torch.device(accelerator() or "cpu"), arguments, results=results)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ from pathlib import Path
 import torch
 from keep import keep
 
-from senet_lib import kernels
-from senet_lib.device import DTYPES, Setup, computed_on
+from senet_lib.device import Setup, computed_on
 from senet_lib.recipe import load_study
 from senet_lib.runs.evaluate import evaluate
 from senet_lib.training.fit import fit
@@ -39,9 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = load_study(CONFIG).recipe
     where = {"device": arguments.device, "threads": arguments.threads}
-    setup = Setup.choose(precision="auto", compile="auto", **where)
-    if setup.fused:
-        kernels.library(DTYPES[setup.precision])
+    setup = Setup.choose(precision="auto", compile="auto", **where)  # which compiles the kernels
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in arguments.seeds:

@@ -25,7 +25,7 @@ from torchvision import transforms
 
 from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import Dataset, load_data
-from senet_lib.device import Setup, keep_freed_memory, synchronise
+from senet_lib.device import DTYPES, Setup, keep_freed_memory, synchronise
 from senet_lib.models import create_model
 from senet_lib.profiling import profile_model
 from senet_lib.recipe import Recipe
@@ -98,7 +98,7 @@ def shares(engine: Engine, count: int) -> dict[str, float]:
     """Share of the time in data, forward, backward and optimiser, each waited for."""
     spent = dict.fromkeys(("data", "forward", "backward", "optimizer"), 0.0)
     batches = engine.batches(0)
-    dtype = torch.bfloat16 if engine.setup.precision == "bf16" else torch.float32
+    dtype = DTYPES[engine.setup.precision]
     mark = time.perf_counter()
 
     def book(name: str) -> None:
@@ -202,7 +202,7 @@ def measure(name: str, dataset: Dataset, arguments: argparse.Namespace) -> dict[
         turns.append(speeds)
     ratios = [mine / theirs for theirs, mine in turns]
     speed = statistics.median(mine for _, mine in turns)
-    dtype = torch.bfloat16 if engine.setup.precision == "bf16" else torch.float32
+    dtype = DTYPES[engine.setup.precision]
     conv, copy = machine_rates(engine.device, dtype, wait)
     bound = min(conv / (3 * profile_model(engine.model).macs), copy / bytes_per_image(name, dtype))
     return {

@@ -10,17 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet_lib.kernels.convolution import Moments, conv3x3
+from senet_lib.kernels.convolution import convolve
 from senet_lib.kernels.gates import scale, squeeze
-from senet_lib.kernels.native import has_amx, missing
-from senet_lib.kernels.norm import norm_act
+from senet_lib.kernels.native import missing
+from senet_lib.kernels.norm import normalise
 from senet_lib.kernels.streams import avg_pool2, split
 from senet_lib.models import attention, blocks, cnn, densenet, res2net
-
-MOST_CHANNELS = 256  # above it PyTorch's convolution is no slower
-# Below it the transforms cost more than the products they save; PyTorch's products are faster in
-# bfloat16 than in float32, ours are not, and with AMX no transform pays.
-LEAST_CHANNELS = {torch.float32: 8, torch.bfloat16: MOST_CHANNELS + 1 if has_amx() else 17}
 
 
 def applies(block: nn.Module, x: Tensor) -> bool:
@@ -51,63 +46,11 @@ def _has_hooks(module: nn.Module) -> bool:
     )
 
 
-def convolve(conv: nn.Module, x: Tensor) -> tuple[Tensor, Moments | None]:
-    """conv(x), and the moments of its channels where the kernel does it."""
-    channels = (conv.in_channels, conv.out_channels) if type(conv) is nn.Conv2d else (0, 0)
-    if (
-        min(channels) < LEAST_CHANNELS[x.dtype]
-        or max(channels) > MOST_CHANNELS
-        or (conv.kernel_size, conv.stride, conv.padding) != ((3, 3), (1, 1), (1, 1))
-        or (conv.dilation, conv.groups, conv.padding_mode) != ((1, 1), 1, "zeros")
-        or conv.bias is not None
-        or x.shape[2] % 4
-        or x.shape[3] % 4
-    ):
-        return conv(x), None
-    return conv3x3(x, conv.weight)
-
-
-def normalise(
-    norm: nn.Module,
-    x: Tensor,
-    moments: Moments | None = None,
-    *,
-    relu: bool = True,
-    residual: Tensor | None = None,
-    plus: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """y = norm - [add residual] - [ReLU], all (N, C, H, W), and y + plus or None."""
-    if (
-        type(norm) is nn.BatchNorm2d
-        and norm.affine
-        and norm.track_running_stats
-        and norm.momentum is not None
-        and norm.weight.dtype == torch.float32
-    ):
-        return norm_act(x, norm, relu=relu, residual=residual, plus=plus, moments=moments)
-    y = norm(x)
-    y = y if residual is None else y + residual
-    y = F.relu(y) if relu else y
-    return y, None if plus is None else plus + y
-
-
 def conv_norm(
-    conv: nn.Module,
-    norm: nn.Module,
-    x: Tensor,
-    *,
-    relu: bool = True,
-    residual: Tensor | None = None,
+    conv: nn.Module, norm: nn.Module, x: Tensor, relu: bool = True, residual: Tensor | None = None
 ) -> Tensor:
     """conv - norm - [add residual] - [ReLU]."""
     return normalise(norm, *convolve(conv, x), relu=relu, residual=residual)[0]
-
-
-def rescale(module: nn.Module, x: Tensor, shortcut: Tensor) -> Tensor:
-    """relu(attention(x) + shortcut), all (N, C, H, W)."""
-    if isinstance(module, SqueezeExcite) and module.averages:
-        return module.scale(x, shortcut)
-    return F.relu(module(x) + shortcut)
 
 
 class _Faster:
@@ -118,20 +61,15 @@ class _Faster:
 
 
 class SqueezeExcite(_Faster, attention.SqueezeExcite):
-    @property
-    def averages(self) -> bool:
-        """Whether the squeeze is the mean, which alone has a kernel."""
-        return self.gate.squeeze is attention.SQUEEZES["avg"]
-
-    def scale(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    def fast(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """x * gate(x), or relu(x * gate(x) + residual)."""
+        if self.gate.squeeze is not attention.SQUEEZES["avg"]:  # the mean alone has a kernel
+            y = x * self.gate(x)
+            return y if residual is None else F.relu(y + residual)
         x, squeezed = squeeze(x)
         with torch.autocast("cpu", enabled=False):  # float32 is faster for so few numbers
             gates = self.gate.excite(squeezed)  # (N, C)
         return scale(x, gates, residual)
-
-    def fast(self, x: Tensor) -> Tensor:
-        return self.scale(x) if self.averages else x * self.gate(x)
 
 
 class Stem(_Faster, blocks.Stem):
@@ -154,7 +92,10 @@ class _Residual(_Faster):
         conv, norm, x_inner = self.inner(gate(x) if position == "pre" else x)
         shortcut = self.shortcut(x)
         if position == "standard" and not isinstance(gate, nn.Identity):
-            return rescale(gate, conv_norm(conv, norm, x_inner, relu=False), shortcut)
+            residual = conv_norm(conv, norm, x_inner, relu=False)
+            if isinstance(gate, SqueezeExcite):
+                return gate.fast(residual, shortcut)
+            return F.relu(gate(residual) + shortcut)
         if position == "identity":
             shortcut = gate(shortcut)
         out = conv_norm(conv, norm, x_inner, residual=shortcut)
@@ -193,7 +134,7 @@ class Res2NetBlock(_Residual, res2net.Res2NetBlock):
     def cascade(self, x: Tensor) -> list[Tensor]:
         if not applies(self, x):
             return super().cascade(x)
-        first, total, *others = split(x, self.scale, add=True)
+        first, total, *others = split(x, self.scale)
         outputs = [first]
         for conv, norm, following in zip(self.convs, self.norms, [*others, None], strict=True):
             output, total = normalise(norm, *convolve(conv, total), plus=following)

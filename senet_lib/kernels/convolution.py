@@ -3,15 +3,23 @@
 # Legend: N images, C and D channels in and out, H height, W width.
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from senet_lib.kernels.native import as_rows, call, empty_map
+from senet_lib.kernels.native import as_rows, call, empty_map, has_amx
 
 Moments = tuple[Tensor, Tensor]
+MOST_CHANNELS = 256  # above it PyTorch's convolution is no slower
+# Below it the transforms cost more than the products they save; PyTorch's products are faster in
+# bfloat16 than in float32, ours are not, and with AMX no transform pays.
+LEAST_CHANNELS = {torch.float32: 8, torch.bfloat16: MOST_CHANNELS + 1 if has_amx() else 17}
 
 
-class _Conv3x3(torch.autograd.Function):
-    """y = x * weight; also the mean and biased variance of each channel of y."""
+class Conv3x3(torch.autograd.Function):
+    """y = x * weight, at stride 1 with zero padding 1, and the mean and biased variance of each
+    channel of y; x (N, C, H, W), H and W multiples of 4, and weight (D, C, 3, 3), float32.
+
+    Source: Lavin and Gray 2016 (arXiv:1509.09308), F(4x4, 3x3).
+    """
 
     @staticmethod
     def forward(ctx, x, weight):
@@ -20,8 +28,8 @@ class _Conv3x3(torch.autograd.Function):
         d, threads = len(weight), torch.get_num_threads()
         kernels = _transformed(weight.permute(2, 3, 1, 0), x.dtype)
         y, mean, variance = empty_map(x, n, d, h, w), torch.empty(d), torch.empty(d)
-        arguments = (x, ldx, kernels, n, h, w, c, d, threads, y, d, mean, variance)
-        call("senet_winograd", x.dtype, arguments)
+        sizes = n, h, w, c, d, threads
+        call("senet_winograd", x.dtype, x, ldx, kernels, *sizes, y, d, mean, variance)
         ctx.save_for_backward(x, weight)
         ctx.mark_non_differentiable(mean, variance)
         ctx.set_materialize_grads(False)
@@ -38,13 +46,11 @@ class _Conv3x3(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             # The taps in reverse, and C channels made from D.
             kernels = _transformed(weight.flip(2, 3).permute(2, 3, 0, 1), x.dtype)
-            dx = empty_map(x, n, c, h, w)
-            arguments = (dy, ldy, kernels, n, h, w, d, c, threads, dx, c, None, None)
-            call("senet_winograd", x.dtype, arguments)
+            dx, sizes = empty_map(x, n, c, h, w), (n, h, w, d, c, threads)
+            call("senet_winograd", x.dtype, dy, ldy, kernels, *sizes, dx, c, None, None)
         if ctx.needs_input_grad[1]:
-            taps = torch.empty(3, 3, c, d)
-            arguments = (x, ldx, dy, ldy, n, h, w, c, d, threads, taps)
-            call("senet_winograd_weight", x.dtype, arguments)
+            taps, sizes = torch.empty(3, 3, c, d), (n, h, w, c, d, threads)
+            call("senet_winograd_weight", x.dtype, x, ldx, dy, ldy, *sizes, taps)
             dweight = torch.empty_like(weight).copy_(taps.permute(3, 2, 0, 1))
         return dx, dweight
 
@@ -52,22 +58,24 @@ class _Conv3x3(torch.autograd.Function):
 def _transformed(taps: Tensor, dtype: torch.dtype) -> Tensor:
     """The transformed weight, from one that makes its last dimension from the one before."""
     summed, made = taps.shape[2:]
-    kernels = torch.empty(call("senet_winograd_kernel_size", dtype, (summed, made)))
-    arguments = (taps.float().contiguous(), summed, made, torch.get_num_threads(), kernels)
-    call("senet_winograd_kernel", dtype, arguments)
+    kernels = torch.empty(call("senet_winograd_kernel_size", dtype, summed, made))
+    taps = taps.float().contiguous()
+    call("senet_winograd_kernel", dtype, taps, summed, made, torch.get_num_threads(), kernels)
     return kernels
 
 
-def conv3x3(x: Tensor, weight: Tensor) -> tuple[Tensor, Moments]:
-    """Convolve at stride 1 with zero padding 1.
-
-    Args:
-        x: (N, C, H, W), float32 or bfloat16, on the CPU; H and W multiples of 4.
-        weight: (D, C, 3, 3), float32.
-    Returns:
-        (N, D, H, W), and for the normalisation that follows the mean and biased variance of each
-        of its channels.
-    Source: Lavin and Gray 2016 (arXiv:1509.09308), F(4x4, 3x3).
-    """
-    y, mean, variance = _Conv3x3.apply(x, weight)
+def convolve(conv: nn.Module, x: Tensor) -> tuple[Tensor, Moments | None]:
+    """conv(x), and the mean and biased variance of its channels where the kernel does it."""
+    channels = (conv.in_channels, conv.out_channels) if type(conv) is nn.Conv2d else (0, 0)
+    if (
+        min(channels) < LEAST_CHANNELS[x.dtype]
+        or max(channels) > MOST_CHANNELS
+        or (conv.kernel_size, conv.stride, conv.padding) != ((3, 3), (1, 1), (1, 1))
+        or (conv.dilation, conv.groups, conv.padding_mode) != ((1, 1), 1, "zeros")
+        or conv.bias is not None
+        or x.shape[2] % 4
+        or x.shape[3] % 4
+    ):
+        return conv(x), None
+    y, mean, variance = Conv3x3.apply(x, conv.weight)
     return y, (mean, variance)

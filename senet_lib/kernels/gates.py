@@ -16,18 +16,16 @@ class _Squeeze(torch.autograd.Function):
         x, ldx = as_rows(x, x.dtype)
         n, c, h, w = x.shape
         mean = torch.empty(n, c)
-        call("senet_squeeze", x.dtype, (x, ldx, n, h * w, c, torch.get_num_threads(), mean))
+        call("senet_squeeze", x.dtype, x, ldx, n, h * w, c, torch.get_num_threads(), mean)
         return x.view_as(x), mean
 
     @staticmethod
     def backward(ctx, dx, dmean):
         dx, ldx = as_rows(dx, dx.dtype)
         n, c, h, w = dx.shape
-        extra = (dmean / (h * w)).contiguous()
+        extra, threads = (dmean / (h * w)).contiguous(), torch.get_num_threads()
         total = empty_map(dx, n, c, h, w)
-        call(
-            "senet_spread", dx.dtype, (dx, ldx, extra, n, h * w, c, torch.get_num_threads(), total)
-        )
+        call("senet_spread", dx.dtype, dx, ldx, extra, n, h * w, c, threads, total)
         return total
 
 
@@ -39,12 +37,10 @@ class _Scale(torch.autograd.Function):
         x, ldx = as_rows(x, x.dtype)
         residual, ldr = as_rows(residual, x.dtype)
         n, c, h, w = x.shape
-        wide = gates.float().contiguous()
+        gates, threads = gates.contiguous(), torch.get_num_threads()
         y = empty_map(x, n, c, h, w)
-        threads = torch.get_num_threads()
-        call("senet_scale", x.dtype, (x, ldx, residual, ldr, wide, n, h * w, c, threads, y))
-        ctx.save_for_backward(x, wide, None if residual is None else y)
-        ctx.gates = gates.shape, gates.dtype
+        call("senet_scale", x.dtype, x, ldx, residual, ldr, gates, n, h * w, c, threads, y)
+        ctx.save_for_backward(x, gates, None if residual is None else y)
         return y
 
     @staticmethod
@@ -53,16 +49,14 @@ class _Scale(torch.autograd.Function):
         x, ldx = as_rows(x, x.dtype)
         dy, ldy = as_rows(dy, x.dtype)
         n, c, h, w = x.shape
-        dx = empty_map(x, n, c, h, w)
-        gradient, dgates = None if y is None else empty_map(x, n, c, h, w), torch.empty(n, c)
-        threads = torch.get_num_threads()
+        dx, dgates = empty_map(x, n, c, h, w), torch.empty(n, c)
+        dresidual = None if y is None else empty_map(x, n, c, h, w)
+        sizes = n, h * w, c, torch.get_num_threads()
         call(
-            "senet_scale_back",
-            x.dtype,
-            (dy, ldy, x, ldx, y, gates, n, h * w, c, threads, dx, gradient, dgates),
+            *("senet_scale_back", x.dtype, dy, ldy, x, ldx, y, gates, *sizes),
+            *(dx, dresidual, dgates),
         )
-        shape, dtype = ctx.gates
-        return dx, dgates.view(shape).to(dtype), gradient
+        return dx, dgates, dresidual
 
 
 def squeeze(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,5 +68,5 @@ def squeeze(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def scale(x: Tensor, gates: Tensor, residual: Tensor | None = None) -> Tensor:
-    """x * gates, or relu(x * gates + residual); x (N, C, H, W), gates (N, C, 1, 1)."""
+    """x * gates, or relu(x * gates + residual); x (N, C, H, W), gates (N, C) float32."""
     return _Scale.apply(x, gates, residual)

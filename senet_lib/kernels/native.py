@@ -54,27 +54,18 @@ def flags(instructions: str, dtype: torch.dtype) -> tuple[str, ...]:
 
 def bf16_is_fast() -> bool:
     """Whether the processor computes in bfloat16."""
-    return _supported("_is_avx512_bf16_supported")
+    return getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()  # no, if torch cannot say
 
 
 def has_amx() -> bool:
     """Whether the processor multiplies tiles of matrices in bfloat16."""
-    return _supported("_is_amx_tile_supported")
-
-
-def _supported(question: str) -> bool:
-    """What torch.cpu answers, and no where it does not know the question."""
-    asked = getattr(torch.cpu, question, None)
-    return bool(asked and asked())
+    return getattr(torch.cpu, "_is_amx_tile_supported", bool)()
 
 
 @functools.cache
 def library(dtype: torch.dtype) -> ctypes.CDLL:
-    """The kernels for maps of this type, compiled unless they are in the cache folder.
-
-    Raises:
-        KernelsMissingError: this machine cannot have them.
-    """
+    """The kernels for maps of this type, compiled unless they are in the cache folder;
+    KernelsMissingError where this machine cannot have them."""
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         raise KernelsMissingError("no C++ compiler (g++ or clang++) was found")
@@ -146,7 +137,7 @@ def empty_map(like: Tensor, n: int, c: int, h: int, w: int) -> Tensor:
 Argument = Tensor | Sequence[Tensor] | int | float | None
 
 
-def call(name: str, dtype: torch.dtype, arguments: Sequence[Argument]) -> int:
+def call(name: str, dtype: torch.dtype, *arguments: Argument) -> int:
     """Call a kernel for maps of this type; tensors go as their address, several as an array of
     addresses, numbers as 64-bit integers or floating-point numbers."""
     function = getattr(library(dtype), name)

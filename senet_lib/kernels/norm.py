@@ -3,6 +3,7 @@
 # Legend: N images, C channels, H height, W width; rows are the N * H * W pixels.
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet_lib.kernels.convolution import Moments
@@ -21,13 +22,9 @@ class _NormAct(torch.autograd.Function):
         y, state = empty_map(x, n, c, h, w), torch.empty(4, c)
         total = None if plus is None else empty_map(x, n, c, h, w)
         call(
-            "senet_norm",
-            x.dtype,
-            [
-                *(x, ldx, residual, ldr, plus, ldp, *moments, weight, bias),
-                *(norm.running_mean, norm.running_var, norm.eps, float(norm.momentum)),
-                *(n * h * w, c, int(relu), torch.get_num_threads(), state, y, c, total),
-            ],
+            *("senet_norm", x.dtype, x, ldx, residual, ldr, plus, ldp, *moments, weight, bias),
+            *(norm.running_mean, norm.running_var, norm.eps, float(norm.momentum)),
+            *(n * h * w, c, int(relu), torch.get_num_threads(), state, y, c, total),
         )
         # Where the rectifier let pass what came is told by y, or without a residual by x itself.
         ctx.save_for_backward(x, y if relu and residual is not None else None, state)
@@ -48,37 +45,45 @@ class _NormAct(torch.autograd.Function):
         dx, dweight, dbias = empty_map(x, n, c, h, w), torch.empty(c), torch.empty(c)
         dresidual = empty_map(x, n, c, h, w) if ctx.has_residual else None
         call(
-            "senet_norm_back",
-            x.dtype,
-            [
-                *(dy, ldy, dtotal, ldt, x, ldx, y, state, n * h * w, c, ctx.relu),
-                *(torch.get_num_threads(), dresidual, dx, dweight, dbias),
-            ],
+            *("senet_norm_back", x.dtype, dy, ldy, dtotal, ldt, x, ldx, y, state, n * h * w, c),
+            *(ctx.relu, torch.get_num_threads(), dresidual, dx, dweight, dbias),
         )
         return dx, dweight, dbias, dresidual, dplus, None, None, None
 
 
-def norm_act(
+def normalise(
+    norm: nn.Module,
     x: Tensor,
-    norm: nn.BatchNorm2d,
+    moments: Moments | None = None,
     *,
-    relu: bool,
+    relu: bool = True,
     residual: Tensor | None = None,
     plus: Tensor | None = None,
-    moments: Moments | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Normalise a batch, and update the running statistics as BatchNorm2d in training does.
 
     Args:
+        norm: whose weights and running statistics are used; other than a BatchNorm2d with its
+            usual settings it is called itself.
         x: (N, C, H, W), float32 or bfloat16, on the CPU.
-        norm: whose weights and running statistics are used.
+        moments: mean and biased variance of each channel of x, where they are known.
         relu: whether the result is rectified.
         residual: (N, C, H, W), added before the rectifier.
         plus: (N, C, H, W), added to the result, for the second value returned.
-        moments: mean and biased variance of each channel of x, where they are known.
     Returns:
         y = act(norm(x) + residual), and y + plus or None.
     """
-    norm.num_batches_tracked.add_(1)
-    known = moments or (None, None)
-    return _NormAct.apply(x, norm.weight, norm.bias, residual, plus, norm, relu, known)
+    if (
+        type(norm) is nn.BatchNorm2d
+        and norm.affine
+        and norm.track_running_stats
+        and norm.momentum is not None
+        and norm.weight.dtype == torch.float32
+    ):
+        norm.num_batches_tracked.add_(1)
+        known = moments or (None, None)
+        return _NormAct.apply(x, norm.weight, norm.bias, residual, plus, norm, relu, known)
+    y = norm(x)
+    y = y if residual is None else y + residual
+    y = F.relu(y) if relu else y
+    return y, None if plus is None else plus + y
