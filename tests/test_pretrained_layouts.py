@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from senet_lib.errors import CheckpointError, UnknownNameError
+from senet_lib.errors import CheckpointError
 from senet_lib.models import copy_weights, create_model
 
 PAIRS = [
@@ -38,7 +38,7 @@ def test_same_logits(name: str, library: str, other_name: str) -> None:
     torch.manual_seed(0)
     other = other_network(library, other_name, 7)
     model = create_model(name, num_classes=7)
-    copy_weights(model, other.state_dict(), library)
+    copy_weights(model, other.state_dict())
     model.eval()
     images = torch.randn(2, 3, 96, 96)
     with torch.no_grad():
@@ -63,12 +63,10 @@ def test_weights_that_do_not_fit_leave_the_model_alone() -> None:
     model = create_model("se_resnet50", num_classes=7)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(CheckpointError, match=r"lack layer1\.0\.se\.fc1\.weight"):
-        copy_weights(model, other.state_dict(), "timm")
+        copy_weights(model, other.state_dict())
     with pytest.raises(CheckpointError, match=r"fc\.weight has shape"):
-        copy_weights(create_model("resnet50", num_classes=8), other.state_dict(), "torchvision")
+        copy_weights(create_model("resnet50", num_classes=8), other.state_dict())
     surplus = {**other.state_dict(), "extra": torch.zeros(1)}
     with pytest.raises(CheckpointError, match="have besides extra"):
-        copy_weights(create_model("resnet50", num_classes=7), surplus, "torchvision")
-    with pytest.raises(UnknownNameError, match="torchvision"):
-        copy_weights(model, other.state_dict(), "torchvison")
+        copy_weights(create_model("resnet50", num_classes=7), surplus)
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())

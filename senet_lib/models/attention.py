@@ -68,10 +68,8 @@ class AttentionSpec:
         for kind, names in (known | {"position": POSITIONS}).items():
             if getattr(self, kind) not in names:
                 raise unknown(kind, str(getattr(self, kind)), names)
-        if type(self.reduction) is not int:
-            raise SenetError(f"reduction must be a whole number, not {self.reduction!r}")
-        if self.reduction < 1:
-            raise SenetError(f"reduction must be at least 1, not {self.reduction}")
+        if type(self.reduction) is not int or self.reduction < 1:
+            raise SenetError(f"reduction must be a whole number from 1, not {self.reduction!r}")
         if not isinstance(self.gate_bias, bool):
             raise SenetError(f"gate_bias must be true or false, not {self.gate_bias!r}")
         if self.stages is not None:

@@ -253,7 +253,11 @@ class Network(nn.Module):
         for name, stage in zip(self.stage_names, stages, strict=True):
             self.add_module(name, stage)
         self.head = head
-        initialise(self)
+        # He's normal initialisation (fan out) of the convolutions; linear layers and attention keep
+        # PyTorch's defaults, and normalisations start at weight 1 and bias 0.
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d) and "attention" not in name.split("."):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     @property
     def stages(self) -> list[nn.Module]:
@@ -265,11 +269,3 @@ class Network(nn.Module):
         for stage in self.stages:
             x = stage(x)
         return self.head(x)  # (N, K)
-
-
-def initialise(network: nn.Module) -> None:
-    """He's normal initialisation (fan out) of the convolutions; linear layers and attention keep
-    PyTorch's defaults, and normalisations start at weight 1 and bias 0."""
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d) and "attention" not in name.split("."):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from senet_lib.errors import CheckpointError, unknown
-
-LAYOUTS = ("timm", "torchvision")
+from senet_lib.errors import CheckpointError
 
 # Ours to theirs, the same in both libraries; squeeze-and-excitation exists in timm only.
 _RULES = (
@@ -24,31 +22,26 @@ _RULES = (
 )
 
 
-def copy_weights(model: nn.Module, state_dict: Mapping[str, Tensor], layout: str) -> None:
-    """Copy the weights and running statistics of another library's network into ours;
+def copy_weights(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+    """Copy the weights and running statistics of timm's or torchvision's network into ours;
     CheckpointError where a name or shape does not fit, the model left as it was.
 
     Args:
         model: resnet50, se_resnet50, resnext50_32x4d or se_resnext50_32x4d; changed in place.
         state_dict: of resnet50 or resnext50_32x4d (both libraries), or of seresnet50 or
             seresnext50_32x4d (timm).
-        layout: "timm" or "torchvision".
     """
-    if layout not in LAYOUTS:
-        raise unknown("layout", str(layout), LAYOUTS)
     own = model.state_dict()
-    theirs = {}
-    for name in own:
-        theirs[name] = name
-        for pattern, replacement in _RULES:
-            theirs[name] = re.sub(pattern, replacement, theirs[name])
+    theirs = {name: name for name in own}
+    for pattern, replacement in _RULES:
+        theirs = {name: re.sub(pattern, replacement, other) for name, other in theirs.items()}
     missing = [other for other in theirs.values() if other not in state_dict]
     surplus = sorted(set(state_dict).difference(theirs.values()))
     for what, names in (("lack", missing), ("have besides", surplus)):
         if names:
             raise CheckpointError(
-                f"these weights are not a {layout} network of this shape: they {what} {names[0]} "
-                f"and {len(names) - 1} more"
+                f"these weights are not timm's or torchvision's of this network: they {what} "
+                f"{names[0]} and {len(names) - 1} more"
             )
     copied = {}
     for name, other in theirs.items():

@@ -49,12 +49,8 @@ class Neighbour(nn.Module):
 
 
 def list_neighbours(library: str) -> list[str]:
-    """Names of the classifiers that a library has.
-
-    Raises:
-        UnknownNameError: it is neither timm nor torchvision.
-        MissingDependencyError: timm is not installed.
-    """
+    """Names of the classifiers that timm or torchvision has; UnknownNameError for another library,
+    MissingDependencyError where timm is not installed."""
     if library not in LIBRARIES:
         raise unknown("library of networks", library, LIBRARIES)
     if library == "timm":
@@ -65,11 +61,7 @@ def list_neighbours(library: str) -> list[str]:
 
 
 def load_timm() -> ModuleType:
-    """The library timm.
-
-    Raises:
-        MissingDependencyError: it is not installed.
-    """
+    """The library timm; MissingDependencyError where it is not installed."""
     try:
         import timm
     except ImportError:

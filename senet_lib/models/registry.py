@@ -110,9 +110,8 @@ def create_model(
             or a network of another library, "timm:resnet18" or "torchvision:resnet18+size=64".
         num_classes: K, at least 1.
         in_channels: channels of an image, at least 1.
-        overrides: settings of this model by name, such as reduction=8 or shortcut="A";
-            `model_options(name)` lists them. A new `attention` starts from that attention's
-            defaults.
+        overrides: settings of this model by name, such as reduction=8 or shortcut="A"; an unknown
+            one is told all of them. A new `attention` starts from that attention's defaults.
     Returns:
         A network in training mode that maps (N, in_channels, H, W) to logits (N, K).
     Raises:
@@ -144,14 +143,9 @@ def create_model(
 
 
 def split_name(name: str) -> tuple[str, dict[str, object]]:
-    """The registered name in a name, and the settings it carries.
-
-    Returns:
-        ("se_resnet20", {"reduction": 8}) for "se_resnet20+reduction=8".
-    Raises:
-        SenetError: a setting has no value, or the settings are repeated or not in order, so that
-            one network would go by two names.
-    """
+    """The registered name in a name, and the settings it carries: ("se_resnet20", {"reduction": 8})
+    for "se_resnet20+reduction=8". SenetError where a setting has no value, or settings are repeated
+    or not in order, so that one network would go by two names."""
     base, *parts = str(name).split("+")
     settings: dict[str, object] = {}
     for part in parts:
@@ -196,25 +190,14 @@ def input_size(name: str) -> tuple[int, int, int]:
     return _lookup(name).input_size
 
 
-def model_options(name: str) -> tuple[str, ...]:
-    """Names of the overrides that `create_model` takes for this model."""
-    return _lookup(name).options
-
-
 def all_settings(name: str) -> dict[str, object]:
-    """Everything that a name stands for: each argument of its builder and of its attention.
-
-    Two names with equal settings and the same builder are the same network.
-
-    Raises:
-        UnknownNameError: there is no such model.
-        SenetError: the name carries a setting the model has not.
-    """
+    """Everything that a name stands for: each argument of its builder and of its attention. Two
+    names with equal settings are the same network. UnknownNameError where there is none."""
     entry, named = _lookup(name), split_name(name)[1]
-    parameters = inspect.signature(entry.build).parameters.values()
-    settings = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    parameters = inspect.signature(entry.build).parameters
+    settings = {k: p.default for k, p in parameters.items() if p.default is not p.empty}
     settings |= {**entry.settings, **named, "builder": entry.build}
-    if "attention" in inspect.signature(entry.build).parameters:
+    if "attention" in parameters:
         chosen = {key: settings.pop(key) for key in _ATTENTION_FIELDS if key in named}
         settings |= asdict(_attention(entry, chosen))
     return settings
@@ -249,17 +232,10 @@ def _lookup(name: str) -> ModelEntry:
 
 
 def register_with_timm(prefix: str = "senet_") -> list[str]:
-    """Let `timm.create_model("senet_se_resnet20", num_classes=10)` build our networks.
-
-    They take settings as `create_model` does, and have no weights for timm to fetch.
-
-    Args:
-        prefix: stands before each name; timm has names of its own.
-    Returns:
-        The names in timm; those that it knows already are left as they are.
-    Raises:
-        MissingDependencyError: timm is not installed.
-    """
+    """Let `timm.create_model("senet_se_resnet20", num_classes=10)` build our networks, each under
+    its name behind the prefix; returns these names. Those that timm knows already are left as they
+    are. Our networks take settings as `create_model` does, and have no weights for timm to fetch.
+    MissingDependencyError where timm is not installed."""
     timm, names = load_timm(), {prefix + name: name for name in list_models()}
     # timm keeps the list of a module's networks in the module.
     home = sys.modules.setdefault("senet_lib_networks", types.ModuleType("senet_lib_networks"))
