@@ -88,18 +88,14 @@ class _Residual(_Faster):
     """`inner` is the branch up to its last convolution, which it returns with its normalisation."""
 
     def fast(self, x: Tensor) -> Tensor:
-        gate, position = self.attention, self.position
-        conv, norm, x_inner = self.inner(gate(x) if position == "pre" else x)
-        shortcut = self.shortcut(x)
-        if position == "standard" and not isinstance(gate, nn.Identity):
-            residual = conv_norm(conv, norm, x_inner, relu=False)
-            if isinstance(gate, SqueezeExcite):
-                return gate.fast(residual, shortcut)
-            return F.relu(gate(residual) + shortcut)
-        if position == "identity":
-            shortcut = gate(shortcut)
-        out = conv_norm(conv, norm, x_inner, residual=shortcut)
-        return gate(out) if position == "post" else out
+        conv, norm, inner = self.inner(self._attend("pre", x))
+        shortcut = self._attend("identity", self.shortcut(x))
+        if self.position != "standard" or isinstance(self.attention, nn.Identity):
+            return self._attend("post", conv_norm(conv, norm, inner, residual=shortcut))
+        residual = conv_norm(conv, norm, inner, relu=False)
+        if isinstance(self.attention, SqueezeExcite):
+            return self.attention.fast(residual, shortcut)
+        return F.relu(self.attention(residual) + shortcut)
 
 
 class BasicBlock(_Residual, blocks.BasicBlock):
@@ -146,16 +142,11 @@ class _Preact(_Faster):
     """The branch of a subclass begins after the first normalisation and its rectifier."""
 
     def fast(self, x: Tensor) -> Tensor:
-        gate, position = self.attention, self.position
-        active = normalise(self.norm1, gate(x) if position == "pre" else x)[0]
-        residual = self.inner(active)
-        shortcut = x if isinstance(self.shortcut, nn.Identity) else self.shortcut(active)
-        if position == "standard":
-            residual = gate(residual)
-        elif position == "identity":
-            shortcut = gate(shortcut)
-        out = residual + shortcut
-        return gate(out) if position == "post" else out
+        active = normalise(self.norm1, self._attend("pre", x))[0]
+        residual = self._attend("standard", self.inner(active))
+        keep = isinstance(self.shortcut, nn.Identity)
+        shortcut = self._attend("identity", x if keep else self.shortcut(active))
+        return self._attend("post", residual + shortcut)
 
 
 class PreactBasic(_Preact, blocks.PreactBasic):

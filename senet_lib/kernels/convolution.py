@@ -23,13 +23,12 @@ class Conv3x3(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight):
-        x, ldx = as_rows(x, x.dtype)
         n, c, h, w = x.shape
-        d, threads = len(weight), torch.get_num_threads()
+        d = len(weight)
         kernels = _transformed(weight.permute(2, 3, 1, 0), x.dtype)
         y, mean, variance = empty_map(x, n, d, h, w), torch.empty(d), torch.empty(d)
-        sizes = n, h, w, c, d, threads
-        call("senet_winograd", x.dtype, x, ldx, kernels, *sizes, y, d, mean, variance)
+        sizes = n, h, w, c, d, torch.get_num_threads()
+        call("senet_winograd", x.dtype, as_rows(x), kernels, sizes, y, d, mean, variance)
         ctx.save_for_backward(x, weight)
         ctx.mark_non_differentiable(mean, variance)
         ctx.set_materialize_grads(False)
@@ -38,19 +37,18 @@ class Conv3x3(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy, *_):
         x, weight = ctx.saved_tensors
-        x, ldx = as_rows(x, x.dtype)
-        dy, ldy = as_rows(dy, x.dtype)
         n, c, h, w = x.shape
+        rows = as_rows(dy, x.dtype)
         d, threads = len(weight), torch.get_num_threads()
         dx = dweight = None
         if ctx.needs_input_grad[0]:
             # The taps in reverse, and C channels made from D.
             kernels = _transformed(weight.flip(2, 3).permute(2, 3, 0, 1), x.dtype)
             dx, sizes = empty_map(x, n, c, h, w), (n, h, w, d, c, threads)
-            call("senet_winograd", x.dtype, dy, ldy, kernels, *sizes, dx, c, None, None)
+            call("senet_winograd", x.dtype, rows, kernels, sizes, dx, c, None, None)
         if ctx.needs_input_grad[1]:
             taps, sizes = torch.empty(3, 3, c, d), (n, h, w, c, d, threads)
-            call("senet_winograd_weight", x.dtype, x, ldx, dy, ldy, *sizes, taps)
+            call("senet_winograd_weight", x.dtype, as_rows(x), rows, sizes, taps)
             dweight = torch.empty_like(weight).copy_(taps.permute(3, 2, 0, 1))
         return dx, dweight
 

@@ -13,19 +13,17 @@ class _Squeeze(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x):
-        x, ldx = as_rows(x, x.dtype)
         n, c, h, w = x.shape
-        mean = torch.empty(n, c)
-        call("senet_squeeze", x.dtype, x, ldx, n, h * w, c, torch.get_num_threads(), mean)
+        mean, threads = torch.empty(n, c), torch.get_num_threads()
+        call("senet_squeeze", x.dtype, as_rows(x), n, h * w, c, threads, mean)
         return x.view_as(x), mean
 
     @staticmethod
     def backward(ctx, dx, dmean):
-        dx, ldx = as_rows(dx, dx.dtype)
         n, c, h, w = dx.shape
         extra, threads = (dmean / (h * w)).contiguous(), torch.get_num_threads()
         total = empty_map(dx, n, c, h, w)
-        call("senet_spread", dx.dtype, dx, ldx, extra, n, h * w, c, threads, total)
+        call("senet_spread", dx.dtype, as_rows(dx), extra, n, h * w, c, threads, total)
         return total
 
 
@@ -34,28 +32,21 @@ class _Scale(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, gates, residual):
-        x, ldx = as_rows(x, x.dtype)
-        residual, ldr = as_rows(residual, x.dtype)
         n, c, h, w = x.shape
-        gates, threads = gates.contiguous(), torch.get_num_threads()
+        sizes, gates = (n, h * w, c, torch.get_num_threads()), gates.contiguous()
         y = empty_map(x, n, c, h, w)
-        call("senet_scale", x.dtype, x, ldx, residual, ldr, gates, n, h * w, c, threads, y)
+        call("senet_scale", x.dtype, as_rows(x), as_rows(residual, x.dtype), gates, sizes, y)
         ctx.save_for_backward(x, gates, None if residual is None else y)
         return y
 
     @staticmethod
     def backward(ctx, dy):
         x, gates, y = ctx.saved_tensors
-        x, ldx = as_rows(x, x.dtype)
-        dy, ldy = as_rows(dy, x.dtype)
         n, c, h, w = x.shape
         dx, dgates = empty_map(x, n, c, h, w), torch.empty(n, c)
         dresidual = None if y is None else empty_map(x, n, c, h, w)
-        sizes = n, h * w, c, torch.get_num_threads()
-        call(
-            *("senet_scale_back", x.dtype, dy, ldy, x, ldx, y, gates, *sizes),
-            *(dx, dresidual, dgates),
-        )
+        given = as_rows(dy, x.dtype), as_rows(x), y, gates, n, h * w, c, torch.get_num_threads()
+        call("senet_scale_back", x.dtype, *given, dx, dresidual, dgates)
         return dx, dgates, dresidual
 
 

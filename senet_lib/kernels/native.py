@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import hashlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -115,11 +116,12 @@ def _run(command: Sequence[str]) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def as_rows(x: Tensor | None, dtype: torch.dtype) -> tuple[Tensor | None, int]:
-    """A map whose rows are evenly spaced, and their distance in elements."""
+def as_rows(x: Tensor | None, dtype: torch.dtype | None = None) -> tuple[Tensor | None, int]:
+    """A map, perhaps in another type, whose rows are evenly spaced, and their distance in
+    elements."""
     if x is None:
         return None, 0
-    x = x.to(dtype)
+    x = x.to(dtype or x.dtype)
     c, h, w = x.shape[1:]
     rows, step = x.permute(0, 2, 3, 1), x.stride(3)
     if rows.is_contiguous():
@@ -134,21 +136,22 @@ def empty_map(like: Tensor, n: int, c: int, h: int, w: int) -> Tensor:
     return torch.empty(n, h, w, c, dtype=like.dtype).permute(0, 3, 1, 2)
 
 
-Argument = Tensor | Sequence[Tensor] | int | float | None
+Argument = Tensor | list[Tensor] | int | float | None
 
 
-def call(name: str, dtype: torch.dtype, *arguments: Argument) -> int:
-    """Call a kernel for maps of this type; tensors go as their address, several as an array of
-    addresses, numbers as 64-bit integers or floating-point numbers."""
+def call(name: str, dtype: torch.dtype, *arguments: Argument | tuple[Argument, ...]) -> int:
+    """Call a kernel for maps of this type; tensors go as their address, a list as an array of
+    addresses, numbers as 64-bit integers or floating-point numbers, a tuple as what is in it."""
     function = getattr(library(dtype), name)
     function.restype = ctypes.c_int64
-    return function(*map(_passed, arguments))
+    groups = (each if isinstance(each, tuple) else (each,) for each in arguments)
+    return function(*map(_passed, itertools.chain.from_iterable(groups)))
 
 
 def _passed(argument: Argument) -> object:
     if isinstance(argument, Tensor):
         return ctypes.c_void_p(argument.data_ptr())
-    if isinstance(argument, Sequence):
+    if isinstance(argument, list):
         return (ctypes.c_void_p * len(argument))(*(each.data_ptr() for each in argument))
     if isinstance(argument, float):
         return ctypes.c_double(argument)

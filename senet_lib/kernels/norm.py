@@ -15,17 +15,13 @@ class _NormAct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, bias, residual, plus, norm, relu, moments):
-        x, ldx = as_rows(x, x.dtype)
-        residual, ldr = as_rows(residual, x.dtype)
-        plus, ldp = as_rows(plus, x.dtype)
         n, c, h, w = x.shape
         y, state = empty_map(x, n, c, h, w), torch.empty(4, c)
         total = None if plus is None else empty_map(x, n, c, h, w)
-        call(
-            *("senet_norm", x.dtype, x, ldx, residual, ldr, plus, ldp, *moments, weight, bias),
-            *(norm.running_mean, norm.running_var, norm.eps, float(norm.momentum)),
-            *(n * h * w, c, int(relu), torch.get_num_threads(), state, y, c, total),
-        )
+        maps = as_rows(x), as_rows(residual, x.dtype), as_rows(plus, x.dtype)
+        stats = norm.running_mean, norm.running_var, norm.eps, float(norm.momentum)
+        sizes = n * h * w, c, int(relu), torch.get_num_threads()
+        call("senet_norm", x.dtype, *maps, moments, weight, bias, stats, sizes, state, y, c, total)
         # Where the rectifier let pass what came is told by y, or without a residual by x itself.
         ctx.save_for_backward(x, y if relu and residual is not None else None, state)
         ctx.relu, ctx.has_residual = int(relu), residual is not None
@@ -38,16 +34,12 @@ class _NormAct(torch.autograd.Function):
         dplus = dtotal
         if dy is None:
             dy, dtotal = dtotal, None
-        x, ldx = as_rows(x, x.dtype)
-        dy, ldy = as_rows(dy, x.dtype)
-        dtotal, ldt = as_rows(dtotal, x.dtype)
         n, c, h, w = x.shape
         dx, dweight, dbias = empty_map(x, n, c, h, w), torch.empty(c), torch.empty(c)
         dresidual = empty_map(x, n, c, h, w) if ctx.has_residual else None
-        call(
-            *("senet_norm_back", x.dtype, dy, ldy, dtotal, ldt, x, ldx, y, state, n * h * w, c),
-            *(ctx.relu, torch.get_num_threads(), dresidual, dx, dweight, dbias),
-        )
+        maps = as_rows(dy, x.dtype), as_rows(dtotal, x.dtype), as_rows(x)
+        sizes = n * h * w, c, ctx.relu, torch.get_num_threads()
+        call("senet_norm_back", x.dtype, *maps, y, state, sizes, dresidual, dx, dweight, dbias)
         return dx, dweight, dbias, dresidual, dplus, None, None, None
 
 

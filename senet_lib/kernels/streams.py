@@ -13,12 +13,11 @@ class _Split(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, count):
-        x, ldx = as_rows(x, x.dtype)
         n, c, h, w = x.shape
         width, threads = c // count, torch.get_num_threads()
-        streams = tuple(empty_map(x, n, width, h, w) for _ in range(count))
-        call("senet_split", x.dtype, x, ldx, n * h * w, width, count, threads, streams)
-        return streams
+        streams = [empty_map(x, n, width, h, w) for _ in range(count)]
+        call("senet_split", x.dtype, as_rows(x), n * h * w, width, count, threads, streams)
+        return tuple(streams)
 
     @staticmethod
     def backward(ctx, *streams):
@@ -35,18 +34,16 @@ class _Pool(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x):
-        x, ldx = as_rows(x, x.dtype)
         n, c, h, w = x.shape
         y = empty_map(x, n, c, h // 2, w // 2)
-        call("senet_pool", x.dtype, x, ldx, n, h, w, c, torch.get_num_threads(), y)
+        call("senet_pool", x.dtype, as_rows(x), n, h, w, c, torch.get_num_threads(), y)
         return y
 
     @staticmethod
     def backward(ctx, dy):
-        dy, ldy = as_rows(dy, dy.dtype)
         n, c, h, w = dy.shape
         dx, threads = empty_map(dy, n, c, 2 * h, 2 * w), torch.get_num_threads()
-        call("senet_pool_back", dy.dtype, dy, ldy, n, 2 * h, 2 * w, c, threads, dx)
+        call("senet_pool_back", dy.dtype, as_rows(dy), n, 2 * h, 2 * w, c, threads, dx)
         return dx
 
 
