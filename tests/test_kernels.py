@@ -129,6 +129,17 @@ def test_conv3x3_is_the_convolution(dtype, shape: tuple[int, int, int, int], out
     compare_gradients([y], [exact], leaves, near)
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("size", "stride"), [((4, 4), (1, 1)), ((8, 6), (2, 2)), ((5, 7), (2, 1))])
+def test_the_convolution_of_small_maps_is_the_convolution(dtype, size, stride) -> None:
+    x, exact_x = leaf(maps((3, 6, *size), dtype))
+    weight, exact_weight = leaf(torch.randn(5, 6, 3, 3))
+    y = convolution.SmallConv3x3.apply(x, weight, stride)
+    exact = F.conv2d(exact_x, exact_weight, stride=stride, padding=1)
+    assert_close(y, exact, 2 * TOLERANCE[dtype])
+    compare_gradients([y], [exact], [(x, exact_x), (weight, exact_weight)], 2 * TOLERANCE[dtype])
+
+
 @needs_compiler
 @pytest.mark.parametrize(("width", "count"), [(13, 4), (52, 4), (3, 2), (20, 3)])
 def test_split_is_chunk_and_the_first_sum(dtype, width: int, count: int) -> None:

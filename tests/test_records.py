@@ -9,7 +9,8 @@ from fake_runs import make_run
 from safetensors.torch import load_file, save_file
 
 from senet_lib.errors import CheckpointError, RecordError, UnknownNameError
-from senet_lib.runs.records import list_runs, load_run, save_history
+from senet_lib.models import split_name
+from senet_lib.runs.records import full_name, list_runs, load_run, save_history
 from senet_lib.runs.weights import NetSpec, load_network, save_weights
 
 
@@ -125,3 +126,10 @@ def test_weights_of_before_the_checksum_are_read_and_a_changed_byte_is_noticed(t
     metadata = {"format": "senet_lib/1", "spec": json.dumps(SPEC.to_dict())}
     save_file(load_file(path), path, metadata=metadata)
     assert load_network(path)[1] == SPEC
+
+
+def test_a_name_with_overrides_builds_the_same_network():
+    overrides = {"stages": (1, 3), "reduction": 8, "gate_bias": True}
+    name = full_name("se_resnet20+squeeze=max", overrides)
+    assert name == "se_resnet20+gate_bias=true+reduction=8+squeeze=max+stages=1,3"
+    assert split_name(name)[1] == overrides | {"squeeze": "max"}

@@ -2,21 +2,12 @@
 
 from collections.abc import Sequence
 
-from senet_lib.runs.records import RunRecord
+from senet_lib.runs.records import RunRecord, full_name
 
 
 def label(run: RunRecord) -> str:
     """Name of the network with every setting of it, such as `se_resnet20+reduction=4`."""
-    base, *named = run.model.split("+")
-    named += [f"{key}={_text(value)}" for key, value in run.overrides.items()]
-    return "+".join([base, *sorted(named)])
-
-
-def _text(value: object) -> str:
-    """A setting's value as it stands in a name."""
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return full_name(run.model, run.overrides)
 
 
 def family(model: str, models: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from senet_lib.data.datasets import CIFAR_COUNTS, SHAPES_TRAIN
 from senet_lib.errors import CheckpointError, RecordError, UnknownNameError, counted, unknown
 from senet_lib.files import anchored
-from senet_lib.runs.records import RunRecord, list_runs, load_run
+from senet_lib.runs.records import RunRecord, full_name, list_runs, load_run
 from senet_lib.runs.weights import WEIGHTS
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def list_pretrained(pattern: str = "*", root: str | Path | None = None) -> "pd.D
 
     folder = published_folder() if root is None else Path(root)
     found = list_runs(folder / "runs", status="finished").to_dict("records")
-    rows = [_row(run) for run in found if fnmatchcase(_name(run), pattern)]
+    rows = [row for run in found if fnmatchcase((row := _row(run))["model"], pattern)]
     whole = ("seed", "num_images", "epochs", "num_params", "num_bytes")
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(whole, "Int64"))
     order = {"num_images": False, "epochs": False, "study": True, "model": True, "seed": True}
@@ -138,16 +138,11 @@ def _images_used(run: Mapping[str, Any]) -> int | None:
     return run["recipe"].get("train_images") or (total and total - int(run["num_val"]))
 
 
-def _name(run: Mapping[str, Any]) -> str:
-    """The name under which `create_model` would build the very network."""
-    return "+".join([run["model"], *(f"{k}={v}" for k, v in sorted(run["overrides"].items()))])
-
-
 def _row(run: Mapping[str, Any]) -> dict[str, Any]:
     weights = Path(run["path"]) / WEIGHTS
     return {
         **{key: run[key] for key in COLUMNS if key in run},
-        "model": _name(run),
+        "model": full_name(run["model"], run["overrides"]),
         "protocol": training_in_words(run),
         "num_images": _images_used(run),
         "epochs": run["recipe"]["epochs"],

@@ -200,6 +200,19 @@ def save_logits(folder: Path, logits: np.ndarray, labels: np.ndarray) -> None:
     write_whole(folder / LOGITS, buffer.getvalue())
 
 
+def full_name(model: str, overrides: Mapping[str, Any]) -> str:
+    """The name under which `create_model` would build that network with these overrides."""
+    base, *named = model.split("+")
+    return "+".join([base, *sorted([*named, *(f"{k}={_text(v)}" for k, v in overrides.items())])])
+
+
+def _text(value: object) -> str:
+    """A setting's value as it stands in a name."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def load_run(path: str | Path) -> RunRecord:
     """The record of a finished run, by folder or record.json; RecordError if none is whole."""
     path = Path(path)
