@@ -28,13 +28,6 @@ def folder(root: Path, classes: tuple[str, ...] = ("a", "b"), splits=("train", "
     return root
 
 
-def halves(width: int, height: int) -> Image.Image:
-    """Red on the left, blue on the right."""
-    pixels = np.zeros((height, width, 3), np.uint8)
-    pixels[:, : width // 2, 0] = pixels[:, width // 2 :, 2] = 255
-    return Image.fromarray(pixels)
-
-
 def test_transparent_ground_is_white_and_modes_of_8_bits_are_read(tmp_path):
     image = Image.new("RGBA", (32, 32), (0, 0, 0, 0))
     image.paste((0, 0, 0, 255), (8, 8, 24, 24))
@@ -60,7 +53,8 @@ def test_pictures_are_turned_upright(tmp_path, orientation):
     """Stored so that a viewer, which follows EXIF, shows red on the left and blue on the right."""
     back = {5: "TRANSPOSE", 6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270",
             2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM"}  # fmt: skip
-    image = halves(64, 48)
+    image = Image.new("RGB", (64, 48), "red")
+    image.paste((0, 0, 255), (32, 0, 64, 48))
     stored = image.transpose(Image.Transpose[back[orientation]]) if orientation > 1 else image
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -39,9 +39,9 @@ class ModelEntry:
     name: str
     build: Builder
     summary: str
-    input_size: tuple[int, int, int]
     settings: Mapping[str, object]
-    attention: AttentionSpec
+    input_size: tuple[int, int, int] = CIFAR_SIZE
+    attention: AttentionSpec = NO_ATTENTION
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -120,9 +120,8 @@ def create_model(
     """
     entry = _lookup(name)
     named = split_name(name)[1]
-    for key in named:
-        if key in overrides:
-            raise SenetError(f"{key} is given twice, in the name {name!r} and as an override")
+    if twice := [key for key in named if key in overrides]:
+        raise SenetError(f"{twice[0]} is given twice, in the name {name!r} and as an override")
     overrides = {**named, **overrides}
     for key in overrides:
         if key not in entry.options:
@@ -222,10 +221,8 @@ def _lookup(name: str) -> ModelEntry:
     if colon:
         if network not in (known := list_neighbours(library)):
             raise unknown(f"network of {library}", network, known)
-        return ModelEntry(
-            name=base, build=Neighbour, summary=f"{network} of {library}", input_size=CIFAR_SIZE,
-            settings={"library": library, "network": network}, attention=NO_ATTENTION,
-        )  # fmt: skip
+        settings, summary = {"library": library, "network": network}, f"{network} of {library}"
+        return ModelEntry(name=base, build=Neighbour, summary=summary, settings=settings)
     if base not in _MODELS:
         raise unknown("model", base, _MODELS)
     return _MODELS[base]

@@ -25,11 +25,8 @@ from senet_lib.models.blocks import (
     make_stages,
 )
 
-GATE_PLACES = (
-    *("fused", "output", "last", "first2"),
-    *("streams", "last_from_z", "first2_from_z", "literal"),
-)
 SE_PLACES = ("streams", "last_from_z", "first2_from_z")  # made of SE's own gate
+GATE_PLACES = ("fused", "output", "last", "first2", *SE_PLACES, "literal")
 
 
 class StreamGates(nn.Module):
@@ -81,9 +78,6 @@ class Res2NetBlock(ResidualBlock):
             squeeze the whole of Z. "literal" is "fused" in a block without its last 1x1
             convolution, Y = ReLU(X + g Z). The cascade itself always runs ungated.
         attention: which attention.
-    Raises:
-        SenetError: gate_at unknown, or combined with a position or an attention that it has no
-            meaning for.
     Source: the second source document's equations; Gao et al. 2019 (arXiv:1904.01169) for the
         splitting.
     Differs from the paper: Gao et al. put Y_2 = K_2(X_2) and add from i = 3 on; here, as in the
@@ -167,6 +161,8 @@ class Res2Net(Network):
         scale: s, the number of streams.
         gate_at: what the attention rescales, see Res2NetBlock.
         attention: which attention, where.
+    Raises:
+        SenetError: gate_at is unknown, or means nothing with this position or attention.
     """
 
     def __init__(
