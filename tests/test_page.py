@@ -108,12 +108,11 @@ def gallery(shapes, tmp_path_factory):
 @pytest.fixture
 def visit(chromium):  # noqa: F811
     """Open a page; what it complained of and asked for is kept in `page.said` and `page.asked`."""
-    contexts = []
+    pages = []
 
     def visit(path, viewport=DESKTOP, **options):
-        context = chromium.new_context(viewport=viewport, **options)
-        contexts.append(context)
-        page = context.new_page()
+        page = chromium.new_page(viewport=viewport, **options)
+        pages.append(page)
         page.said, page.asked = [], []
         page.on("console", lambda message: page.said.append(message.text))
         page.on("pageerror", lambda error: page.said.append(str(error)))
@@ -122,8 +121,8 @@ def visit(chromium):  # noqa: F811
         return page
 
     yield visit
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
 
 
 def test_a_page_allows_its_own_script_and_nothing_else(tables):

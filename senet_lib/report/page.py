@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from html import escape, unescape
 from pathlib import Path
 from typing import Any
@@ -98,11 +99,11 @@ def render(notebook: Path, back: str = "", at: str = "") -> str:
     resources = {"metadata": {"path": str(notebook.parent)}, "show_code": show_code}
     resources["made"] = _made(content, notebook)
     body, _ = exporter.from_notebook_node(content, resources)
-    body, contents = _with_names(TABLE.sub(_in_a_box, RELATIVE.sub(rf"\g<0>{at}", body)))
+    body, sections = _with_names(TABLE.sub(_in_a_box, RELATIVE.sub(rf"\g<0>{at}", body)))
     return frame(
         _title(content.cells) or notebook.stem,
         body,
-        contents=contents,
+        contents=sections if len(sections) >= SHORTEST_CONTENTS else (),
         back=back,
         style=_code_style(),
         script=_asset("page.js") + (_asset("look.js") if LOOK in body else ""),
@@ -126,7 +127,7 @@ def frame(
     title: str,
     body: str,
     *,
-    contents: str = "",
+    contents: Sequence[tuple[str, str, str]] = (),
     back: str = "",
     style: str = "",
     head: str = "",
@@ -136,8 +137,8 @@ def frame(
 
     Args:
         title: of the page, as text.
-        body, contents, head: HTML of its main part, of the navigation beside it, and more in the
-            head.
+        body, head: HTML of its main part, and more in the head.
+        contents: level, name and HTML of the sections that the navigation beside it lists.
         back: link to the report it belongs to, if there is one.
         style: CSS in addition to that of all pages.
         script: JavaScript. None but this one is run, whatever the body holds.
@@ -223,10 +224,9 @@ def _in_a_box(match: re.Match[str]) -> str:
     return f'<div class="table" role="region" tabindex="0" aria-label="{label}">{rows}</div>'
 
 
-def _with_names(body: str) -> tuple[str, str]:
-    """Give every heading below the title a name to link to, and list them if there are enough."""
-    lines: list[str] = []
-    taken = {MAIN}
+def _with_names(body: str) -> tuple[str, list[tuple[str, str, str]]]:
+    """Give every heading below the title a name to link to; and level, name and HTML of each."""
+    sections, taken = [], {MAIN}
 
     def name(match: re.Match[str]) -> str:
         level, text = match[1], re.sub(r"<[^>]+>", "", match[2]).strip()
@@ -235,15 +235,10 @@ def _with_names(body: str) -> tuple[str, str]:
         while found in taken:
             found = f"{wanted}-{(count := count + 1)}"
         taken.add(found)
-        lines.append(f'<li class="level{level}"><a href="#{found}">{text}</a></li>')
+        sections.append((level, found, text))
         return f'<h{level} id="{found}">{match[2]}</h{level}>'
 
-    body = HEADING.sub(name, body)
-    contents = (
-        '<nav aria-label="Contents"><details open><summary>Contents <span class="here"></span>'
-        f"</summary><ol>{''.join(lines)}</ol></details></nav>"
-    )
-    return body, contents if len(lines) >= SHORTEST_CONTENTS else ""
+    return HEADING.sub(name, body), sections
 
 
 def _code_style() -> str:
