@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not (line := said(error)):
             raise
         print(line, file=sys.stderr)
-        return 2 if line.startswith("error: ") else 1
+        return getattr(error, "exit_code", 2 if line.startswith("error: ") else 1)
 
 
 CHECKPOINT = option("--checkpoint", required=True, metavar="PATH",
@@ -219,30 +219,19 @@ def _predict(arguments: argparse.Namespace) -> None:
     option("--help-parameters", action="store_true",
             help="list the notebook's parameters and leave"),
 )  # fmt: skip
-def _notebook(arguments: argparse.Namespace) -> int:
+def _notebook(arguments: argparse.Namespace) -> None:
     from senet_lib.report import batch
 
     if arguments.help_parameters:
         about = batch.describe_parameters(arguments.name)
         rows = [[p.name, p.kind, repr(p.default), p.help] for p in about]
         print_table(["parameter", "type", "default", "what it is"], rows)
-        return 0
+        return
     if not arguments.out:
         raise SenetError("the executed notebook needs a place: --out PATH.ipynb")
     parameters = batch.parse_parameters(arguments.parameters)
-    try:
-        batch.execute(arguments.name, Path(arguments.out), parameters, html=arguments.html)
-    except batch.NotebookFailedError as error:
-        return _failed(error)
+    batch.execute(arguments.name, Path(arguments.out), parameters, html=arguments.html)
     print(arguments.html or arguments.out)
-    return 0
-
-
-def _failed(error: Any) -> int:
-    """Say why a notebook failed: 2 for what a cell calls a mistake in what was asked for."""
-    print(f"failed: {error}", file=sys.stderr)
-    kind = getattr(errors, error.error, None)
-    return 2 if isinstance(kind, type) and issubclass(kind, SenetError) else 1
 
 
 @command(
@@ -321,8 +310,7 @@ def _lab(arguments: argparse.Namespace) -> None:
             help="runs whose weights and notebook are kept too, such as 'se_*/seed0'; "
             "default: all"),
 )  # fmt: skip
-def _publish(arguments: argparse.Namespace) -> int:
-    from senet_lib.report.batch import NotebookFailedError
+def _publish(arguments: argparse.Namespace) -> None:
     from senet_lib.report.publish import publish_report, publish_study
 
     study, target = check_study(arguments.study), arguments.target
@@ -330,11 +318,7 @@ def _publish(arguments: argparse.Namespace) -> int:
         load_study(arguments.config)  # a mistake in it is said before anything is copied
     for copy in publish_study(study, arguments.root, target, arguments.keep):
         print(copy)
-    try:
-        print(publish_report(study, arguments.config, target))
-    except NotebookFailedError as error:
-        return _failed(error)
-    return 0
+    print(publish_report(study, arguments.config, target))
 
 
 @command(

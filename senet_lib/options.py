@@ -59,7 +59,8 @@ def said(error: Exception) -> str:
         return f"error: {error}"
     if isinstance(error, OSError):
         return f"error: {error.filename or 'file'}: {error.strerror or error}"
-    if isinstance(error, NonFiniteLossError) or is_out_of_memory(error):
+    is_failure = isinstance(error, NonFiniteLossError) or hasattr(error, "exit_code")
+    if is_failure or is_out_of_memory(error):
         return f"failed: {str(error).partition(chr(10))[0] or 'there is too little memory'}"
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("senet_lib"):
         return (

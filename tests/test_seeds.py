@@ -1,10 +1,10 @@
 """Several seeds with one command."""
 
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from unittest.mock import MagicMock
 
 import pytest
 from fake_runs import save_shapes
@@ -51,18 +51,12 @@ def test_each_seed_is_the_run_it_would_be_alone(words, tmp_path, capfd):
 )
 def test_the_threads_asked_for_are_kept(monkeypatch, threads, cores, seeds, at_once, each):
     """A run rounds by them, so that it would be another one than the workflow's."""
-    process = MagicMock()
-    process.return_value.__enter__.return_value = MagicMock(returncode=3, stdout=())
-    pool = MagicMock(wraps=seeds_module.ThreadPoolExecutor)
-    monkeypatch.setattr(seeds_module.subprocess, "Popen", process)
+    monkeypatch.setattr(seeds_module, "side_by_side", lambda *started: started)
     monkeypatch.setattr(seeds_module.os, "cpu_count", lambda: cores)
-    monkeypatch.setattr(seeds_module, "ThreadPoolExecutor", pool)
-    assert train_seeds(["--model", "m"], range(seeds), device="cpu", threads=threads) == 3
-    pool.assert_called_once_with(at_once)
-    for call in process.call_args_list:
-        (command,) = call.args
-        assert ("--threads" in command) == (each is not None)
-        assert each is None or command[command.index("--threads") + 1] == str(each)
+    commands, found = train_seeds(["--model", "m"], range(seeds), device="cpu", threads=threads)
+    assert (len(commands), found) == (seeds, at_once)
+    for command in map(" ".join, commands.values()):
+        assert re.findall(r"--threads (\d+)", command) == ([str(each)] if each else [])
 
 
 def test_a_stop_reaches_every_run_and_loses_nothing(words):

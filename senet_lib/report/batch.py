@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from senet_lib import errors
 from senet_lib.errors import MissingDependencyError, SenetError
 from senet_lib.files import anchored, write_json, write_whole
 from senet_lib.report.parameters import cell_source, find_notebook, read_cells, read_notebook
@@ -51,6 +52,8 @@ class NotebookFailedError(RuntimeError):
         place = "outside its cells" if cell is None else f"in cell {cell + 1} ({first})"
         what = f"{error}: {reason}" if reason else error
         super().__init__(f"notebook {notebook} failed {place}: {what}; see {partial}")
+        kind = getattr(errors, error, None)  # 2 for what a cell calls a mistake in what was asked
+        self.exit_code = 2 if isinstance(kind, type) and issubclass(kind, SenetError) else 1
 
 
 def code_hash(notebook: str | Path, sources: Sequence[str | Path] = ()) -> str:
