@@ -18,7 +18,7 @@ MOST_CHANNELS = 256  # above it PyTorch's convolution is no slower
 LEAST_CHANNELS = {torch.float32: 8, torch.bfloat16: MOST_CHANNELS + 1 if has_amx() else 17}
 
 
-class Conv3x3(torch.autograd.Function):
+class _Conv3x3(torch.autograd.Function):
     """y = x * weight, at stride 1 with zero padding 1, and the mean and biased variance of each
     channel of y; x (N, C, H, W), H and W multiples of 4, and weight (D, C, 3, 3), float32.
 
@@ -66,7 +66,7 @@ def _transformed(taps: Tensor, dtype: torch.dtype) -> Tensor:
     return kernels
 
 
-class SmallConv3x3(torch.autograd.Function):
+class _SmallConv3x3(torch.autograd.Function):
     """PyTorch's convolution with zero padding 1, whose weight's gradient is made tap by tap, each a
     product of matrices: on wide maps of few pixels oneDNN's with AMX takes three times as long."""
 
@@ -108,9 +108,9 @@ def convolve(conv: nn.Module, x: Tensor) -> tuple[Tensor, Moments | None]:
     height, width = x.shape[2:]
     fits = conv.stride == (1, 1) and height % 4 == width % 4 == 0
     if fits and LEAST_CHANNELS[x.dtype] <= least and most <= MOST_CHANNELS:
-        y, mean, variance = Conv3x3.apply(x, conv.weight)
+        y, mean, variance = _Conv3x3.apply(x, conv.weight)
         return y, (mean, variance)
     small = height * width <= 16 * math.prod(conv.stride)
     if small and most > MOST_CHANNELS and x.dtype == torch.bfloat16 and has_amx():
-        return SmallConv3x3.apply(x, conv.weight, conv.stride), None
+        return _SmallConv3x3.apply(x, conv.weight, conv.stride), None
     return conv(x), None
