@@ -48,7 +48,8 @@ def predict(
         precision: "fp32", or "bf16" for bf16 autocast.
     """
     device = next(model.parameters()).device
-    batch_size = batch_size or (50 if device.type == "cpu" else 500)
+    if batch_size is None:
+        batch_size = 50 if device.type == "cpu" else 500
     images = torch.as_tensor(images)
     with (
         evaluating(model, tf32=precision != "fp32"),

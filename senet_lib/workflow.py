@@ -61,7 +61,8 @@ class _News:
             for model, seed in product(study.models, study.seeds)
         }
         self.log.unlink(missing_ok=True)
-        self.told = set(self._ended())
+        self.told: set[tuple[str, int]] = set()
+        self.told |= self._ended().keys()
         self.epochs_before = sum(map(_epochs, self.folders.values()))
 
     def tell(self) -> None:
@@ -83,13 +84,17 @@ class _News:
         return [key for key, folder in self.folders.items() if (folder / RECORD).is_file()]
 
     def _ended(self) -> dict[tuple[str, int], str]:
-        """What has ended, by its file, which is a new one each time, or by its place in the log."""
+        """What has ended, by its file, which is a new one each time, or by its place in the log;
+        records that were told are not read again."""
         found, finished = {}, self._finished()
         for model, seed in finished:
             path = self.folders[model, seed] / RECORD
             with suppress(OSError, ValueError, KeyError, TypeError):
+                key = str(path), path.stat().st_ino
+                if key in self.told:
+                    continue
                 record = read_json(path)
-                found[str(path), path.stat().st_ino] = (
+                found[key] = (
                     f"{model} seed {seed}: {100 * record['test_error']:.2f} % error after "
                     f"{record['wall_seconds'] / 60:.1f} min "
                     f"({len(finished)} of {len(self.folders)})"

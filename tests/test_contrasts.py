@@ -211,8 +211,21 @@ def test_planned_seeds_are_the_fewest_that_suffice():
         assert power(n, difference) >= 0.8
         assert n == 2 or power(n - 1, difference) < 0.8
     assert plan == sorted(plan, reverse=True)
-    with pytest.raises(SenetError, match="margin is 0"):
-        compare(EQUAL, margin=0)
+    with pytest.raises(SenetError, match="cannot be planned for"):
+        found.seeds_for(0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"margin": 0}, "margin is 0"),
+        ({"controls": {"a": "plian"}}, "plian has no seed"),
+        ({"controls": {"a": "b", "b": "plain"}}, "b: a control cannot have a control itself"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(wrong, says):
+    with pytest.raises(SenetError, match=says):
+        compare(EQUAL, **wrong)
 
 
 # Simulated studies

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from senet_lib.analysis.faithfulness import area, blurred, removal_curve, road, road_curves
-from senet_lib.errors import DataError
+from senet_lib.errors import DataError, SenetError
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
@@ -136,8 +136,18 @@ def test_road_is_pytorch_grad_cams():
 
 
 @pytest.mark.parametrize(
-    ("says", "maps"), [("do not fit", np.zeros((1, 1, 2))), ("finite", np.full((1, 2, 2), np.inf))]
+    ("error", "says", "change"),
+    [
+        (DataError, "do not fit", {"maps": np.zeros((1, 1, 2))}),
+        (DataError, "finite", {"maps": np.full((1, 2, 2), np.inf)}),
+        (DataError, "targets", {"targets": torch.tensor([0, 1])}),
+        (SenetError, "steps is 5", {"steps": 5}),
+    ],
 )
-def test_mistakes_are_refused(says, maps):
-    with pytest.raises(DataError, match=says):
-        removal_curve(HAND, ONES, ZEROS, maps, FIRST, rng=rng())
+def test_mistakes_are_refused(error, says, change):
+    options = {"maps": np.zeros((1, 2, 2)), "targets": FIRST, "rng": rng(), "steps": 4}
+    with pytest.raises(error, match=says):
+        removal_curve(HAND, ONES, ZEROS, **options | change)
+    for fractions in ((), (0.01,), (1.0,)):  # which replace nothing or all
+        with pytest.raises(SenetError, match="fractions"):
+            road_curves(HAND, ONES, np.zeros((1, 2, 2)), FIRST, rng=rng(), fractions=fractions)

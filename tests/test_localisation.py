@@ -178,6 +178,7 @@ def test_mistakes_are_refused(pool):
     maps, masks = random_grids(2, 3)
     images, labels, keep = pool
     many = {"rng": rng()}
+    grids = make_grids(*pool, 2, 1, rng=rng())
     for error, says, make, wrong, options in (
         (DataError, "do not fit", score, (maps[:2], masks), {}),
         (DataError, "bool", score, (maps, masks.astype(int)), {}),
@@ -185,8 +186,12 @@ def test_mistakes_are_refused(pool):
         (DataError, "covers", score, (maps, masks | True), {}),
         (DataError, "finite", score, (np.where(masks, np.nan, maps), masks), {}),
         (DataError, "9 classes", make_grids, (images, labels, keep & (labels < 8), 3, 1), many),
+        (SenetError, "n is 1", make_grids, (*pool, 1, 1), many),
+        (DataError, "do not fit", make_grids, (images, labels[:5], keep, 2, 1), many),
+        (DataError, "bool", make_grids, (images, labels, keep.astype(int), 2, 1), many),
         (SenetError, "count is 0", focus_mosaics, (*pool, 0), many),
         (DataError, "two images", focus_mosaics, (images, labels, keep & (labels < 2), 1), many),
+        (DataError, "shape", grid_maps, (grids, lambda i, targets: np.zeros((len(i), 2, 2))), {}),
     ):  # fmt: skip
         with pytest.raises(error, match=says):
             make(*wrong, **options)

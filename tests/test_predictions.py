@@ -57,6 +57,8 @@ def test_the_frame_splits_each_network_and_pools_all(runs):
     assert pooled["sd"] ** 2 == pytest.approx(total / 3)  # 1 degree of freedom of 3
     assert pooled["share_images"] == pytest.approx(finite / total)
     assert len(predictions.spread_split({"c": runs["c"]})) == 0
+    with pytest.raises(SenetError, match="1 seed"):
+        predictions.split_variance(CORRECT[:1])
     logits, labels = runs["a"][1].test_logits()
     save_logits(runs["a"][1].path, logits, labels[::-1])
     with pytest.raises(SenetError, match="different images"):

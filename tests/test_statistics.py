@@ -44,6 +44,10 @@ def test_t_interval_by_hand_and_as_published():
         ("difference 0", stats.sign_flip, ([math.inf, 0.1],)),
         ("0 differences", stats.sign_flip, ([],)),
         ("21 differences", stats.sign_flip, ([0.1] * 21,)),
+        ("sd_2", stats.from_summary, (1, 1, 3, 1, math.nan, 3)),
+        ("SD", stats.from_summary, (1, -0.1, 3, 1, 0.1, 3)),
+        ("SD", stats.from_summary, (1, 0.1, 1, 1, 0.1, 3)),
+        ("SD", stats.from_summary, (1, 0, 3, 2, 0, 3)),
         ("point 1, error", stats.pareto, ([(1, 2), (3, math.nan)],)),
     ],
 )

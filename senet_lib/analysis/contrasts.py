@@ -52,6 +52,8 @@ class Comparison:
 
     def seeds_for(self, difference: float) -> int | None:
         """Fewest seeds of each network, at least 2, that find a difference with 80 % power."""
+        if not 0 < difference < math.inf:
+            raise SenetError(f"a difference of {difference} cannot be planned for; it must be > 0")
         if not self.families or math.isnan(self.spread.sd):
             return None
 
@@ -138,15 +140,21 @@ def compare(
 
     Args:
         errors: error of each seed by network, fractions; all networks of the study.
-        controls: name of its control by network; no control has one itself.
+        controls: name of its control by network; both must be in `errors`.
         rng: for the homogeneity of the spread.
         margin: what a difference must exceed to matter, a fraction above 0.
     Raises:
-        SenetError: a number is not finite, or the margin not above 0.
+        SenetError: a number is not finite, the margin is not above 0, a network has no seed, or a
+            control is compared with another one.
     Source: Dunnett 1955, JASA 50:1096; Schuirmann 1987, J. Pharmacokin. Biopharm. 15:657 (TOST).
     """
     if not 0 < margin < math.inf:
         raise SenetError(f"margin is {margin}; a difference that matters is above 0")
+    for name in {*controls, *controls.values()}:
+        if not errors.get(name):
+            raise SenetError(f"{name} has no seed, so it cannot be compared")
+    if chained := sorted(set(controls) & set(controls.values())):
+        raise SenetError(f"{', '.join(chained)}: a control cannot have a control itself")
     spread = pooled_spread(errors, rng=rng)
     counts: dict[str, Counter[int]] = {}
     for name, control in controls.items():

@@ -14,7 +14,7 @@ import torch
 from scipy.sparse.linalg import spsolve
 from torch import Tensor, nn
 
-from senet_lib.errors import DataError
+from senet_lib.errors import DataError, SenetError
 from senet_lib.evaluation import evaluating
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -50,6 +50,8 @@ def removal_curve(
     """
     before, maps, classes = _fitting(before, maps, targets)
     pixels, after = maps[0].size, after.cpu()
+    if not 1 <= steps <= pixels:
+        raise SenetError(f"steps is {steps}; it must be from 1 to {pixels}, the number of pixels")
     counts = [round(step * pixels / steps) for step in range(steps + 1)]
     rank = torch.from_numpy(np.argsort(_order(maps, rng), axis=1))
     rank = rank.reshape(-1, 1, *maps.shape[1:])  # (N, 1, H, W)
@@ -104,7 +106,12 @@ def road_curves(
     Source: Rong et al. 2022 (arXiv:2202.00449).
     """
     images, maps, classes = _fitting(images, maps, targets)
-    counts = [round(fraction * maps[0].size) for fraction in fractions]
+    pixels = maps[0].size
+    counts = [round(fraction * pixels) for fraction in fractions]
+    if not counts or not all(0 < count < pixels for count in counts):
+        raise SenetError(
+            f"fractions {list(fractions)} of {pixels} pixels must replace some pixels, not all"
+        )
     order = _order(maps, rng)
     probabilities = np.empty((2, len(images), len(counts)))
     for way, ranked in enumerate((order, order[:, ::-1])):
@@ -122,11 +129,13 @@ def road(most: np.ndarray, least: np.ndarray) -> np.ndarray:
 def _fitting(
     images: Tensor, maps: np.ndarray, targets: Tensor
 ) -> tuple[Tensor, np.ndarray, Tensor]:
-    """Images, maps and targets on the CPU, after a check of the maps."""
+    """Images, maps and targets on the CPU, after a check that they fit together."""
     if maps.shape != (len(images), *images.shape[-2:]):
         raise DataError(f"maps {maps.shape} do not fit images {tuple(images.shape)}")
     if not np.isfinite(maps).all():
         raise DataError("a map has a value that is not a finite number")
+    if tuple(targets.shape) != (len(images),):
+        raise DataError(f"targets {tuple(targets.shape)} for {len(images)} images")
     return images.cpu(), maps, targets.cpu()
 
 

@@ -67,15 +67,17 @@ def make_grids(
         images: (N, C, h, w), normalised.
         labels: (N,), integer.
         keep: (N,) bool, the images that may be used.
-        n: tiles along a side.
+        n: tiles along a side, at least 2.
         count: grids, at least 1.
         rng: decides classes, places and images; the same state gives the same grids.
     Raises:
-        DataError: too few classes have an image.
+        DataError: the arrays do not fit together, or too few classes have an image.
     Source: Böhle et al. 2021 (grid pointing game).
     Differs from the paper: tiles are drawn at random instead of taken by falling confidence.
     """
-    decks = _decks(labels, keep, count, rng)
+    decks = _decks(images, labels, keep, count, rng)
+    if n < 2:
+        raise SenetError(f"n is {n}; a grid has at least 2 tiles along a side")
     if len(decks) < n * n:
         raise DataError(f"a {n} x {n} grid needs {n * n} classes; {len(decks)} have an image")
     names = np.array(sorted(decks))
@@ -95,7 +97,7 @@ def focus_mosaics(
         count: mosaics for each target class, at least 1; the paper makes 100.
     Source: Arias-Duart et al. 2021 (Focus).
     """
-    decks = _decks(labels, keep, count, rng)
+    decks = _decks(images, labels, keep, count, rng)
     if len(decks) < 3 or min(len(deck.cards) for deck in decks.values()) < 2:
         raise DataError("mosaics need at least three classes, each with two images to use")
     names = np.array(sorted(decks))
@@ -171,9 +173,15 @@ class _Deck:
 
 
 def _decks(
-    labels: np.ndarray, keep: np.ndarray, count: int, rng: np.random.Generator
+    images: Tensor, labels: np.ndarray, keep: np.ndarray, count: int, rng: np.random.Generator
 ) -> dict[int, _Deck]:
-    """A deck for each class that has an image to use."""
+    """A deck for each class that has an image to use, after a check of the arguments."""
+    fit = images.ndim == 4 and labels.shape == keep.shape == (len(images),)
+    if not fit or keep.dtype != bool:
+        raise DataError(
+            f"images {tuple(images.shape)}, labels {labels.shape} and {keep.dtype} keep "
+            f"{keep.shape} do not fit: they must be (N, C, h, w), (N,) and (N,) bool"
+        )
     if count < 1:
         raise SenetError(f"count is {count}; it must be at least 1")
     classes = np.unique(labels[keep]).tolist()
@@ -185,5 +193,9 @@ def _parts(total: int) -> Iterator[slice]:
 
 
 def _explained(explain: Explain, images: Tensor, targets: np.ndarray) -> np.ndarray:
-    """Maps of a batch, float32."""
-    return np.asarray(explain(images, torch.from_numpy(targets)), np.float32)
+    """Maps of a batch, float32, checked against the size of its images."""
+    maps = np.asarray(explain(images, torch.from_numpy(targets)), np.float32)
+    expected = (len(images), *images.shape[-2:])
+    if maps.shape != expected:
+        raise DataError(f"maps of shape {maps.shape} for images that need {expected}")
+    return maps

@@ -34,6 +34,8 @@ def split_variance(correct: np.ndarray) -> tuple[float, float]:
 
     Source: Jordan 2023 (arXiv:2304.01910), section 3.
     """
+    if len(correct) < 2:
+        raise SenetError(f"{len(correct)} seed has no spread to split; it takes two")
     images = correct.shape[1]
     total = correct.mean(1).var(ddof=1)
     return float(total), float(correct.var(0, ddof=1).sum() / images**2)

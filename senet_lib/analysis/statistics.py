@@ -77,10 +77,16 @@ def from_summary(
     mean_1: float, sd_1: float, n_1: int, mean_2: float, sd_2: float, n_2: int
 ) -> SummaryTest:
     """What two published means, SDs (n - 1) and counts imply, without the values behind them;
-    differences are first minus second.
+    differences are first minus second. SenetError where nothing varies or a mean is of one value.
 
     Source: Cohen 1988, chapter 2; Welch 1947.
     """
+    checked({"mean_1": mean_1, "sd_1": sd_1, "mean_2": mean_2, "sd_2": sd_2}, "the summary's")
+    if min(sd_1, sd_2) < 0 or not max(sd_1, sd_2) or min(n_1, n_2) < 2:
+        raise SenetError(
+            f"SDs {sd_1} and {sd_2}, counts {n_1} and {n_2}: no SD is below 0, one above, and each "
+            "mean is of two values or more"
+        )
     df = n_1 + n_2 - 2
     given = mean_1, sd_1, n_1, mean_2, sd_2, n_2
     welch, pooled = (stats.ttest_ind_from_stats(*given, equal_var=e) for e in (False, True))

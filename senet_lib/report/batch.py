@@ -26,7 +26,7 @@ from senet_lib.report.parameters import cell_source, find_notebook, read_cells, 
 from senet_lib.report.parameters import check_parameters as check_parameters
 from senet_lib.report.parameters import describe_parameters as describe_parameters
 from senet_lib.report.parameters import parse_parameters as parse_parameters
-from senet_lib.runs.lock import locked, stopping
+from senet_lib.runs.lock import handling, locked, stopping
 from senet_lib.runs.provenance import git_state
 
 FAILURE = "failed.json"
@@ -275,12 +275,8 @@ def _stop_on_signals() -> Iterator[None]:
     def leave(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
-    before = {n: signal.signal(n, leave) for n in stopping() if n != signal.SIGINT}
-    try:
+    with handling([number for number in stopping() if number != signal.SIGINT], leave):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _tidy(partial: Path, **facts: str) -> None:

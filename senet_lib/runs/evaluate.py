@@ -78,8 +78,8 @@ def evaluate(
         raise SenetError(f"batch size is {batch_size}; it must be at least 1")
     model, spec, record, dataset = network_and_images(checkpoint, data)
     setup = Setup.choose(device=device, precision="fp32", compile="off", threads=0)
-    model, size = setup.place(model), {"batch_size": batch_size}
-    logits = predict(model, dataset.x_test, spec.mean, spec.std, **size).cpu()
+    model = setup.place(model)
+    logits = predict(model, dataset.x_test, spec.mean, spec.std, batch_size=batch_size).cpu()
     error, loss = error_and_loss(logits, torch.from_numpy(dataset.y_test))
     same = record is not None and record.data_fingerprint == dataset.fingerprint
     own = record.weights_error if same and spec.half_precision else None

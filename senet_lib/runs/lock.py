@@ -4,7 +4,7 @@ import errno
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -79,14 +79,14 @@ def stop_signals() -> Iterator[list[str]]:
             raise KeyboardInterrupt
         received.append(signal.Signals(number).name)
 
-    with handling_stops(note):
+    with handling(stopping(), note):
         yield received
 
 
 @contextmanager
-def handling_stops(handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Within, a function of the signal's number gets the signals that ask a process to stop."""
-    before = {number: signal.signal(number, handler) for number in stopping()}
+def handling(signals: Iterable[int], handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Within, these signals go to a function of their number and the frame."""
+    before = {number: signal.signal(number, handler) for number in signals}
     try:
         yield
     finally:

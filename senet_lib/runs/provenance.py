@@ -33,13 +33,11 @@ def hardware(device: "torch.device") -> dict[str, Any]:
     """Processor, cores and operating system, and the GPU where one is used."""
     import torch
 
-    from senet_lib.device import KEEP_PEAKS
-
     system = f"{platform.system()} {platform.machine()}"
     found = {"cpu": _cpu_name(), "cores": _cores(), "system": system}
     if device.type == "cuda":
         found["cuda"] = torch.version.cuda
-    if device.type in KEEP_PEAKS:
+    if device.type in ("cuda", "xpu"):
         found["gpu"] = getattr(torch, device.type).get_device_name(device)
     return found
 

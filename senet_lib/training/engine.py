@@ -120,8 +120,7 @@ class Engine:
         augmented images (N, H, W, 3), uint8, and their labels (N,), int64."""
         recipe = self.recipe
         plan = draw_epoch(len(self.images), self.seed, epoch, recipe.padding, recipe.flip)
-        drawn = (plan.order, plan.offset_y, plan.offset_x, plan.flipped, plan.hole_y, plan.hole_x)
-        order, dy, dx, flipped, *hole = (tensor.to(self.device) for tensor in drawn)
+        order, dy, dx, flipped, *hole = (tensor.to(self.device) for tensor in plan)
         for step in range(first_step, self.steps_per_epoch):
             rows = slice(step * self.batch_size, (step + 1) * self.batch_size)
             index = order[rows]

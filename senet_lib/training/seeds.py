@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from senet_lib.device import accelerator
 from senet_lib.errors import RecipeError
-from senet_lib.runs.lock import handling_stops
+from senet_lib.runs.lock import handling, stopping
 
 
 def train_seeds(
@@ -84,5 +84,5 @@ def side_by_side(commands: Mapping[str, Sequence[str]], at_once: int) -> int:
         for process in list(running):
             process.send_signal(number)
 
-    with handling_stops(stop), ThreadPoolExecutor(at_once) as pool:
+    with handling(stopping(), stop), ThreadPoolExecutor(at_once) as pool:
         return max(pool.map(run, commands))
