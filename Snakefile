@@ -77,8 +77,8 @@ try:
 except SenetError as error:
     sys.exit(str(error))
 """
-there = (Path(f"{RUNS}/{m}/seed{s}/train.ipynb").exists() for m in STUDY.models for s in STUDY.seeds)
-if workflow.is_main_process and not all(there):
+ALL_RUNS = [f"{RUNS}/{model}/seed{seed}/train.ipynb" for model, seed in STUDY.runs]
+if workflow.is_main_process and not all(map(os.path.exists, ALL_RUNS)):
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, "-c", CHECK_NAMES], input=json.dumps(config), env={**os.environ, "PYTHONPATH": path},
@@ -87,7 +87,7 @@ if workflow.is_main_process and not all(there):
     if done.returncode:
         raise WorkflowError(done.stderr.strip())
 try:
-    STUDY.check_explained()
+    STUDY.check_models()
     if STUDY.data in ("cifar10", "cifar100") and not (data_dir() / f"{STUDY.data}.npz").is_file():
         raise SenetError(f"{STUDY.data} is not in {data_dir()}; fetch it first: senet data {STUDY.data}")
     # Data known by name is checked whenever it is loaded. Of others it is asked here, which needs torch.
@@ -105,12 +105,11 @@ except SenetError as error:
 
 # A finished run of another recipe is refused by `train`; but before that, Snakemake would remove its notebook.
 def of_another_recipe():
-    for model in STUDY.models:
-        for seed in STUDY.seeds:
-            path = Path(f"{RUNS}/{model}/seed{seed}/record.json")
-            with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one is named by the run
-                if Recipe.from_dict(json.loads(path.read_text(encoding="utf-8"))["recipe"]).id != STUDY.recipe.id:
-                    yield path.parent
+    for run in ALL_RUNS:
+        path = Path(run).with_name("record.json")
+        with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one is named by the run
+            if Recipe.from_dict(json.loads(path.read_text(encoding="utf-8"))["recipe"]).id != STUDY.recipe.id:
+                yield path.parent
 
 
 if workflow.is_main_process and (others := list(of_another_recipe())):
@@ -196,7 +195,7 @@ wildcard_constraints:
     gated="|".join(map(re.escape, STUDY.excitation)) or "none",
     axis="|".join(STUDY.axes) or "none",
     model="|".join(map(re.escape, STUDY.models)),
-    seed="|".join(map(str, STUDY.seeds)),
+    seed="|".join(map(str, [*STUDY.seeds, *STUDY.more_seeds])),
 
 
 localrules:
@@ -234,7 +233,7 @@ rule train:
 
 rule ablation:
     input:
-        runs=expand(f"{RUNS}/{{model}}/seed{{seed}}/train.ipynb", model=STUDY.models, seed=STUDY.seeds),
+        runs=ALL_RUNS,
         notebook=ancient(f"{NOTEBOOKS}/ablation.ipynb"),
     output:
         notebook=f"{REPORT}/ablation-{{axis}}.ipynb",
@@ -305,7 +304,7 @@ rule excitation:
 # Alone on the machine, so that the times are those of the networks.
 rule profile:
     input:
-        runs=expand(f"{RUNS}/{{model}}/seed{{seed}}/train.ipynb", model=STUDY.models, seed=STUDY.seeds),
+        runs=ALL_RUNS,
         notebook=ancient(f"{NOTEBOOKS}/profile.ipynb"),
     output:
         notebook=f"{REPORT}/profile.ipynb",
@@ -327,7 +326,7 @@ rule profile:
 
 rule report:
     input:
-        runs=expand(f"{RUNS}/{{model}}/seed{{seed}}/train.ipynb", model=STUDY.models, seed=STUDY.seeds),
+        runs=ALL_RUNS,
         axes=expand(f"{REPORT}/ablation-{{axis}}.ipynb", axis=STUDY.axes),
         maps=expand(f"{REPORT}/gradcam-seed{{seed}}.ipynb", seed=CAM_SEEDS),
         gates=expand(f"{REPORT}/excitation-{{gated}}.ipynb", gated=STUDY.excitation),

@@ -12,6 +12,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -225,6 +226,10 @@ class Study(Settings):
 
     protocol: str = setting("name of the protocol that the recipe stands for")
     seeds: tuple[int, ...] = setting("one run a model and seed", "[0, 9223372036854775807]")
+    more_seeds: tuple[int, ...] = setting(
+        "further seeds of some networks alone", "[0, 9223372036854775807]", ()
+    )
+    more_seeds_of: tuple[str, ...] = setting("the models that these seeds are for", default=())
     axes: tuple[str, ...] = setting(
         "settings that the models differ in; each becomes a page of the ablation",
         default=(), choices=AXES,
@@ -241,9 +246,18 @@ class Study(Settings):
         "[1, 1000000]", 100,
     )  # fmt: skip
 
-    def check_explained(self) -> None:
-        """UnknownNameError where a model to be explained is none that the study trains."""
-        for key in ("gradcam", "excitation"):
+    @property
+    def runs(self) -> list[tuple[str, int]]:
+        """Model and seed of every run that is asked for."""
+        further = product(self.more_seeds_of, self.more_seeds)
+        return list(dict.fromkeys([*product(self.models, self.seeds), *further]))
+
+    def check_models(self) -> None:
+        """UnknownNameError where a key names a model that the study does not train; RecipeError
+        where seeds are for no model, or models have no seeds."""
+        if bool(self.more_seeds) != bool(self.more_seeds_of):
+            raise RecipeError("more_seeds and more_seeds_of say something only together")
+        for key in ("more_seeds_of", "gradcam", "excitation"):
             for model in getattr(self, key):
                 if model not in self.models:
                     raise unknown(f"model under {key}", model, self.models)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from itertools import product
 from pathlib import Path
 
 from senet_lib.files import read_json
@@ -58,7 +57,7 @@ class _News:
         self.log = Path("outputs/logs") / study.study / "workflow.log"
         self.folders = {
             (model, seed): DEFAULT_ROOT / study.study / model / f"seed{seed}"
-            for model, seed in product(study.models, study.seeds)
+            for model, seed in study.runs
         }
         self.log.unlink(missing_ok=True)
         self.told: set[tuple[str, int]] = set()

@@ -146,8 +146,19 @@ def test_a_text_that_would_unfold_to_gigabytes_is_refused_in_a_line(tmp_path):
         load_study(path)
 
 
+def test_some_models_can_have_further_seeds():
+    study = {**GOOD, "models": ["resnet20", "resnet32"], "seeds": [0, 1]}
+    study |= {"more_seeds": [1, 5], "more_seeds_of": ["resnet32"]}
+    runs = [("resnet20", 0), ("resnet20", 1), ("resnet32", 0), ("resnet32", 1), ("resnet32", 5)]
+    assert load_study(study).runs == runs
+    with pytest.raises(UnknownNameError, match="resnet44"):
+        load_study({**study, "more_seeds_of": ["resnet44"]}).check_models()
+    with pytest.raises(RecipeError, match="more_seeds_of"):
+        load_study({**GOOD, "more_seeds": [5]}).check_models()
+
+
 def test_only_models_of_the_study_can_be_explained():
-    load_study({**GOOD, "gradcam": ["resnet20"]}).check_explained()
+    load_study({**GOOD, "gradcam": ["resnet20"]}).check_models()
     study = load_study({**GOOD, "excitation": ["se_resnet20"]})
     with pytest.raises(UnknownNameError, match="'se_resnet20'"):
-        study.check_explained()
+        study.check_models()

@@ -89,7 +89,8 @@ def test_of_ten_runs_nine_damaged_ones_are_named_and_the_tenth_is_right(tmp_path
     make_run(tmp_path / "other", "resnet20", 0, 0.5)
     shutil.copytree(tmp_path / "other/demo/resnet20/seed0", seen[0].with_name("seed0_old"))
 
-    config = settings(models=["resnet20"], seeds=list(range(11)))
+    config = settings(models=["resnet20"], seeds=list(range(9)))
+    config |= {"more_seeds": [9, 10], "more_seeds_of": ["resnet20"]}
     make_run(tmp_path, "resnet20", 10, 0.3)  # so that most runs have the same images
     study = collect(config=json.dumps(config), runs_root=tmp_path)
     assert {run.seed: run.test_error for run in study.runs} == {0: 0.10, 10: 0.3}

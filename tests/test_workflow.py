@@ -68,10 +68,11 @@ def test_a_dry_run_lists_the_jobs_of_the_config_or_of_the_smoke_study(checkout, 
     (tmp_path / "my env").symlink_to(sys.prefix, target_is_directory=True)
     python = str(tmp_path / "my env" / "bin" / Path(sys.executable).name)
     words = ("-n", "--printshellcmds", "--config", "seeds=[4, 5, 6]")
+    words += ("more_seeds=[6, 7]", "more_seeds_of=[se_resnet20]")
     done = snakemake(checkout, *words, python=python)
     assert done.returncode == 0, done.stdout
-    assert jobs(done) == {"train": 6, "report": 1}
-    assert "outputs/runs/tiny/se_resnet20/seed6/train.ipynb" in done.stdout
+    assert jobs(done) == {"train": 7, "report": 1}
+    assert "outputs/runs/tiny/se_resnet20/seed7/train.ipynb" in done.stdout
     said = re.findall("Shell command: (.* notebook .*)", done.stdout)
     commands = [shlex.split(line) for line in said]
     assert {words[words.index("-m") - 1] for words in commands} == {python}

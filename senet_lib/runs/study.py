@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,7 @@ class StudyRuns:
     def num_wanted(self) -> int:
         """Runs the settings ask for; without settings, those of which anything is there."""
         if self.settings:
-            return len(self.settings.models) * len(self.settings.seeds)
+            return len(self.settings.runs)
         return len(self.runs) + len(self.problems)
 
 
@@ -141,7 +140,7 @@ def _set_aside(run: RunRecord, settings: Study) -> str:
         return f"another network: {', '.join(f'{k}={v}' for k, v in run.overrides.items())}"
     if run.num_val:
         return f"evaluated on {run.num_val} held-out training images"
-    if run.model not in settings.models or run.seed not in settings.seeds:
+    if (run.model, run.seed) not in settings.runs:
         return "not among the models and seeds of the study's settings"
     return ""
 
@@ -188,7 +187,7 @@ def _complete(
     """Add the missing runs and the commands; a stray failure of an unwanted run is dropped."""
     finished = {(run.model, run.seed) for run in runs}
     others, completed = list(problems), []
-    for model, seed in product(settings.models, settings.seeds):
+    for model, seed in settings.runs:
         if (model, seed) not in finished:
             files = _logs(logs, model, seed)
             missing = Problem(model=model, seed=seed, state="missing", files=files)
