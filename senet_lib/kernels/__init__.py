@@ -4,8 +4,8 @@ They do in one pass over memory what PyTorch does in several, and a 3x3 convolut
 multiplications. The arithmetic is PyTorch's, summed in another order: float32, or maps of bfloat16
 with the rest in float32. One C++ source for every set of instructions is compiled at first use
 (some seconds) and kept in the cache folder. Left to PyTorch, which is as fast, are convolutions of
-1x1, of stride 2, in groups, of few channels or of more than 256 (with AMX but for the gradient of
-the widest on the smallest maps), linear layers, other attentions.
+1x1, of stride 2, in groups, of few channels or of more than 256 (with AMX all but the gradient of
+wide ones on the smallest maps), linear layers, other attentions.
 """
 
 from torch import nn

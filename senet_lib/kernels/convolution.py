@@ -13,9 +13,10 @@ from senet_lib.kernels.native import as_rows, call, empty_map, has_amx
 
 Moments = tuple[Tensor, Tensor]
 MOST_CHANNELS = 256  # above it PyTorch's convolution is no slower
-# Below it the transforms cost more than the products they save; PyTorch's products are faster in
+# Below these the transforms cost more than the products they save; PyTorch's products are faster in
 # bfloat16 than in float32, ours are not, and with AMX no transform pays.
 LEAST_CHANNELS = {torch.float32: 8, torch.bfloat16: MOST_CHANNELS + 1 if has_amx() else 17}
+TAPS_CHANNELS = 128  # with AMX, from here on the weight's gradient on small maps is made tap by tap
 
 
 class _Conv3x3(torch.autograd.Function):
@@ -111,6 +112,6 @@ def convolve(conv: nn.Module, x: Tensor) -> tuple[Tensor, Moments | None]:
         y, mean, variance = _Conv3x3.apply(x, conv.weight)
         return y, (mean, variance)
     small = height * width <= 16 * math.prod(conv.stride)
-    if small and most > MOST_CHANNELS and x.dtype == torch.bfloat16 and has_amx():
+    if small and most >= TAPS_CHANNELS and x.dtype == torch.bfloat16 and has_amx():
         return _SmallConv3x3.apply(x, conv.weight, conv.stride), None
     return conv(x), None
