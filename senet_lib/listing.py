@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -191,8 +192,9 @@ def _tensorboard(arguments: argparse.Namespace) -> None:
     from senet_lib.runs.records import HISTORY
     from senet_lib.tensorboard import write_run
 
-    runs = sorted(Path(arguments.root).glob(f"{arguments.study}/*/seed*/{HISTORY}"))
+    found = sorted(Path(arguments.root).glob(f"*/*/seed*/{HISTORY}"))
+    runs = [path for path in found if fnmatchcase(path.parts[-4], arguments.study)]
     if not runs:
-        raise SenetError(f"there is no run with an epoch below {arguments.root}")
+        raise SenetError(f"no run of {arguments.study} below {arguments.root} has an epoch")
     for history in runs:
         print(write_run(history.parent, arguments.logdir, gates=arguments.gates))

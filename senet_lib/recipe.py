@@ -156,7 +156,7 @@ def _check_one(spec: Field, kind: type, name: str, value: Any) -> Any:
         if value not in choices:
             raise unknown(spec.name, shown(value).strip("'"), choices)
         return value
-    if kind is float and isinstance(value, str) and re.fullmatch(r"[-+.\d]+[eE][-+]?\d+", value):
+    if kind is float and type(value) is str and re.fullmatch(r"[-+]?\d*\.?\d+[eE][-+]?\d+", value):
         value = float(value)  # YAML takes 1e-4, without a point, for text
     good = type(value) is kind or (kind is float and type(value) is int)
     if good and kind in (int, float) and (within := spec.metadata["within"]):

@@ -38,7 +38,7 @@ def _train(data, out, changes=()):
 
 STUDIES = ("../../x", "..", "a/b", "a\n", ".hidden", "", "a" * 200)
 SETTINGS = (
-    "num_classes=5", "in_channels=1", "reduction=0", "reduction=-", "reduction=1e400",
+    "num_classes=5", "in_channels=1", "name=x", "reduction=0", "reduction=-", "reduction=1e400",
     "reduction=[1]", "gate={a: b}", "stages=2024-13-45", "a=[" + "[" * 5000,
     "reduction=" + "9" * 5000, "reduction=true", "shortcut=null", "width=3", "gate=[a", "reduction",
 )  # fmt: skip
@@ -58,6 +58,7 @@ def test_mistakes_end_with_one_line_and_code_2(says, tmp_path, run):
     refused(model="se_resnet21", says_so="se_resnet20")
     refused(data="cifar11", says_so="cifar10")
     refused(data=tmp_path / "none.npz", says_so="none.npz")
+    refused(data="~no one/none", says_so="~no one/none")
     refused("--schedule", 225, 150, says_so="225 150")
     refused(device="cuda", says_so="no cuda device")
     refused("--set", "shortcut=A", "--set", "shortcut=B", says_so="twice")
@@ -141,7 +142,9 @@ def test_runs_lists_what_is_there(capsys, prints, says, run, monkeypatch):
     assert head.split()[:4] == ["study", "model", "seed", "status"]
     assert "resnet20" in line
     assert "finished" in line
-    says(["runs", "--root", root, "modle=resnet56"], "model")
+    for column in ("modle", "root"):
+        says(["runs", "--root", root, f"{column}=resnet56"], f"'{column}'")
+    assert "no run with" in prints("runs", "--root", root, "study=x", "model=y", "seed=0")
     for odd in ("overrides=-", "overrides=[", "classes=[a]", "seed={}", "recipe={a: 1}", "seed=",
                 "model=resnet56"):  # fmt: skip
         if main(["runs", "--root", root, odd]):

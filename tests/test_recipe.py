@@ -94,6 +94,7 @@ GOOD = {"study": "s", "protocol": "p", "data": "shapes", "models": ["resnet20"],
         *(({"study": name}, "study of") for name in ("../../x", "..", "a\n", "a/b", "a" * 101)),
         ({"protocol": "two\nlines"}, "protocol"), ({3: 4}, "unknown key"),
         ({"gradcam": "resnet20"}, "gradcam"), ({"grids": 0}, "grids"),
+        ({"recipe": {"lr": "1.2.3e-4"}}, "lr is"),
     ],
 )  # fmt: skip
 def test_mistakes_in_a_study_are_named(change, says):

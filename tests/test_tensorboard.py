@@ -61,8 +61,10 @@ def test_again_replaces_a_run_under_way_is_shown_and_nothing_is_one_line(runs, t
     for model in ("resnet20", "se_resnet20"):
         assert len(read(tmp_path / "log" / "few" / model / "seed0").Scalars("rate")) == 2
     capsys.readouterr()
-    assert main(["tensorboard", "--root", str(tmp_path / "none"), "--logdir", str(tmp_path)]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    for study, root in (("*", tmp_path / "none"), ("/few", runs), ("f**z", runs)):
+        words = ["tensorboard", study, "--root", str(root), "--logdir", str(tmp_path)]
+        assert main(words) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_recipes_without_a_name_do_not_share_events(tmp_path, monkeypatch):

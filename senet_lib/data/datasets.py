@@ -205,7 +205,7 @@ def take(dataset: Dataset, num_train: int) -> Dataset:
 def find_path(name: str) -> Path:
     """A file or folder of data: as seen from here, or else from the top of the clone. DataError
     where it does not exist, UnknownNameError where it is meant as a name."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # which leaves an unknown ~user as it is
     for place in (path, anchored(path)):
         if name and place.exists():
             return place

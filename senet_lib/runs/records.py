@@ -289,7 +289,7 @@ def find_runs(root: str | Path = DEFAULT_ROOT) -> list[Path]:
     )
 
 
-def list_runs(root: str | Path = DEFAULT_ROOT, **where: Any) -> "pd.DataFrame":
+def list_runs(root: str | Path = DEFAULT_ROOT, /, **where: Any) -> "pd.DataFrame":
     """A table of the runs below a folder, one row each.
 
     Args:
@@ -321,7 +321,8 @@ def list_runs(root: str | Path = DEFAULT_ROOT, **where: Any) -> "pd.DataFrame":
         rows[copy]["problem"] = f"the same network and seed as {original}"
     table = pd.DataFrame(list(rows.values()), columns=columns).astype({"seed": "Int64"})
     for name, value in where.items():
-        table = table[[type(v) is type(value) and v == value for v in table[name].tolist()]]
+        kept = [type(v) is type(value) and v == value for v in table[name].tolist()]
+        table = table[np.array(kept, bool)]  # an empty list would choose columns
     return table.reset_index(drop=True)
 
 

@@ -44,8 +44,8 @@ class NetSpec:
 
     def build(self) -> nn.Module:
         """A freshly initialised network of this kind."""
-        for key in {"num_classes", "in_channels"} & set(self.overrides):
-            raise SenetError(f"{key} is what the data has; it cannot be set")
+        for key in {"name", "num_classes", "in_channels"} & set(self.overrides):
+            raise SenetError(f"{key} cannot be set; it comes from the model or the data")
         return create_model(
             self.model, num_classes=len(self.classes), in_channels=len(self.mean), **self.overrides
         )
