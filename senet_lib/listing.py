@@ -104,7 +104,10 @@ def _profile(arguments: argparse.Namespace) -> None:
 def _runs(arguments: argparse.Namespace) -> None:
     from senet_lib.runs.records import list_runs
 
-    table = list_runs(arguments.root, **pairs(arguments.where))
+    where = pairs(arguments.where)
+    if "root" in where:
+        raise SenetError("unknown column 'root'; --root names the folder")
+    table = list_runs(arguments.root, **where)
     if table.empty:
         which = " with " + " ".join(arguments.where) if arguments.where else ""
         print(f"no run{which} below {arguments.root}")

@@ -289,7 +289,7 @@ def find_runs(root: str | Path = DEFAULT_ROOT) -> list[Path]:
     )
 
 
-def list_runs(root: str | Path = DEFAULT_ROOT, /, **where: Any) -> "pd.DataFrame":
+def list_runs(root: str | Path = DEFAULT_ROOT, **where: Any) -> "pd.DataFrame":
     """A table of the runs below a folder, one row each.
 
     Args:
