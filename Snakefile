@@ -251,7 +251,7 @@ rule ablation:
 # Of all seeds, for the images are chosen that every network classifies correctly.
 rule gradcam:
     input:
-        runs=expand(f"{RUNS}/{{model}}/seed{{seed}}/train.ipynb", model=STUDY.gradcam, seed=STUDY.seeds),
+        runs=[run for run, (model, _) in zip(ALL_RUNS, STUDY.runs) if model in STUDY.gradcam],
         notebook=ancient(f"{NOTEBOOKS}/gradcam.ipynb"),
     output:
         notebook=f"{REPORT}/gradcam-seed{{seed}}.ipynb",

@@ -315,7 +315,7 @@ def _publish(arguments: argparse.Namespace) -> None:
 
     study, target = check_study(arguments.study), arguments.target
     if arguments.config:
-        load_study(arguments.config)  # a mistake in it is said before anything is copied
+        load_study(arguments.config).check_models()  # before anything is copied
     for copy in publish_study(study, arguments.root, target, arguments.keep):
         print(copy)
     print(publish_report(study, arguments.config, target))

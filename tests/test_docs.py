@@ -120,6 +120,7 @@ def smaller(study: dict) -> dict:
     if study["study"] == "sweep":
         return study | {"num_val": 16, "trials": 3, "pruner": "none", "space": {"lr": [0.01, 0.1]}}
     study |= {"seeds": study["seeds"][:1], "gradcam": [], "excitation": [], "axes": []}
+    study |= {"more_seeds": [], "more_seeds_of": []}
     if study["study"] == "own":
         networks = ["resnet20", "se_resnet20", "resnet20+attention=alone"]
         study |= {"models": networks, "axes": ["attention"]}

@@ -136,6 +136,9 @@ def test_a_run_outside_the_settings_is_set_aside_and_without_any_all_are_taken(t
     assert len(study.runs) == study.num_wanted == 1
     with pytest.raises(UnknownNameError, match="did you mean demo"):
         collect("demo1", runs_root=tmp_path)
+    further = settings(models=["resnet20"], more_seeds=[0], more_seeds_of=["resnet32"])
+    with pytest.raises(UnknownNameError, match="resnet32"):
+        collect(config=json.dumps(further), runs_root=tmp_path)
     with pytest.raises(RecordError):
         collect(runs_root=tmp_path)
     for change in ({"recipe": Recipe(epochs=9)}, {"data_fingerprint": "cd" * 32}):

@@ -78,6 +78,9 @@ def test_a_dry_run_lists_the_jobs_of_the_config_or_of_the_smoke_study(checkout, 
     assert {words[words.index("-m") - 1] for words in commands} == {python}
     (command,) = (line for line in said if "-p seed=4" in line and "model=resnet20 " in line)
     assert f"-p lr_policy={Recipe().lr_policy} " in command  # not the smoke study's
+    rules = re.findall(r"rule gradcam:\n +input: (.*)", done.stdout)
+    assert len(rules) == 3  # a page a seed; its images are chosen by every run
+    assert all("se_resnet20/seed7/train.ipynb" in rule for rule in rules)
     assert "-p precision=fp32" in command
 
 

@@ -73,7 +73,8 @@ def collect(
     Raises:
         RecordError: no study is named, or without settings, the folder mixes recipes or data.
     """
-    settings = _read_settings(config) if config else None
+    if settings := _read_settings(config) if config else None:
+        settings.check_models()
     study = study or (settings.study if settings else "")
     if not study:
         raise RecordError("name a study, such as study=smoke, or its config")
