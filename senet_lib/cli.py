@@ -270,7 +270,8 @@ def _sweep(arguments: argparse.Namespace) -> int:
         names = [f"worker {number + 1}" for number in range(workers)]
         return side_by_side(dict.fromkeys(names, words), workers)
     study = run_sweep(sweep, root)
-    if finished := [trial for trial in study.trials if "command" in trial.user_attrs]:
+    told = [trial for trial in study.trials if trial.value is not None]  # the killed have none
+    if finished := [trial for trial in told if "command" in trial.user_attrs]:
         best = min(finished, key=lambda trial: trial.value)
         error = f"{100 * best.value:.2f} % of {sweep.num_val:,} held-out images"
         about = best.user_attrs

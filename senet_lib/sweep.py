@@ -166,7 +166,7 @@ def run_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
                 trial.set_user_attr(name, getattr(record, name))
             study.tell(trial, record.test_error)
             said = f"error {100 * record.test_error:.2f} %"
-        except (optuna.TrialPruned, errors.NonFiniteLossError, RecipeError) as ended:
+        except (optuna.TrialPruned, errors.NonFiniteLossError) as ended:
             tidy(out, *LEFT_OVER)
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             said = str(ended)
@@ -235,9 +235,13 @@ def _run(trial: "optuna.Trial", sweep: Sweep, out: Path) -> RunRecord:
         if told < sweep.recipe.epochs and trial.should_prune():
             raise TrialPruned(f"pruned after {told} of {sweep.recipe.epochs} epochs")
 
+    try:
+        recipe = replace(sweep.recipe, **chosen)
+    except RecipeError as error:  # two of these contradict each other
+        raise TrialPruned(str(error)) from None
     names = ("seed", "data", "num_val", "study", *MACHINE)
     return fit(
-        model=model, recipe=replace(sweep.recipe, **chosen), out=out, on_epoch=tell,
+        model=model, recipe=recipe, out=out, on_epoch=tell,
         progress="bar" if sys.stderr.isatty() else "none",
         **{name: getattr(sweep, name) for name in names},
     )  # fmt: skip

@@ -6,6 +6,7 @@ import math
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -156,13 +157,15 @@ def test_the_command_for_a_missing_run_makes_that_very_run(tmp_path, as_file):
     if as_file:
         (tmp_path / "s.yaml").write_text(config)
         config = str(tmp_path / "s.yaml")
-    command = shlex.split(train_command(load_study(content), config, "se_resnet20", 1))
+    study = replace(load_study(content), plugins=("own.py",))
+    command = shlex.split(train_command(study, config, "se_resnet20", 1))
     assert command[:2] == ["senet", "train"]
     arguments = make_parser().parse_args(command[1:])
     asked = train_settings(arguments)
     assert asked["recipe"] == Recipe.from_dict(recipe)
     assert (asked["data"], asked["study"]) == ("cifar100", "demo")
     assert (arguments.model, arguments.seed) == ("se_resnet20", 1)
+    assert arguments.plugins == ([] if as_file else ["own.py"])  # a file names them itself
 
 
 def test_tables_escape_what_they_show_and_align_numbers():

@@ -162,6 +162,22 @@ def test_a_sweep_with_nothing_to_choose_from_fails_in_a_folder_of_any_name(writt
     assert not (root / "few" / "trial1.lock").exists()
 
 
+def test_a_device_that_is_missing_uses_up_no_trial(written, tmp_path, says):
+    space = {"momentum": [0.0, 0.9]}
+    path = written(tmp_path, space=space, models=["resnet20"], trials=1, recipe={"epochs": 1})
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    path.write_text(yaml.safe_dump(content | {"device": "xpu"}), encoding="utf-8")
+    words = ["sweep", path, "--root", tmp_path]
+    says(words, "no xpu device")
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    study = open_sweep(load_sweep(path), tmp_path)
+    trial = study.get_trials()[0]
+    # As a process leaves it that is killed between the two last things it does.
+    study._storage.set_trial_user_attr(trial._trial_id, "command", "senet train")
+    assert main([str(word) for word in words]) == 0
+    assert [trial.state.name for trial in study.get_trials()] == ["FAIL", "COMPLETE"]
+
+
 SPACES = (
     {"learning_rate": [0.1, 0.2]}, {"epochs": [1, 2]}, {"lr": [0.1]}, {"lr": [0.1, 0.1]},
     {"lr": [0.1, -1]}, {"lr": 0.1}, {"lr": {"low": 0.1}}, {"lr": {"low": 0.2, "high": 0.1}},

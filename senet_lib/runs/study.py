@@ -206,6 +206,7 @@ def train_command(settings: Settings, config: str, model: str, seed: int) -> str
     if os.path.isfile(config):
         return shlex.join(map(str, ["senet", "train", "--config", config, *run]))
     words = ["senet", "train", "--study", settings.study, *run, "--data", settings.data]
+    words += [word for file in settings.plugins for word in ("--plugin", file)]
     default = Recipe().to_dict()
     for name, value in settings.recipe.to_dict().items():
         flag = "--wd" if name == "weight_decay" else "--" + name.replace("_", "-")
