@@ -10,6 +10,7 @@ from notebook_cells import run_cells
 
 from senet_lib.data.datasets import load_data
 from senet_lib.models import create_model
+from senet_lib.models.attention import ExciteGate
 from senet_lib.report.batch import execute
 from senet_lib.report.table import Text
 
@@ -52,3 +53,21 @@ def test_a_layer_that_is_asleep_is_not_looked_at(tmp_path):
     assert any("stage2.2" in t.markdown for t in found["outputs"] if isinstance(t, Text))
     awake = run_cells("attention", "a461b1d8", **asked | {"layer": "stage3.1"})
     assert awake["layer"] == "stage3.1"
+
+
+def test_a_run_of_another_network_is_set_against_its_own_plain_form(tmp_path):
+    name = "se_res2net29+base_width=8+stages=2,3"  # a stage has no SE
+    run = make_run(tmp_path, name, 0, 0.5, **data_fields(load_data("shapes")))
+    torch.manual_seed(0)
+    network = create_model(name)
+    for part in network.modules():
+        if isinstance(part, ExciteGate):
+            torch.nn.init.uniform_(part.reduce.weight)  # none is asleep
+    save_network(run, network)
+    asked = {"run": str(run.path), "layer": "stage4.0", "num_images": 20, "channels": 3}
+    found = run_cells("attention", "862c2252", **asked)
+    assert found["layer"] in found["spread"]  # there is no stage 4
+    plain = create_model("res2net29+base_width=8")
+    counts = [sum(p.numel() for p in net.parameters()) for net in (plain, network)]
+    assert found["num_params"] == counts
+    assert found["costs"]["C"].tolist() == [64] * 3 + [128] * 3

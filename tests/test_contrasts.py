@@ -49,7 +49,7 @@ def compare(groups, controls=None, **options) -> contrasts.Comparison:
 def test_pooled_spread_by_hand():
     """1 3 (variance 2, 1 df) and 4 5 6 (variance 1, 2 df): (2 + 2) / 3; one seed has none."""
     found = contrasts.pooled_spread(by_seed({"a": (1, 3), "b": (4, 5, 6), "c": (9,)}), rng=rng())
-    assert (found.sd**2, found.df, found.num_networks) == (pytest.approx(4 / 3), 3, 2)
+    assert (found.sd**2, found.df, found.num_networks) == (pytest.approx(4 / 3), 3, 3)
     assert found.ratio == pytest.approx(math.sqrt(2))
 
 
@@ -169,6 +169,7 @@ def test_too_few_seeds_decide_nothing():
     assert found.seeds_for(0.005) is None
     same = compare({"plain": (0.1, 0.1), "a": (0.3, 0.3)})  # and seeds that never vary
     assert (same.frame["decision"].tolist(), same.spread.sd) == (["undecided"], 0)
+    assert same.seeds_for(0.005) is None  # what decides nothing today would not then
     frame = compare({"plain": (0.01, 0.9), "a": (0.02, 0.95)}).frame  # all a difference can be
     assert (frame["low"].item(), frame["high"].item()) == (-1, 1)
 
@@ -198,8 +199,10 @@ def test_detectable_difference_has_the_power_said():
     assert scipy_stats.nct.sf(critical, 8, effect) == pytest.approx(0.8)
 
 
-def test_planned_seeds_are_the_fewest_that_suffice():
-    found, plan = compare(EQUAL), []
+@pytest.mark.parametrize("alone", [(), ("a", "b", "c")])
+def test_planned_seeds_are_the_fewest_that_suffice(alone):
+    """Networks that have one seed today lend their degrees of freedom once they have more."""
+    found, plan = compare(EQUAL | {name: EQUAL[name][:1] for name in alone}), []
 
     def power(n: int, difference: float) -> float:
         critical = dunnett.critical_value(((n, ((n, 3),)),), 4 * (n - 1), 0.95)

@@ -78,4 +78,6 @@ def test_the_leaderboards_interval_is_of_the_pooled_spread(runs, tmp_path):
     assert np.isnan(row["sd_error"])
     wild = [make_run(tmp_path / "wild", "resnet20", seed, e) for seed, e in enumerate((0.1, 0.9))]
     assert errors.leaderboard(wild)[["low", "high"]].iloc[0].tolist() == [0, 1]
-    assert errors.leaderboard(wild[:1])[["low", "high"]].isna().all(axis=None)
+    equal = [make_run(tmp_path / "equal", "resnet20", seed, 0.1) for seed in (0, 1)]
+    for few in (wild[:1], equal):  # as of `statistics.interval`
+        assert errors.leaderboard(few)[["low", "high"]].isna().all(axis=None)

@@ -230,7 +230,10 @@ def test_the_telling_classes_are_the_extremes_and_their_neighbours():
 def test_the_notebook_shows_these_numbers(tmp_path, shapes):
     for name in ("se_resnet20", "resnet20"):
         run = make_run(tmp_path, name, 0, 0.5, **data_fields(shapes))
-        save_network(run, create_model(name))
+        network = create_model(name)
+        if name == "se_resnet20":  # its first gates are all one half
+            torch.nn.init.zeros_(network.stages[0][0].attention.gate.reduce.weight)
+        save_network(run, network)
     chosen = {"study": "demo", "runs_root": str(tmp_path), "page_folder": str(tmp_path)}
     found = run_cells("excitation", **chosen, num_images=60, num_importance=4)
     assert found["fixed"].index.tolist() == ["none", "stage 1", "stage 2", "stage 3", "all"]
@@ -246,6 +249,8 @@ def test_the_notebook_shows_these_numbers(tmp_path, shapes):
     assert found["fixed"].loc["none", "loss_change"] == 0
     shares = 100 * excitation.layer_table(found["seen"], shapes.y_test[:60])["class_share"]
     assert found["share"]["trained"].tolist() == pytest.approx(shares.tolist(), nan_ok=True)
+    assert np.isnan(shares[0])
+    assert (found["early"], found["late"]) == tuple(shares.dropna().iloc[[0, -1]])
     assert found["chance"] == pytest.approx(100 * 9 / 59)  # (10 - 1) / (60 - 1)
     answer = found["outputs"][-1].markdown
     assert "of 336 channels" in answer  # 3 * (16 + 32 + 64)
@@ -257,6 +262,18 @@ def test_the_notebook_shows_these_numbers(tmp_path, shapes):
     assert kept["mean_last"] == pytest.approx(stages["mean"].iloc[-1])
     with pytest.raises(NoAttentionError):
         run_cells("excitation", **chosen, model="resnet20")
+
+
+def test_a_stage_whose_gates_never_vary_has_no_share_of_variance(tmp_path):
+    values = {"stage1.0.attention": np.full((4, 2), 0.5), "stage2.0.attention": np.array(PAPER)}
+    table = excitation.layer_table(excitation.Gates(values=values), LABELS)
+    fixed = interventions.fixed_table(dict.fromkeys(("none", "all"), np.zeros((2, 4))))
+    run = make_run(tmp_path, "se_resnet20", 0, 0.5)
+    interventions.write_summary(run, 4, table, fixed, str(tmp_path))
+    kept = interventions.read_summaries(tmp_path).iloc[0]
+    assert (kept["mean_first"], kept["constant_share_first"]) == (0.5, 1)
+    assert np.isnan(kept["class_share_first"])
+    assert kept["class_share_last"] == pytest.approx(0.8)
 
 
 def test_summaries_without_stages_have_no_ends_and_broken_ones_are_named(tmp_path):

@@ -17,8 +17,10 @@ import yaml
 from fake_runs import make_run, settings
 from notebook_cells import run_cells
 
+from senet_lib.analysis.scores import IOU_METRICS, SHARED
 from senet_lib.cli import main, make_parser, train_settings
 from senet_lib.errors import RecordError, UnknownNameError
+from senet_lib.files import write_json
 from senet_lib.recipe import Recipe, load_study
 from senet_lib.report.batch import execute
 from senet_lib.report.page import way_back
@@ -51,6 +53,13 @@ def test_every_run_that_is_not_compared_is_named_with_its_state_command_and_link
     (logs / "resnet20-seed1.log").write_text("what was printed")
     Path(config).write_text(yaml.safe_dump(settings(seeds=[0, 1, 2])))
 
+    rows = [
+        {"model": "resnet20", "trial": "grid2", "metric": metric, "score": 0.5, "chance": 0.25,
+         "cases": 4, "zero": 0}
+        for metric in ("energy", *IOU_METRICS)
+    ]  # fmt: skip
+    scored = dict.fromkeys(SHARED, "") | {"seed": 0, "right": 200, "rows": rows}
+    write_json(tmp_path / "page/localisation-seed0.json", scored)
     options = {"study": "demo", "config": config, "runs_root": root}
     options |= {"page_folder": tmp_path / "page", "logs_root": tmp_path / "logs"}
     found = run_cells("report", **options)
@@ -70,6 +79,7 @@ def test_every_run_that_is_not_compared_is_named_with_its_state_command_and_link
         f"senet train --config {config} --model resnet20 --seed 2",
     ):  # fmt: skip
         assert part in html
+    assert len(found["falls"]) == 0  # no network whose IoU is claimed has maps
 
 
 def test_of_ten_runs_nine_damaged_ones_are_named_and_the_tenth_is_right(tmp_path, capsys):
@@ -244,6 +254,13 @@ SMOKE, LAPTOP = {"data": "shapes"}, {"study": "laptop", "data": "cifar10", "prot
         (SMOKE, {"resnet20": (50, 52), "se_resnet20": (45, 46)}, "nothing", ["-5.50 points"]),
         (LAPTOP, {"resnet20": (10, 11), "se_resnet20": (9, 10)}, "little", ["-1.00", "undecided"]),
         (LAPTOP, {"resnet20": (20, 21, 20), "se_resnet20": (9, 9, 10)}, "", ["lowers", "-11.00"]),
+        (
+            LAPTOP,
+            {"resnet20": (10, 11), "se_resnet20": (9,)},
+            "little",
+            ["in 95 % intervals", "over 1 or 2 seeds of each"],
+        ),
+        (LAPTOP, {"resnet20": (10, 10), "se_resnet20": (9, 9)}, "little", ["points)**, over 2"]),
         (LAPTOP, {"resnet20": (10, 11, 10)}, "", ["nothing can be compared"]),
         (LAPTOP, {}, "", ["nothing can be compared"]),
     ],
@@ -288,6 +305,7 @@ def test_column_colour_and_sentence_are_changed_in_the_notebook_alone(tmp_path):
     execute(tmp_path / "mine.ipynb", tmp_path / "out.ipynb", values, html=page)
     text = page.read_text(encoding="utf-8")
     assert re.search(r"<th class=.col_heading.*?>networks trained</th>", text)
+    assert "--data shapes --epochs 2 --batch-size 32 --lr 0.05" in text  # makes a run again
     assert "<p>The gates cost 1 try.</p>" in text
     pictures = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", text)
     assert sum(b"#12ab34" in base64.b64decode(picture) for picture in pictures) >= 2

@@ -36,7 +36,7 @@ class Spread:
 
     sd: float = math.nan  # in the unit of the values
     df: int = 0  # seeds minus networks, of those with two seeds
-    num_networks: int = 0  # that have two seeds
+    num_networks: int = 0  # of the study, those with one seed too
     # Of Bartlett's test that all have one spread; where seeds all agree, the least spread seen.
     p_homogeneous: float = math.nan
     ratio: float = math.nan  # largest SD of a network over the smallest, which may be 0
@@ -51,16 +51,17 @@ class Comparison:
     families: Families  # the design
 
     def seeds_for(self, difference: float) -> int | None:
-        """Fewest seeds of each network, at least 2, that find a difference with 80 % power."""
+        """Fewest seeds of each network, at least 2, that find a difference with 80 % power; None
+        where the spread is not known, or zero."""
         if not 0 < difference < math.inf:
             raise SenetError(f"a difference of {difference} cannot be planned for; it must be > 0")
-        if not self.families or math.isnan(self.spread.sd):
+        if not self.families or not self.spread.sd > 0:
             return None
 
         def enough(n: int) -> bool:
             design = tuple((n, ((n, sum(k for _, k in rest)),)) for _, rest in self.families)
             df = (n - 1) * self.spread.num_networks
-            effect = difference / (self.spread.sd * math.sqrt(2 / n)) if self.spread.sd else 1e9
+            effect = difference / (self.spread.sd * math.sqrt(2 / n))
             return found_with(effect, critical_value(design, df, LEVEL), df) >= POWER
 
         high = 2
@@ -106,7 +107,7 @@ def pooled_spread(errors: Errors, *, rng: np.random.Generator) -> Spread:
         found = bartlett(np.maximum(variances, variances[variances > 0].min()), dfs)
         drawn = bartlett(rng.chisquare(dfs, (SIMULATED, len(dfs))) / dfs, dfs)
         p = (1 + int((drawn >= found).sum())) / (1 + SIMULATED)
-    return Spread(sd=sd, df=df, num_networks=len(sds), p_homogeneous=p, ratio=ratio)
+    return Spread(sd=sd, df=df, num_networks=len(errors), p_homogeneous=p, ratio=ratio)
 
 
 def bartlett(variances: np.ndarray, dfs: np.ndarray) -> np.ndarray:

@@ -21,11 +21,11 @@ def leaderboard(runs: Sequence[RunRecord]) -> pd.DataFrame:
     Returns:
         model, num_params, macs, n, mean_error, sd_error (n - 1; NaN for one seed), low and high
         (95 % interval of the mean by Student's t, from the SD pooled over all networks, cut at 0
-        and 1; NaN where no network has two seeds), and errors: {seed: error}.
+        and 1; NaN where no network has two seeds, or none varies), and errors: {seed: error}.
     """
     groups = by_model(runs)
     sd, df = pooled_sd(_errors(groups))
-    half = sd * stats.t.ppf(0.975, df) if df else math.nan
+    half = sd * stats.t.ppf(0.975, df) if sd > 0 else math.nan
     rows = []
     for name, errors in _errors(groups).items():
         values, run = np.array(list(errors.values())), groups[name][0]

@@ -158,7 +158,7 @@ def write_summary(
     `gates-<model>.json` in the page's folder, by default outputs/reports/<study>."""
     stages = gates.stage_table(table)
     rows = {"first": stages.iloc[0], "last": stages.iloc[-1]} if len(stages) else {}
-    ends = {end: {name: float(row[name]) for name in SHARES} for end, row in rows.items()}
+    ends = {end: row[list(SHARES)].dropna().to_dict() for end, row in rows.items()}
     content: dict[str, Any] = {
         "model": label(run), "seed": run.seed, "images": images,
         "layers": len(table), "first": ends.get("first"), "last": ends.get("last"),
