@@ -229,6 +229,7 @@ def test_places_are_checked_before_the_notebook_runs(tmp_path, notebook):
     for out, html in (
         (free, tmp_path / "file/o.html"), (free, tmp_path / "folder.html"), (notebook, None),
         (tmp_path / "file/o.ipynb", None), (notebook.with_suffix(".txt"), None),
+        (free, tmp_path / "page.htm"),
     ):  # fmt: skip
         with pytest.raises(SenetError, match=re.escape(Path(html or out).name)):
             execute(notebook, out, html=html)

@@ -113,6 +113,8 @@ def execute(
     source, out = find_notebook(name_or_path), Path(out)
     if out.suffix != ".ipynb":
         raise SenetError(f"--out {out} must end in .ipynb")
+    if html and Path(html).suffix != ".html":
+        raise SenetError(f"--html {html} must end in .html")
     if out.exists() and out.samefile(source):
         raise SenetError(f"--out {out} is the notebook itself; choose another path")
     for path in (out, *([Path(html)] if html else [])):
@@ -127,7 +129,7 @@ def execute(
             commit, changed = git_state()  # no commit outside a clone
             commit = f"{commit[:12]}{'+' if changed else ''}" if commit else ""
             _tidy(partial, input_path=source.name, output_path=out.name, commit=commit)
-            if html is not None:
+            if html:
                 from senet_lib.report.page import write_page
 
                 write_page(partial, Path(html), _links_from(source, checked))

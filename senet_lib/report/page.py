@@ -17,7 +17,7 @@ from typing import Any
 
 import jinja2
 
-from senet_lib.errors import MissingDependencyError, SenetError
+from senet_lib.errors import MissingDependencyError
 from senet_lib.files import write_whole
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -43,10 +43,7 @@ def write_page(notebook: Path, page: Path, links_from: Path | None = None) -> No
         links_from: the folder that the notebook's links start from; None for that of the page.
     Raises:
         MissingDependencyError: nbconvert is not installed.
-        SenetError: `page` does not end in .html.
     """
-    if page.suffix != ".html":
-        raise SenetError(f"--html {page} must end in .html")
     at = os.path.relpath(links_from or page.parent, page.parent)
     write_whole(page, render(notebook, back=way_back(page), at="" if at == "." else f"{at}/"))
 
