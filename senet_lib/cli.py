@@ -285,7 +285,9 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
 def _config(name: str) -> Path:
     """The file of that path, or of that name in configs/."""
-    return Path(name) if Path(name).suffix else Path("configs") / f"{name}.yaml"
+    path = Path(name)
+    known = path.is_file() or path.suffix in (".yaml", ".yml")
+    return path if known else Path("configs") / f"{name}.yaml"
 
 
 @command(

@@ -42,12 +42,12 @@ def said(monkeypatch, tmp_path, capfd):
     def run(words: str) -> tuple[int, str, str]:
         popen, script = subprocess.Popen, [sys.executable, "-c", words]
         monkeypatch.setattr(workflow.subprocess, "Popen", lambda _, **how: popen(script, **how))
-        return main(["study", "tiny", "--cores", "1"]), *capfd.readouterr()
+        return main(["study", "tiny.1", "--cores", "1"]), *capfd.readouterr()
 
     monkeypatch.setattr(workflow, "SECONDS", 0.05)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "tiny.yaml").write_text(STUDY)
+    (tmp_path / "configs" / "tiny.1.yaml").write_text(STUDY)
     return run
 
 

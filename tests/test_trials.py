@@ -1,6 +1,7 @@
 """Trials and scores: the same for every network, right where the answer is known, kept whole."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -57,8 +58,9 @@ def test_images_that_all_get_right_are_kept_or_any_if_there_are_hardly_any(
         said = np.where(np.arange(1000) % 2 == seed, shapes.y_test, (shapes.y_test + 1) % 10)
         save_logits(run.path, np.eye(10, dtype=np.float32)[said], shapes.y_test)
         save_record(run)
+    shutil.copytree(run.path, run.path.with_name("seed1_old"))
     found = trials.compare("demo", ["resnet20"], str(tmp_path))
-    assert (found.right, len(found.kept)) == (0, 1000)
+    assert (found.right, len(found.kept), len(found.runs)) == (0, 1000, 2)
 
 
 def test_trials_are_the_same_wherever_they_are_made(compared):

@@ -26,7 +26,7 @@ from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import Dataset
 from senet_lib.errors import DataError, RecordError
 from senet_lib.runs.evaluate import images_of
-from senet_lib.runs.records import DEFAULT_ROOT, RECORD, RunRecord, from_top, load_run
+from senet_lib.runs.records import DEFAULT_ROOT, RECORD, RunRecord, from_top, load_run, names
 
 DRAW = 2020  # seed of the draw of tiles; the same for every network, seed and study
 FEWEST_RIGHT = 200  # images that all networks must get right, or any image is used
@@ -94,7 +94,8 @@ def compare(study: str, models: Sequence[str], runs_root: str = str(DEFAULT_ROOT
         RecordError: no run of these has finished, or they are of different data or recipes.
     """
     folder = from_top(runs_root, DEFAULT_ROOT) / study
-    paths = [path.parent for model in models for path in sorted(folder.glob(f"{model}/*/{RECORD}"))]
+    found = [path.parent for model in models for path in folder.glob(f"{model}/*/{RECORD}")]
+    paths = [path for path in found if names(path)[1] is not None]  # a copy counts no seed twice
     runs = sorted((load_run(p) for p in paths), key=lambda r: (list(models).index(r.model), r.seed))
     if not runs:
         asked = f"{folder} has no finished run of {', '.join(models)}"
