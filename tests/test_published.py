@@ -1,7 +1,9 @@
 """What is published says what it is: records, logits, weights and the README's table agree."""
 
+import math
 import re
 import runpy
+import statistics
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,13 @@ def test_the_speeds_that_are_told_are_those_measured():
         ratios = {one["model"]: f"{one['ratio']:.1f}" for one in read_json(path)["results"]}
         names = ("se_res2net29", "se_resnet18", "resnet56")
         assert f" | {' | '.join(ratios[name] for name in names)} |" in text
+    for path in (ROOT / "benchmarks" / "results").glob("time_to_accuracy-*.json"):
+        runs, threads = read_json(path)["runs"], read_json(path)["arguments"]["threads"]
+        passed = [statistics.median(run["minutes"][mark] or math.inf for run in runs)
+                  for mark in ("0.9", "0.92", "0.94")]  # fmt: skip
+        passed += [statistics.median(run["total_minutes"] for run in runs)]
+        cells = [str(threads), str(len(runs)), *(f"{m:.1f}".replace("inf", "–") for m in passed)]
+        for split in ("val", "test"):
+            shares = (statistics.mean(run[split][k] for run in runs) for k in (0, 1))
+            cells.append(", ".join(f"{100 * share:.1f}" for share in shares))
+        assert f" | {' | '.join(cells)} |" in text
