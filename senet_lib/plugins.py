@@ -33,8 +33,13 @@ def use(paths: Iterable[str | Path]) -> None:
                 f"plugin {path} has a {os.pathsep!r} in its path, which separates files in "
                 f"{VARIABLE}; rename it"
             )
-        if path not in named:
-            named.append(path)
+        if path in named:
+            continue
+        if path.name in (other.name for other in named):
+            raise PluginError(
+                f"two plugins are called {path.name}, as records name them; rename one"
+            )
+        named.append(path)
     if named:
         os.environ[VARIABLE] = os.pathsep.join(map(str, named))
     if _registry:

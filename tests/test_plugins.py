@@ -73,6 +73,15 @@ def test_a_path_with_the_separator_in_it_is_told_so(tmp_path, says, monkeypatch)
     says(["models"], f"names {tmp_path / 'a'}, which is no file")
 
 
+def test_records_can_tell_files_apart(tmp_path, says, monkeypatch):
+    monkeypatch.setenv(plugins.VARIABLE, "")
+    one, other = tmp_path / "own.py", tmp_path / "more" / "own.py"
+    other.parent.mkdir()
+    for path in (one, other):
+        path.touch()
+    says(["models", "--plugin", one, "--plugin", other], "two plugins are called own.py")
+
+
 def test_a_file_is_executed_once_by_whatever_path(tmp_path, monkeypatch):
     own = tmp_path / "own.py"
     own.write_bytes(b"\xef\xbb\xbf" + EXAMPLE.read_bytes())  # as some editors begin a file
