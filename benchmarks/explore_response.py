@@ -5,7 +5,7 @@ headless Chromium, changes image, class, method and network in turn, and takes t
 change to the new picture on the screen. Wants Chromium, playwright, and runs of both networks with
 their data:
 
-    python benchmarks/explore_response.py --study laptop --model se_res2net29
+    python benchmarks/explore_response.py --study "laptop (published)" --model se_res2net29
 """
 
 import argparse
@@ -127,7 +127,7 @@ def report(taken: list[tuple[str, float, float]]) -> None:
 def main() -> None:
     """Serve, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--study", default="laptop")
+    parser.add_argument("--study", default="laptop (published)")
     parser.add_argument("--model", default="se_res2net29")
     parser.add_argument("--plain", default="res2net29", help="the network beside it")
     parser.add_argument("--changes", type=int, default=30)
