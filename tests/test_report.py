@@ -54,9 +54,10 @@ def test_every_run_that_is_not_compared_is_named_with_its_state_command_and_link
     Path(config).write_text(yaml.safe_dump(settings(seeds=[0, 1, 2])))
 
     rows = [
-        {"model": "resnet20", "trial": "grid2", "metric": metric, "score": 0.5, "chance": 0.25,
+        {"model": model, "trial": "grid2", "metric": metric, "score": 0.5, "chance": 0.25,
          "cases": 4, "zero": 0}
         for metric in ("energy", *IOU_METRICS)
+        for model in ("resnet20", "resnet44")  # of the latter there is no run
     ]  # fmt: skip
     scored = dict.fromkeys(SHARED, "") | {"seed": 0, "right": 200, "rows": rows}
     write_json(tmp_path / "page/localisation-seed0.json", scored)
