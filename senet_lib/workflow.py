@@ -12,6 +12,7 @@ from pathlib import Path
 
 from senet_lib.files import read_json
 from senet_lib.recipe import Study, load_study
+from senet_lib.runs.lock import handling
 from senet_lib.runs.records import DEFAULT_ROOT, HISTORY, RECORD
 
 SECONDS = 2.0  # between two looks
@@ -29,19 +30,18 @@ def run_study(config: str | Path, cores: str) -> int:
     print(f"{name}: {total} runs; what Snakemake says is in {news.log}", flush=True)
     with news.log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT)
-        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-        try:
-            running = True
-            while running:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(SECONDS)
-                    running = False
-                news.tell()
-        except KeyboardInterrupt:  # Snakemake has it too, and lets the runs write a checkpoint
-            return process.wait() or 130
-        finally:
-            signal.signal(signal.SIGTERM, before)
-            news.clear()
+        with handling([signal.SIGTERM], lambda *_: process.terminate()):
+            try:
+                running = True
+                while running:
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(SECONDS)
+                        running = False
+                    news.tell()
+            except KeyboardInterrupt:  # Snakemake has it too, and lets the runs write a checkpoint
+                return process.wait() or 130
+            finally:
+                news.clear()
     said = news.log.read_text(encoding="utf-8", errors="replace")
     if process.returncode and "jobid:" not in said:
         print("\n".join(said.splitlines()[-8:]), file=sys.stderr)
