@@ -82,6 +82,10 @@ class Recipe:
     weight_decay: float = setting(
         "L2 coefficient on every parameter", "[0, 1e30]", 1e-4, flags=("--wd",)
     )
+    norm_bias_lr: float = setting(
+        "factor on the rate of the normalisations' biases, by which their weight decay is divided",
+        "[1, 1000]", 1.0,
+    )  # fmt: skip
     padding: int = setting("black pixels on each side before the random crop", "[0, 32]", 4)
     flip: float = setting("probability of a horizontal flip", "[0, 1]", 0.5)
     label_smoothing: float = setting(

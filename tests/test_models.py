@@ -150,7 +150,8 @@ def test_structure_logits_and_gradients(name: str) -> None:
     assert logits.shape == (2, 7)
     nn.functional.cross_entropy(logits, torch.tensor([1, 5])).backward()
     fixed = [key for key, parameter in model.named_parameters() if not parameter.requires_grad]
-    assert fixed == (["stem.conv.weight"] if "cnn7" in name else [])
+    norms = [f"stage{i}.0.norm{k}.weight" for i in (1, 2, 3) for k in (1, 2)]
+    assert fixed == (["stem.conv.weight", *norms] if "cnn7" in name else [])
     for key, parameter in model.named_parameters():
         if key not in fixed:
             assert torch.isfinite(parameter.grad).all(), key

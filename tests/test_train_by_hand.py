@@ -50,6 +50,14 @@ def run_all(page) -> None:
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
 
+def wait_for_box(page, selector: str, condition: str) -> None:
+    """Wait until the place of the first element of `selector` is as wanted; it is drawn anew all the time."""
+    page.wait_for_function(f"""() => {{
+        const {{y, width, height}} = document.querySelector("{selector}")?.getBoundingClientRect() ?? {{}};
+        return {condition};
+    }}""")
+
+
 @pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
@@ -59,10 +67,10 @@ def test_the_curves_move_and_an_interrupted_run_goes_on(page, tmp_path):
 
     run_all(page)
     page.wait_for_function("document.querySelector('.senet-words')?.innerText.match('epoch 2')")
-    assert page.locator("[role=progressbar][aria-label=training]").is_visible()
-    assert page.locator(".senet-bar").bounding_box()["width"] > 100  # a third of 824 pixels
-    assert page.evaluate("window.pictures.length") >= 2  # without an epoch, and after one
-    assert page.locator(".senet-curves").bounding_box()["width"] > 500
+    page.locator("[role=progressbar][aria-label=training]").wait_for()
+    wait_for_box(page, ".senet-bar", "100 < width")  # a third of 824 pixels
+    page.wait_for_function("window.pictures.length >= 2")  # without an epoch, and after one
+    wait_for_box(page, ".senet-curves", "500 < width")
     page.get_by_role("button", name="Interrupt the kernel").click()
     page.get_by_text("Interrupted in epoch ").wait_for()
     assert words.inner_text().startswith("stopped in epoch ")
@@ -76,8 +84,7 @@ def test_the_curves_move_and_an_interrupted_run_goes_on(page, tmp_path):
     page.get_by_text("; going on in epoch ").wait_for()
     page.get_by_text("is wrong on").wait_for()  # the answer, in the last cell
     words.filter(has_text="3 epochs in ").wait_for()  # drawn when the browser has the time
-    curves = page.locator(".senet-curves").bounding_box()
-    assert 100 < curves["y"] < curves["y"] + curves["height"] < 850  # of a notebook much longer
+    wait_for_box(page, ".senet-curves", "100 < y && height > 0 && y + height < 850")  # of a notebook much longer
     pictures = page.evaluate("window.pictures")
     assert "after epoch 3 of 3" in pictures[-1]
     assert not any("No epoch" in picture for picture in pictures[1:])

@@ -40,7 +40,8 @@ class WhiteningStem(nn.Module):
 
 
 class PoolBlock(nn.Module):
-    """conv - 2x2 max pooling - BN - ReLU - conv - BN - [attention] - ReLU."""
+    """conv - 2x2 max pooling - BN - ReLU - conv - BN - [attention] - ReLU; the weights of the
+    normalisations stay one."""
 
     def __init__(self, in_channels: int, channels: int, attention: AttentionSpec) -> None:
         super().__init__()
@@ -48,6 +49,8 @@ class PoolBlock(nn.Module):
         self.conv2, self.norm2 = conv3x3(channels, channels), nn.BatchNorm2d(channels)
         self.pool = nn.MaxPool2d(2)
         self.attention = build_attention(channels, attention)
+        for norm in (self.norm1, self.norm2):
+            norm.weight.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.norm1(self.pool(self.conv1(x))))  # (N, C, H/2, W/2)
@@ -76,7 +79,7 @@ class CNN7(Network):
     Raises:
         SenetError: a position other than standard, which needs a shortcut.
     Source: Jordan 2024 (arXiv:2404.00498), the network of airbench94.
-    Differs from the paper: ReLU for GELU, maps of even size, a normalisation with trained weights.
+    Differs from the paper: ReLU for GELU, maps of even size.
     """
 
     def __init__(

@@ -98,8 +98,9 @@ class Engine:
         self.average = _Average(self.model, recipe.ema) if recipe.ema else None
         self.batch_size = min(recipe.batch_size, len(images))
         self.steps_per_epoch = len(images) // self.batch_size
+        groups, self.rate_factors = self._groups()
         self.optimizer = torch.optim.SGD(
-            self.model.parameters(),
+            groups,
             lr=recipe.lr,
             momentum=recipe.momentum,
             nesterov=recipe.nesterov,
@@ -112,6 +113,18 @@ class Engine:
         self.num_wrong = torch.zeros((), dtype=torch.int64, device=self.device)
         self.timed_images, self.timed_seconds, self._steps_here = 0, 0.0, 0
         self._mark: float | None = None
+
+    def _groups(self) -> tuple[list[dict[str, object]], list[float]]:
+        """The parameters as the optimiser takes them, and each group's factor on the rate."""
+        factor = self.recipe.norm_bias_lr
+        norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        biases = [norm.bias for norm in norms if norm.bias is not None and factor != 1]
+        apart = set(biases)
+        groups = [{"params": [p for p in self.model.parameters() if p not in apart]}]
+        if biases:
+            decay = self.recipe.weight_decay / factor
+            groups.append({"params": biases, "weight_decay": decay})
+        return groups, [1.0, factor][: len(groups)]
 
     def batches(
         self, epoch: int, first_step: int = 0
@@ -170,8 +183,8 @@ class Engine:
         dtype = DTYPES[self.setup.precision]
         loss, num_wrong = self.loss(normalise(images, self.mean, self.std, dtype), labels)
         loss.backward()
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        for group, factor in zip(self.optimizer.param_groups, self.rate_factors, strict=True):
+            group["lr"] = factor * lr
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average:
