@@ -179,6 +179,33 @@ def test_the_average_of_the_weights_is_what_is_evaluated_and_kept(averaged, smal
     assert (kept["head.linear.weight"] - state["head.linear.weight"]).abs().max() > 1e-4
 
 
+def test_biases_of_normalisations_learn_faster_and_decay_as_before(small_data):
+    """One step of lr .5, wd .2 and a factor of 8: b - 8 lr g - lr wd b, all else as without it."""
+    found, data = [], load_data(small_data)
+    for factor in (1.0, 8.0):
+        torch.manual_seed(0)
+        model = create_model("resnet20")
+        biases = [
+            f"{k}.bias" for k, m in model.named_modules() if isinstance(m, torch.nn.BatchNorm2d)
+        ]
+        with torch.no_grad():
+            for name in biases:
+                model.get_parameter(name).fill_(1.0)
+        recipe = Recipe(batch_size=64, weight_decay=0.2, momentum=0.0, norm_bias_lr=factor)
+        engine = Engine(model, data, recipe, 0, PLAIN)
+        step, images, labels = next(iter(engine.batches(0)))
+        engine.train_step(images, labels, 0.5, step)
+        found.append(dict(model.named_parameters()))
+    usual, fast = found
+    for name in usual:
+        expected = usual[name]
+        if name in biases:
+            decayed = 1 - 0.5 * 0.2
+            expected = decayed + 8 * (usual[name] - decayed)
+        torch.testing.assert_close(fast[name], expected, rtol=1e-4, atol=1e-6)
+    assert max((usual[name] - fast[name]).abs().max() for name in biases) > 1e-3
+
+
 def test_an_average_survives_a_stop(train, averaged, tmp_path):
     with pytest.raises(RunStopped):
         train("parts", **AVERAGED, on_epoch=stop_by(signal.SIGINT))

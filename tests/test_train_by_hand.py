@@ -51,9 +51,10 @@ def run_all(page) -> None:
 
 
 def wait_for_box(page, selector: str, condition: str) -> None:
-    """Wait until the place of the first element of `selector` is as wanted; it is drawn anew all the time."""
+    """Wait until an element, which is drawn anew all the time, lies as wanted."""
     page.wait_for_function(f"""() => {{
-        const {{y, width, height}} = document.querySelector("{selector}")?.getBoundingClientRect() ?? {{}};
+        const box = document.querySelector("{selector}")?.getBoundingClientRect();
+        const {{y, width, height}} = box ?? {{}};
         return {condition};
     }}""")
 
@@ -84,7 +85,9 @@ def test_the_curves_move_and_an_interrupted_run_goes_on(page, tmp_path):
     page.get_by_text("; going on in epoch ").wait_for()
     page.get_by_text("is wrong on").wait_for()  # the answer, in the last cell
     words.filter(has_text="3 epochs in ").wait_for()  # drawn when the browser has the time
-    wait_for_box(page, ".senet-curves", "100 < y && height > 0 && y + height < 850")  # of a notebook much longer
+    wait_for_box(
+        page, ".senet-curves", "100 < y && height > 0 && y + height < 850"
+    )  # of a notebook much longer
     pictures = page.evaluate("window.pictures")
     assert "after epoch 3 of 3" in pictures[-1]
     assert not any("No epoch" in picture for picture in pictures[1:])
