@@ -83,7 +83,7 @@ class Recipe:
         "L2 coefficient on every parameter", "[0, 1e30]", 1e-4, flags=("--wd",)
     )
     norm_bias_lr: float = setting(
-        "factor on the rate of the normalisations' biases, by which their weight decay is divided",
+        "factor on the rate of batch normalisations' biases; their weight decay is divided by it",
         "[1, 1000]", 1.0,
     )  # fmt: skip
     padding: int = setting("black pixels on each side before the random crop", "[0, 32]", 4)

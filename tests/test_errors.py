@@ -31,6 +31,8 @@ def test_each_network_has_the_control_of_its_family():
     models = [
         "resnet20", "se_resnet20", "se_resnet20+reduction=4", "resnet20+attention=eca",
         "res2net29", "se_res2net29", "se_res2net29_last", "se_resnet110",
+        "resnet20+shortcut=A", "se_resnet20+shortcut=A", "se_resnet20+reduction=4+shortcut=A",
+        "se_res2net29+scale=2",
     ]  # fmt: skip
     assert errors.controls(models) == {
         "se_resnet20": "resnet20",
@@ -38,6 +40,8 @@ def test_each_network_has_the_control_of_its_family():
         "resnet20+attention=eca": "resnet20",
         "se_res2net29": "res2net29",
         "se_res2net29_last": "res2net29",
+        "se_resnet20+shortcut=A": "resnet20+shortcut=A",
+        "se_resnet20+reduction=4+shortcut=A": "resnet20+shortcut=A",
     }
     assert errors.controls(models, "se") == {
         "resnet20": "se_resnet20",
@@ -45,6 +49,8 @@ def test_each_network_has_the_control_of_its_family():
         "resnet20+attention=eca": "se_resnet20",
         "res2net29": "se_res2net29",
         "se_res2net29_last": "se_res2net29",
+        "resnet20+shortcut=A": "se_resnet20+shortcut=A",
+        "se_resnet20+reduction=4+shortcut=A": "se_resnet20+shortcut=A",
     }
     with pytest.raises(UnknownNameError, match="plain"):
         errors.controls(models, "plian")

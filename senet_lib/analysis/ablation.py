@@ -14,13 +14,10 @@ import pandas as pd
 from senet_lib.analysis.axes import AXES
 from senet_lib.analysis.contrasts import MARGIN, Comparison
 from senet_lib.analysis.errors import compare_runs, leaderboard
-from senet_lib.analysis.families import by_model
+from senet_lib.analysis.families import OF_ATTENTION, by_model
 from senet_lib.errors import SenetError, unknown
 from senet_lib.models import all_settings
 from senet_lib.runs.records import RunRecord
-
-# What means nothing without attention.
-OPTIONS = ("reduction", "squeeze", "gate", "gate_bias", "position", "stages", "gate_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,5 +105,5 @@ def _find_members(runs: Sequence[RunRecord], key: str) -> tuple[str, dict[object
 
 def _without_attention(settings: Mapping[str, object], base: Mapping[str, object]) -> bool:
     """Whether a network is another without attention, whatever the options that mean nothing."""
-    ignored = {key: base[key] for key in OPTIONS if key in base} | {"attention": "none"}
+    ignored = dict.fromkeys(OF_ATTENTION & base.keys())
     return settings.get("attention") == "none" and {**settings, **ignored} == {**base, **ignored}

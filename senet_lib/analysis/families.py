@@ -4,6 +4,11 @@ from collections.abc import Sequence
 
 from senet_lib.runs.records import RunRecord, full_name
 
+# Settings that say which attention a network has, and how; the others say what it is put in.
+OF_ATTENTION = {
+    "attention", "reduction", "squeeze", "gate", "gate_bias", "position", "stages", "gate_at",
+}  # fmt: skip
+
 
 def label(run: RunRecord) -> str:
     """Name of the network with every setting of it, such as `se_resnet20+reduction=4`."""
