@@ -4,11 +4,13 @@ import re
 
 import nbformat
 import numpy as np
+import pytest
 import torch
 from fake_runs import data_fields, make_run, save_network
 from notebook_cells import run_cells
 
 from senet_lib.data.datasets import load_data
+from senet_lib.errors import SenetError
 from senet_lib.models import create_model
 from senet_lib.models.attention import ExciteGate
 from senet_lib.report.batch import execute
@@ -32,6 +34,13 @@ def test_the_lesson_runs_without_cifar10_and_its_numbers_are_right(tmp_path, mon
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert page.count("<math") > 10
     assert "$" not in re.sub(r"<(pre|script|style)\b.*?</\1>", "", page, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("model", ["resnet20", "resnet20+attention=eca", "resnet20+attention=cbam"])
+def test_a_network_without_se_is_named_in_one_line(model, monkeypatch, tmp_path):
+    monkeypatch.setenv("SENET_DATA", str(tmp_path / "nothing"))
+    with pytest.raises(SenetError, match="no network with SE; take one such as se_resnet20"):
+        run_cells("attention", model=model)
 
 
 def test_a_layer_that_is_asleep_is_not_looked_at(tmp_path):
