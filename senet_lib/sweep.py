@@ -134,6 +134,7 @@ def open_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
             reason = errors.one_line(error)
             raise RecordError(f"{folder / DATABASE} cannot be used: {reason}") from None
         there = asked | study.user_attrs.get("settings", {})  # older ones say less
+        there["recipe"] = Recipe().to_dict() | there["recipe"]
         if differing := [name for name in asked if asked[name] != there[name]]:
             raise errors.RunExistsError(
                 f"{folder} holds a sweep of another {' and '.join(differing)}; "

@@ -134,6 +134,10 @@ def test_more_trials_may_be_asked_for_and_nothing_else_may_change(
         with pytest.raises(RunExistsError, match=what):
             open_sweep(replace(sweep, **changes), folder)
 
+    settings = study.user_attrs["settings"]
+    older = {k: v for k, v in settings["recipe"].items() if k != "norm_bias_lr"}  # a younger field
+    study.set_user_attr("settings", settings | {"recipe": older})
+    open_sweep(sweep, folder)
     refused("num_val", num_val=50)
     refused("seed", seed=1)
     refused("space", space={"lr": [0.1, 0.2]})

@@ -82,7 +82,7 @@ def make_job(
     profile = profile_model(spec.build(), (channels, *dataset.x_train.shape[1:3]))
     paper = recipe == Recipe() and data == "cifar10" and not num_val and not overrides
     protocol = protocol or ("paper" if paper else "custom")
-    settings = json.dumps([recipe.to_dict(), spec.overrides, num_val], sort_keys=True)
+    settings = json.dumps([recipe.id, spec.overrides, num_val], sort_keys=True)
     tag = hashlib.sha256(settings.encode()).hexdigest()[:6]
     stem = re.sub(r"[^A-Za-z0-9.-]+", "_", Path(data).stem)[:80].lstrip("._-") or "data"
     study = check_study(study or ("paper" if paper else f"{stem}-{tag}"))
