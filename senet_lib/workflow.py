@@ -12,17 +12,22 @@ from pathlib import Path
 
 from senet_lib.files import read_json
 from senet_lib.recipe import Study, load_study
-from senet_lib.runs.lock import handling
-from senet_lib.runs.records import DEFAULT_ROOT, HISTORY, RECORD
+from senet_lib.runs import DEFAULT_ROOT, HISTORY, LOGS, RECORD
+from senet_lib.runs.lock import handling, locked
 
 SECONDS = 2.0  # between two looks
 
 
 def run_study(config: str | Path, cores: str) -> int:
     """Do what is missing of a study and say how it goes; the same again goes on from there. The
-    exit code is Snakemake's."""
-    news = _News(load_study(config))
-    news.log.parent.mkdir(parents=True, exist_ok=True)
+    exit code is Snakemake's. RunExistsError where another process is doing so."""
+    study = load_study(config)
+    busy = f"study {study.study} is being made by another process"
+    with locked(LOGS / study.study / ".lock", busy):
+        return _follow(_News(study), config, cores)
+
+
+def _follow(news: "_News", config: str | Path, cores: str) -> int:
     words = [sys.executable, "-m", "snakemake", "--cores", cores, "--configfile", str(config)]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1_000_000
     words += ["--resources", "gpu=1", f"mem_mb={memory}"]  # no more runs at a time than fit
@@ -54,7 +59,7 @@ class _News:
 
     def __init__(self, study: Study) -> None:
         self.study, self.live, self.began = study, sys.stdout.isatty(), time.monotonic()
-        self.log = Path("outputs/logs") / study.study / "workflow.log"
+        self.log = LOGS / study.study / "workflow.log"
         self.folders = {
             (model, seed): DEFAULT_ROOT / study.study / model / f"seed{seed}"
             for model, seed in study.runs

@@ -8,6 +8,7 @@ import pytest
 
 from senet_lib import workflow
 from senet_lib.cli import main
+from senet_lib.runs.lock import locked
 
 STUDY = """
 study: tiny
@@ -62,6 +63,19 @@ def test_each_end_is_a_line_and_the_rest_is_in_the_log(said, tmp_path):
     assert not err
     log = (tmp_path / "outputs" / "logs" / "tiny" / "workflow.log").read_text()
     assert "Building DAG of jobs" in log
+
+
+def test_one_study_is_made_by_one_process_at_a_time(said, tmp_path):
+    """Or both would write into one log."""
+    logs = tmp_path / "outputs" / "logs" / "tiny"
+    (logs / "workflow.log").parent.mkdir(parents=True)
+    (logs / "workflow.log").write_text("of the first")
+    with locked(logs / ".lock", "busy"):
+        code, _, err = said("print('not run')")
+    assert (code, (logs / "workflow.log").read_text()) == (2, "of the first")
+    assert len(err.splitlines()) == 1
+    assert "study tiny is being made by another process" in err
+    assert said("print('run')")[0] == 0
 
 
 def test_a_page_that_is_touched_afterwards_is_told_once(said):

@@ -23,19 +23,18 @@ from senet_lib.device import computed_on
 from senet_lib.errors import RecordError, SenetError, unknown
 from senet_lib.files import anchored, read_json, sha256_of, write_whole
 from senet_lib.recipe import Recipe, needed_fields
+from senet_lib.runs import DEFAULT_ROOT, FAILED, HISTORY, LOGITS, RECORD
 from senet_lib.runs.weights import CHECKPOINT, PREVIOUS, WEIGHTS, load_network
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
-RECORD, HISTORY, LOGITS, FAILED = "record.json", "history.csv", "test_logits.npz", "failed.json"
 CHECKED = (HISTORY, LOGITS, WEIGHTS)
 ALWAYS = (
     "epochs", "batch_size", "lr", "lr_policy", "schedule", "gamma", "warmup", "momentum",
     "nesterov", "weight_decay", "padding", "flip", "label_smoothing",
 )  # fmt: skip
-DEFAULT_ROOT = Path("outputs/runs")
 
 
 def from_top(path: str | Path, default: Path) -> Path:

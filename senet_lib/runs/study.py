@@ -18,11 +18,10 @@ from senet_lib.data.datasets import load_data
 from senet_lib.errors import RecordError, SenetError, unknown
 from senet_lib.files import anchored
 from senet_lib.recipe import Recipe, Settings, Study, load_settings, load_study
-from senet_lib.runs import records
-from senet_lib.runs.records import DEFAULT_ROOT, RunRecord, from_top
+from senet_lib.runs import DEFAULT_ROOT, LOGS, records
+from senet_lib.runs.records import RunRecord, from_top
 
 BUILT_IN_DATA = ("shapes", "cifar10", "cifar100")
-LOGS = Path("outputs/logs")
 
 
 @dataclass(frozen=True, kw_only=True)
