@@ -1,13 +1,13 @@
 """Which networks belong together: a plain one and its variants."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 
+from senet_lib.models.attention import AttentionSpec
 from senet_lib.runs.records import RunRecord, full_name
 
 # Settings that say which attention a network has, and how; the others say what it is put in.
-OF_ATTENTION = {
-    "attention", "reduction", "squeeze", "gate", "gate_bias", "position", "stages", "gate_at",
-}  # fmt: skip
+OF_ATTENTION = {"gate_at", *(spec.name for spec in fields(AttentionSpec))}
 
 
 def label(run: RunRecord) -> str:
