@@ -36,6 +36,8 @@ def test_a_variant_knows_its_plain_network_and_families_stand_together(tmp_path)
         ("se_res2net29_last", "res2net29", "se last"),
         ("se_res2net29+gate_at=output", "res2net29", "se gate_at=output"),
         ("se_wrn16_8", "wrn16_8", "se"),
+        ("resnet20+shortcut=A", "resnet20+shortcut=A", "plain"),
+        ("se_resnet20+reduction=8+shortcut=A", "resnet20+shortcut=A", "se reduction=8"),
     ):  # fmt: skip
         names = ["resnet20", "res2net29", "wrn16_8", model]
         assert families.family(model, names) == kin

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from senet_lib.analysis.contrasts import MARGIN, Comparison, compare, pooled_sd
-from senet_lib.analysis.families import OF_ATTENTION, by_model, family
+from senet_lib.analysis.families import by_model, family
 from senet_lib.errors import unknown
 from senet_lib.runs.records import RunRecord
 
@@ -48,15 +48,11 @@ def controls(models: Sequence[str], against: str = "plain") -> dict[str, str]:
     Args:
         models: names, as `by_model` gives them.
         against: "plain", the network of the same family without attention, or "se", the one with SE
-            at its usual settings, which the questions about a single setting need; settings that
-            are not of the attention, such as shortcut=A, are those of the network itself.
+            at its usual settings, which the questions about a single setting need.
     """
     if against not in CONTROLS:
         raise unknown("control", against, CONTROLS)
-    named = {}
-    for model in models:
-        kept = [s for s in model.split("+")[1:] if s.partition("=")[0] not in OF_ATTENTION]
-        named[model] = "+".join([CONTROLS[against] + family(model, models), *kept])
+    named = {model: CONTROLS[against] + family(model, models) for model in models}
     return {m: control for m, control in named.items() if control in models and control != m}
 
 

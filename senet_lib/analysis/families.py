@@ -17,17 +17,21 @@ def label(run: RunRecord) -> str:
 
 def family(model: str, models: Sequence[str]) -> str:
     """The plain network among `models` that `model` is a variant of, or itself: `resnet20` of
-    `se_resnet20` and `resnet20+attention=eca`, `res2net29` of `se_res2net29_last`."""
-    bare = model.partition("+")[0]
+    `se_resnet20` and `resnet20+attention=eca`, `res2net29` of `se_res2net29_last`. What is no
+    setting of the attention stays: `resnet20+shortcut=A` of `se_resnet20+shortcut=A`."""
+    bare, *settings = model.split("+")
     stem = bare.removeprefix("se_")
-    options = (stem, stem.rpartition("_")[0]) if bare.startswith("se_") else (bare,)
-    return next((name for name in options if name in models), stem)
+    stems = (stem, stem.rpartition("_")[0]) if bare.startswith("se_") else (bare,)
+    kept = [text for text in settings if text.partition("=")[0] not in OF_ATTENTION]
+    options = ["+".join([name, *kept]) for name in stems]
+    return next((name for name in options if name in models), options[0])
 
 
 def variant(model: str, models: Sequence[str]) -> str:
     """What a network has beside its family's plain one: "plain", "se", "se last", ..."""
-    rest, *settings = model.replace(family(model, models), "", 1).split("+")
-    return " ".join(filter(None, [*rest.split("_"), *settings])) or "plain"
+    (bare, *settings), (plain, *kept) = (m.split("+") for m in (model, family(model, models)))
+    rest = bare.replace(plain, "", 1).split("_")
+    return " ".join(filter(None, [*rest, *(s for s in settings if s not in kept)])) or "plain"
 
 
 def by_model(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
