@@ -96,3 +96,4 @@ def test_the_notebook_shows_values_seeds_and_decisions(runs, tmp_path, monkeypat
     assert "4 -4.00; 16 -2.00; 32 +1.00" in figures[0]["text/plain"]
     nothing = run_cells("ablation", study="demo", runs_root=tmp_path, axis="gate")["outputs"]
     assert not [o for o in nothing if hasattr(o, "caption")]
+    assert not [o for o in nothing if "was not trained" in str(o)]  # it was, in `runs`
