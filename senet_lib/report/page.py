@@ -6,6 +6,7 @@ Code stands folded beside what it made, or open where the notebook's metadata sa
 
 import base64
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -28,7 +29,8 @@ RELATIVE = re.compile(r'<a [^>]*?href="(?![#/"]|[a-z]+:)')
 TABLE = re.compile(r'(<div\b[^>]*class="table\b[^>]*>)?(<table\b.*?</table>)', re.DOTALL)
 CAPTION = re.compile(r"<caption>(.*?)[:;,.(<]", re.DOTALL)
 EQUATION = re.compile(r"<code\b.*?</code>|\$\$(.+?)\$\$|\$(\S(?:[^$\n]*\S)?)\$", re.DOTALL)
-LIGHT = {"#1d2329": "#e4e8ec", "#000000": "#e4e8ec", "#56616c": "#a3adb7", "#dfe3e7": "#39424b"}
+INKS = {"#1d2329": "ink", "#000000": "ink", "#56616c": "muted", "#dfe3e7": "line"}
+FOR_ALL = "stroke-linejoin: round; stroke-linecap: butt"  # what Matplotlib asks of every line
 SHORTEST_CONTENTS = 3  # sections
 SMALL_POINTS = 400
 MAIN = "content"  # a name that no section may take
@@ -82,13 +84,18 @@ def render(notebook: Path, back: str = "", at: str = "") -> str:
         seed = f", seed {given['seed']}" if "seed" in given else ""
         head = content.cells[0]
         head.source = re.sub("^# ", f"# {given['model']}{seed}: ", head.source)
+    numbers = itertools.count(1)
     exporter = HTMLExporter(
         config=Config({"NbConvertBase": {"display_data_priority": list(FORMATS)}}),
         template_name="senet",
         extra_template_basedirs=[str(TEMPLATES)],
         embed_images=True,
         exclude_anchor_links=True,
-        filters={"equations": _with_mathml, "dark": _dark, "size": _size},
+        filters={
+            "equations": _with_mathml,
+            "size": _size,
+            "drawing": lambda svg, alt: _drawing(svg, alt, next(numbers)),
+        },
     )
     show_code = content.metadata.get("senet", {}).get("show_code", True)
     if not show_code:
@@ -176,11 +183,22 @@ def _with_what_they_made(cells: list) -> list:
     return kept
 
 
-def _dark(svg: str) -> str:
-    """A drawing with its ink turned light, for dark screens; all other colours stay."""
-    for ink, light in LIGHT.items():
-        svg = svg.replace(f": {ink}", f": {light}")
-    return svg
+def _drawing(svg: str, alt: str, number: int) -> str:
+    """A drawing as a part of the page: its ink is the page's, which is light on dark screens, all
+    other colours stay; its ids are no other drawing's.
+
+    Args:
+        svg: as Matplotlib writes it.
+        alt: what it shows, in words.
+        number: which of the page's drawings it is.
+    """
+    for colour, ink in INKS.items():
+        svg = svg.replace(f": {colour}", f": var(--{ink}, {colour})")
+    svg = svg[max(svg.find("<svg"), 0) :]  # without the head of a file
+    svg = svg.replace(f'<style type="text/css">*{{{FOR_ALL}}}</style>', "")
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>d{number}-", svg)
+    about = f'role="img" aria-label="{escape(alt)}" style="{FOR_ALL}"'
+    return svg.replace("<svg ", f"<svg {about} ", 1)
 
 
 def _size(svg: str) -> str:

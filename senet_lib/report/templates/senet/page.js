@@ -192,14 +192,19 @@
   }
 
   function offerFigure(figure) {
-    const image = figure.querySelector("img[src^='data:image/svg']"), title = figure.closest(".output");
+    const drawing = figure.querySelector(".picture > svg"), title = figure.closest(".output");
     const place = figure.querySelector(".get");
-    if (!image || !place) return;
+    if (!drawing || !place) return;
     const headings = [...document.querySelectorAll("h1, h2, h3")]
       .filter((h) => h.compareDocumentPosition(title) & Node.DOCUMENT_POSITION_FOLLOWING);
     const name = headings.length ? textOf(headings.at(-1)) : "figure";
     place.querySelector("a").download = fileName(name, "pdf");
-    place.prepend(make("a", { href: image.src, download: fileName(name, "svg"), textContent: "SVG" }));
+    const button = make("button", { type: "button", textContent: "SVG" });
+    button.addEventListener("click", () => {
+      const text = new XMLSerializer().serializeToString(drawing);
+      save(fileName(name, "svg"), "image/svg+xml", text.replace(/var\(--\w+, (#\w+)\)/g, "$1"));
+    });
+    place.prepend(button);
   }
 
   function fit(box) {
