@@ -12,7 +12,7 @@ from senet_lib.errors import RecordError, SenetError
 from senet_lib.evaluation import predict
 from senet_lib.models import create_model
 from senet_lib.report import publish
-from senet_lib.report.publish import publish_report, publish_study
+from senet_lib.report.publish import _halved, publish_report, publish_study
 from senet_lib.runs.records import load_run, save_logits
 from senet_lib.runs.weights import load_network
 
@@ -49,7 +49,10 @@ def test_the_weights_of_finished_runs_are_copied_in_half_precision(study):
     assert not (large / "weights.safetensors").exists()
     origin, run = load_run(study / "runs" / "mini" / "se_resnet20" / "seed0"), load_run(small)
     assert run == origin
-    assert all(map(np.array_equal, run.test_logits(), origin.test_logits()))
+    (logits, labels), (kept, kept_labels) = origin.test_logits(), run.test_logits()
+    assert np.array_equal(labels, kept_labels)
+    assert np.array_equal(logits.argmax(1), kept.argmax(1))
+    np.testing.assert_allclose(kept, logits, rtol=2**-10, atol=1e-6)
     model, spec = load_network(small)
     origin_model, origin_spec = load_network(origin.path)
     assert (spec.half_precision, origin_spec.half_precision) == (True, False)
@@ -63,6 +66,17 @@ def test_the_weights_of_finished_runs_are_copied_in_half_precision(study):
     np.savez(study / "few.npz", **{name: getattr(data, name)[1:] for name in IMAGES})
     with pytest.raises(RecordError, match="no longer what"):
         publish_study("mini", study / "runs", study / "published")
+
+
+def test_in_half_precision_the_highest_logit_is_still_the_highest():
+    step = np.float32(2**-12)  # rounded away beside one
+    logits = np.float32([[1, 1 + step], [-1, -1 + step], [1 + step, 1], [0, -3]])
+    halves = _halved(logits)
+    assert halves.dtype == np.float16
+    assert halves.argmax(1).tolist() == [1, 1, 0, 0]
+    np.testing.assert_allclose(halves, logits, rtol=2**-9)
+    large = np.float32([[7e4, 7e4 + 1]])
+    assert _halved(large) is large
 
 
 def test_publishing_again_replaces_what_was_there_and_keeps_weights_of_chosen_runs(study):

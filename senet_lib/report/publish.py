@@ -1,7 +1,8 @@
 """Copy a study's finished runs and its report to where they are kept in version control.
 
-Weights are kept in half precision and only where the file stays small; the record says what error
-those very weights make.
+Logits are kept in half precision, each image's highest still the highest, so that they give the
+record's error. So are weights, only where the file stays small; the record says what error those
+very weights make.
 """
 
 import re
@@ -14,6 +15,7 @@ from html import unescape
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
 import torch
 
 from senet_lib.data.datasets import hold_out, load_data
@@ -26,11 +28,11 @@ from senet_lib.runs.published import MAX_WEIGHTS_BYTES, PUBLISHED
 from senet_lib.runs.records import (
     DEFAULT_ROOT,
     HISTORY,
-    LOGITS,
     RunRecord,
     anchored,
     list_runs,
     load_run,
+    save_logits,
     save_record,
 )
 from senet_lib.runs.weights import WEIGHTS, load_network, save_weights
@@ -48,15 +50,29 @@ def _publish_run(record: RunRecord, folder: Path, whole: bool) -> None:
     SenetError where a file is damaged, or its images are not at hand."""
     record.verify()
     with replacing_folder(folder) as partial:
-        for name in (HISTORY, LOGITS, NOTEBOOK) if whole else (HISTORY, LOGITS):
-            if name != NOTEBOOK or (record.path / name).is_file():
-                shutil.copyfile(record.path / name, partial / name)
+        shutil.copyfile(record.path / HISTORY, partial / HISTORY)
+        if whole and (record.path / NOTEBOOK).is_file():
+            shutil.copyfile(record.path / NOTEBOOK, partial / NOTEBOOK)
+        logits, labels = record.test_logits()
+        save_logits(partial, _halved(logits), labels)
         error = None
         if whole and 2 * record.num_params <= MAX_WEIGHTS_BYTES:
             model, spec = load_network(record.path / WEIGHTS)
             save_weights(partial / WEIGHTS, model.half(), spec)
             error = _error_of(partial / WEIGHTS, record)
         save_record(replace(record, path=partial, weights_error=error))
+
+
+def _halved(logits: np.ndarray) -> np.ndarray:
+    """Logits (N, K) in half precision, by a step more where rounding made another class the highest
+    or a tie; as they are where they are beyond its range."""
+    rows, best = np.arange(len(logits)), logits.argmax(1)
+    with np.errstate(over="ignore"):
+        halves = logits.astype(np.float16)
+        highest = halves[rows, best]
+        more = np.nextafter(highest, np.float16(np.inf))
+        halves[rows, best] = np.where(halves.argmax(1) == best, highest, more)
+    return halves if np.isfinite(halves).all() else logits
 
 
 def _check_apart(source: Path, target: Path) -> None:

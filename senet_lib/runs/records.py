@@ -131,8 +131,9 @@ class RunRecord:
         return table
 
     def test_logits(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logits (N, K), float32, and labels (N,), int64, of the evaluated images in order.
-        RecordError where the file is missing or damaged."""
+        """Logits (N, K), float32 (of a published run rounded to half precision before), and labels
+        (N,), int64, of the evaluated images in order. RecordError where the file is missing or
+        damaged."""
         path = self._file(LOGITS)
         try:
             with np.load(path) as archive:
@@ -193,7 +194,7 @@ def save_history(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
 
 
 def save_logits(folder: Path, logits: np.ndarray, labels: np.ndarray) -> None:
-    """Write test_logits.npz: logits (N, K), float32, and labels (N,), integers."""
+    """Write test_logits.npz: logits (N, K), of any floating precision, and labels (N,), integers."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, logits=logits, labels=labels)
     write_whole(folder / LOGITS, buffer.getvalue())
