@@ -194,7 +194,7 @@ def save_history(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
 
 
 def save_logits(folder: Path, logits: np.ndarray, labels: np.ndarray) -> None:
-    """Write test_logits.npz: logits (N, K), of any floating precision, and labels (N,), integers."""
+    """Write test_logits.npz: logits (N, K), floating point, and labels (N,), integers."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, logits=logits, labels=labels)
     write_whole(folder / LOGITS, buffer.getvalue())
