@@ -447,6 +447,12 @@ def test_class_image_and_networks_are_chosen_by_keyboard_without_a_request(repor
     page.keyboard.press("ArrowDown")
     name = box.get_by_label("Class").locator("option:checked").text_content()
     assert status.text_content().startswith(f"{name}, image ")
+    # The line of a layer's gates is as flat as they are.
+    line = page.locator(".look .curve polyline:not(.mean)").first.get_attribute("points")
+    heights = [(42 - float(point.split(",")[1])) / 40 for point in line.split()]
+    words = page.locator(".look .curve + small").first.text_content()
+    ends = list(map(float, re.search(r"([\d.]+) to ([\d.]+)", words).groups()))
+    assert [min(heights), max(heights)] == pytest.approx(ends, abs=0.01)
     box.get_by_role("checkbox", name="se_resnet20").press("Space")
     assert box.locator(".cases figure").count() == 2
     assert "se_resnet20" not in status.text_content()

@@ -34,9 +34,11 @@
 
   function curve(values, mean, layer) {
     const across = (k) => (200 * k / Math.max(values.length - 1, 1)).toFixed(1);
-    const line = (numbers, look) => `<polyline ${look} points="${[...numbers].map((v, k) =>
-      `${across(k)},${(42 - 40 * v / 255).toFixed(1)}`).join(" ")}"/>`;
     const scale = (v) => layer.low + (layer.high - layer.low) * v / 255;
+    const least = Math.min(0, layer.low), most = Math.max(1, layer.high);
+    const down = (v) => (42 - 40 * (scale(v) - least) / (most - least)).toFixed(1);
+    const line = (numbers, look) => `<polyline ${look} points="${
+      [...numbers].map((v, k) => `${across(k)},${down(v)}`).join(" ")}"/>`;
     const away = Math.sqrt(values.reduce((sum, v, k) => sum + (scale(v) - scale(mean[k])) ** 2, 0) / values.length);
     const ends = [Math.min(...values), Math.max(...values)].map((v) => scale(v).toFixed(2)).join(" to ");
     const drawing = make("div", { className: "curve" });
