@@ -1,5 +1,6 @@
 """Publishing: what is kept of a run, and that it still says the same."""
 
+import json
 import re
 
 import numpy as np
@@ -128,3 +129,29 @@ def test_links_of_the_published_report_lead_to_the_published_runs(tmp_path, monk
     links = re.findall(r'href="([^"#:]+)"', page.read_text(encoding="utf-8"))
     assert "../../runs/demo/se_resnet20/seed0/train.ipynb" in links
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_an_axis_has_a_page_once_its_runs_can_be_compared(tmp_path, monkeypatch):
+    made = []
+
+    def execute(name, notebook, parameters, html):
+        made.append((name, parameters.get("axis")))
+        notebook.write_text("{}", encoding="utf-8")
+        html.write_text("<p></p>", encoding="utf-8")
+        return notebook
+
+    monkeypatch.setattr("senet_lib.report.batch.execute", execute)
+    for name in ("resnet20", "se_resnet20", "se_resnet20+reduction=4"):
+        make_run(tmp_path / "published" / "runs", name, 0, 0.4)
+    config = tmp_path / "demo.yaml"
+    settings = {"study": "demo", "protocol": "p", "data": "shapes", "models": ["resnet20"]}
+    config.write_text(json.dumps({**settings, "seeds": [0], "axes": ["reduction", "gate"]}))
+    folder = tmp_path / "published" / "reports" / "demo"
+    folder.mkdir(parents=True)
+    for ending in (".html", ".ipynb"):
+        (folder / f"ablation-gate{ending}").write_text("of earlier runs", encoding="utf-8")
+    publish_report("demo", str(config), tmp_path / "published")
+    assert made == [("ablation", "reduction"), ("report", None)]
+    assert {path.name for path in folder.iterdir()} == {
+        "ablation-reduction.html", "ablation-reduction.ipynb", "index.html",
+    }  # fmt: skip

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 import numpy as np
 import torch
 
+from senet_lib.analysis.ablation import find_axes
 from senet_lib.data.datasets import hold_out, load_data
 from senet_lib.errors import RecordError
 from senet_lib.evaluation import error_and_loss, predict
@@ -30,6 +31,7 @@ from senet_lib.runs.records import (
     HISTORY,
     RunRecord,
     anchored,
+    find_runs,
     list_runs,
     load_run,
     save_logits,
@@ -130,9 +132,10 @@ def publish_study(
 
 
 def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED) -> Path:
-    """Write the report of the published runs, and a page for each axis that the settings name. The
-    workflow's pages of costs, maps and gates are copied, for they take long or were measured alone
-    on the machine, and so are the galleries of runs whose weights are published.
+    """Write the report of the published runs, and a page for each axis of the settings that these
+    runs have two values of. The workflow's pages of costs, maps and gates are copied, for they take
+    long or were measured alone on the machine, and so are the galleries of runs whose weights are
+    published.
 
     Args:
         study, config: its name, and path of its settings; empty: no runs are missing.
@@ -153,9 +156,14 @@ def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED)
         page = Path(f"gallery-{weights.parent.parent.name}-seed0", "index.html")
         if (made / page).is_file():
             write_whole(folder / page, (made / page).read_bytes())
+    compared = find_axes([load_run(path) for path in find_runs(runs / study)])
     for axis in load_study(config).axes if config else ():
         page, values = folder / f"ablation-{axis}.html", {**parameters, "axis": axis}
-        execute("ablation", page.with_suffix(".ipynb"), values, html=page)
+        if axis in compared:
+            execute("ablation", page.with_suffix(".ipynb"), values, html=page)
+        else:
+            page.unlink(missing_ok=True)
+            page.with_suffix(".ipynb").unlink(missing_ok=True)
     notebook = execute("report", folder / "report.ipynb", parameters, html=folder / "index.html")
     notebook.unlink()  # large, and the page has all of it
     for page in folder.rglob("*.html"):
