@@ -16,7 +16,7 @@ from senet_lib.analysis import interventions
 from senet_lib.analysis.gates import Gates, NoAttentionError
 from senet_lib.errors import DataError, RecordError, SenetError, UnknownNameError
 from senet_lib.models import create_model
-from senet_lib.models.attention import AttentionSpec, build_attention
+from senet_lib.models.attention import AttentionSpec, ExciteGate, build_attention
 
 
 class SmallNet(nn.Module):
@@ -231,8 +231,8 @@ def test_the_notebook_shows_these_numbers(tmp_path, shapes):
     for name in ("se_resnet20", "resnet20"):
         run = make_run(tmp_path, name, 0, 0.5, **data_fields(shapes))
         network = create_model(name)
-        if name == "se_resnet20":  # its first gates are all one half
-            torch.nn.init.zeros_(network.stages[0][0].attention.gate.reduce.weight)
+        if name == "se_resnet20":
+            make_gates_vary(network, by=[0, 0.01, *[20] * 7])
         save_network(run, network)
     chosen = {"study": "demo", "runs_root": str(tmp_path), "page_folder": str(tmp_path)}
     found = run_cells("excitation", **chosen, num_images=60, num_importance=4)
@@ -250,10 +250,13 @@ def test_the_notebook_shows_these_numbers(tmp_path, shapes):
     shares = 100 * excitation.layer_table(found["seen"], shapes.y_test[:60])["class_share"]
     assert found["share"]["trained"].tolist() == pytest.approx(shares.tolist(), nan_ok=True)
     assert np.isnan(shares[0])
-    assert (found["early"], found["late"]) == tuple(shares.dropna().iloc[[0, -1]])
+    looks = found["layers"]["constant_share"] < 1
+    assert not looks[:2].any()  # the share of what hardly varies says nothing
+    assert (found["early"], found["late"]) == tuple(shares[looks].iloc[[0, -1]])
     assert found["chance"] == pytest.approx(100 * 9 / 59)  # (10 - 1) / (60 - 1)
     answer = found["outputs"][-1].markdown
     assert "of 336 channels" in answer  # 3 * (16 + 32 + 64)
+    assert f"{sum(~looks)} of 9 layers have no others" in answer
     assert f"{100 * found['fixed'].loc['all', 'error']:.2f} %" in answer
     kept = interventions.read_summaries(tmp_path).iloc[0]
     assert (kept["model"], kept["images"], kept["layers"]) == ("se_resnet20", 60, 9)
@@ -264,14 +267,36 @@ def test_the_notebook_shows_these_numbers(tmp_path, shapes):
         run_cells("excitation", **chosen, model="resnet20")
 
 
-def test_a_stage_whose_gates_never_vary_has_no_share_of_variance(tmp_path):
-    values = {"stage1.0.attention": np.full((4, 2), 0.5), "stage2.0.attention": np.array(PAPER)}
+def make_gates_vary(network, by: list[float]) -> None:
+    """Multiply what each layer's gates are made of."""
+    gates = [m for m in network.modules() if isinstance(m, ExciteGate)]
+    for gate, factor in zip(gates, by, strict=True):
+        gate.expand.weight.data *= factor
+
+
+@pytest.mark.parametrize(
+    ("by", "said"), [(0, "No layer's gates vary"), (20, "In the one layer that looks")]
+)
+def test_gates_that_never_vary_know_no_class(tmp_path, shapes, by, said):
+    run = make_run(tmp_path, "se_resnet20", 0, 0.5, **data_fields(shapes))
+    network = create_model("se_resnet20")
+    make_gates_vary(network, by=[*[0] * 8, by])
+    save_network(run, network)
+    chosen = {"study": "demo", "runs_root": str(tmp_path), "page_folder": str(tmp_path)}
+    found = run_cells("excitation", **chosen, num_images=60, num_importance=4)
+    assert said in found["outputs"][-1].markdown
+
+
+def test_a_stage_whose_gates_hardly_vary_has_no_share_of_variance(tmp_path):
+    still = 0.5 + 1e-4 * LABELS[:, None] * np.ones((1, 2))
+    values = {"stage1.0.attention": still, "stage2.0.attention": np.array(PAPER)}
     table = excitation.layer_table(excitation.Gates(values=values), LABELS)
     fixed = interventions.fixed_table(dict.fromkeys(("none", "all"), np.zeros((2, 4))))
     run = make_run(tmp_path, "se_resnet20", 0, 0.5)
     interventions.write_summary(run, 4, table, fixed, str(tmp_path))
     kept = interventions.read_summaries(tmp_path).iloc[0]
-    assert (kept["mean_first"], kept["constant_share_first"]) == (0.5, 1)
+    assert (kept["mean_first"], kept["constant_share_first"]) == (still.mean(), 1)
+    assert table["class_share"][0] > 0
     assert np.isnan(kept["class_share_first"])
     assert kept["class_share_last"] == pytest.approx(0.8)
 

@@ -177,9 +177,10 @@ def layer_table(gates: Gates, labels: np.ndarray) -> pd.DataFrame:
 
 def stage_table(table: pd.DataFrame) -> pd.DataFrame:
     """Of each stage its number of layers, and the means over them of `layer_table`'s fractions; a
-    layer whose gates do not vary has no part in that of class_share."""
+    layer whose channels are all constant has no part in that of class_share."""
     shares = ["mean", "near_zero_share", "near_one_share", "constant_share", "class_share"]
-    groups = table.groupby("stage", sort=True)
+    varying = table["class_share"].where(table["constant_share"] < 1)
+    groups = table.assign(class_share=varying).groupby("stage", sort=True)
     means = groups[shares].mean()
     means.insert(0, "layers", groups.size())
     return means.reset_index()
