@@ -188,6 +188,8 @@ def test_tables_escape_what_they_show_and_align_numbers():
     ]  # fmt: skip
     assert re.findall(r"<th class=.(?:index|col).*?>(.*)</th>", html) == ["net", "a", "n", "l"]
     assert re.findall(r"text-align: (\w+)", html) == ["left", "right", "left"]
+    blank = frame.assign(blank="", none=[[], []]).reset_index()
+    assert table(blank, "caption <i>").columns.tolist() == ["net", "a", "n", "l"]
     assert table(frame.head(0), empty="Nothing.") == Text("Nothing.")
     assert "row_heading" not in table(frame.reset_index()).to_html()
 

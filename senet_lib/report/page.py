@@ -195,6 +195,7 @@ def _drawing(svg: str, alt: str, number: int) -> str:
     for colour, ink in INKS.items():
         svg = svg.replace(f": {colour}", f": var(--{ink}, {colour})")
     svg = svg[max(svg.find("<svg"), 0) :]  # without the head of a file
+    svg = re.sub("<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = svg.replace(f'<style type="text/css">*{{{FOR_ALL}}}</style>', "")
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>d{number}-", svg)
     about = f'role="img" aria-label="{escape(alt)}" style="{FOR_ALL}"'

@@ -106,7 +106,8 @@ def table(
     formats: Mapping[str, str | Callable] | None = None,
     empty: str = "None.",
 ) -> Styler | Text:
-    """A frame as a table: columns of numbers to the right, all others to the left.
+    """A frame as a table: columns of numbers to the right, all others to the left, and those that
+    are blank in every row left out.
 
     Args:
         frame: what is shown. A named index names the rows, and its name stands above it; an index
@@ -117,6 +118,7 @@ def table(
     """
     if frame.empty:
         return Text(empty)
+    frame = frame.loc[:, [not all(map(_is_blank, frame[column])) for column in frame]]
     counts = isinstance(frame.index, pd.RangeIndex)
     if frame.index.name:
         frame = frame.rename_axis(index=None, columns=frame.index.name)
@@ -129,6 +131,10 @@ def table(
     styles = {c: [{"selector": "", "props": f"text-align: {side}"}] for c, side in sides.items()}
     shown = shown.set_table_styles(styles).set_caption(html.escape(caption))
     return shown.hide(axis="index") if counts else shown
+
+
+def _is_blank(value: object) -> bool:
+    return isinstance(value, str | list) and not value
 
 
 def _cell(value: object) -> str:
