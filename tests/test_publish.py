@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from fake_runs import make_run, save_network
+from fake_runs import make_run, save_network, settings
 
 from senet_lib.data.datasets import load_data
 from senet_lib.errors import RecordError, SenetError
@@ -141,11 +141,13 @@ def test_an_axis_has_a_page_once_its_runs_can_be_compared(tmp_path, monkeypatch)
         return notebook
 
     monkeypatch.setattr("senet_lib.report.batch.execute", execute)
-    for name in ("resnet20", "se_resnet20", "se_resnet20+reduction=4"):
+    models = ["resnet20", "se_resnet20", "se_resnet20+reduction=4"]
+    for name in models:
         make_run(tmp_path / "published" / "runs", name, 0, 0.4)
+    damaged = make_run(tmp_path / "published" / "runs", "resnet20", 1, 0.4)
+    (damaged.path / "record.json").write_text("{", encoding="utf-8")  # left to the report to say
     config = tmp_path / "demo.yaml"
-    settings = {"study": "demo", "protocol": "p", "data": "shapes", "models": ["resnet20"]}
-    config.write_text(json.dumps({**settings, "seeds": [0], "axes": ["reduction", "gate"]}))
+    config.write_text(json.dumps(settings(models=models, axes=["reduction", "gate"])))
     folder = tmp_path / "published" / "reports" / "demo"
     folder.mkdir(parents=True)
     for ending in (".html", ".ipynb"):

@@ -23,7 +23,6 @@ from senet_lib.data.datasets import hold_out, load_data
 from senet_lib.errors import RecordError
 from senet_lib.evaluation import error_and_loss, predict
 from senet_lib.files import replacing_folder, write_whole
-from senet_lib.recipe import load_study
 from senet_lib.runs.lock import locked
 from senet_lib.runs.published import MAX_WEIGHTS_BYTES, PUBLISHED
 from senet_lib.runs.records import (
@@ -31,12 +30,12 @@ from senet_lib.runs.records import (
     HISTORY,
     RunRecord,
     anchored,
-    find_runs,
     list_runs,
     load_run,
     save_logits,
     save_record,
 )
+from senet_lib.runs.study import collect
 from senet_lib.runs.weights import WEIGHTS, load_network, save_weights
 
 NOTEBOOK = "train.ipynb"
@@ -156,8 +155,9 @@ def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED)
         page = Path(f"gallery-{weights.parent.parent.name}-seed0", "index.html")
         if (made / page).is_file():
             write_whole(folder / page, (made / page).read_bytes())
-    compared = find_axes([load_run(path) for path in find_runs(runs / study)])
-    for axis in load_study(config).axes if config else ():
+    kept = collect(study, config, str(runs), str(folder))
+    compared = find_axes(kept.runs)
+    for axis in kept.settings.axes if kept.settings else ():
         page, values = folder / f"ablation-{axis}.html", {**parameters, "axis": axis}
         if axis in compared:
             execute("ablation", page.with_suffix(".ipynb"), values, html=page)
