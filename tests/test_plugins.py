@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from senet_lib import plugins
 from senet_lib.runs.records import load_run
 
@@ -30,6 +32,7 @@ def test_the_page_shows_the_example_as_it_is():
     assert ast.dump(ast.parse(shown)) == ast.dump(ast.Module(whole.body[1:], []))
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_text_and_refuses_another(tmp_path, says):
     run, own = tmp_path / "run", shutil.copy(EXAMPLE, tmp_path / "own.py")
     train = (*TRAIN, *SMALL, "--plugin", own, "--out", run)

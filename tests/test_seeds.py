@@ -59,6 +59,7 @@ def test_the_threads_asked_for_are_kept(monkeypatch, threads, cores, seeds, at_o
         assert re.findall(r"--threads (\d+)", command) == ([str(each)] if each else [])
 
 
+@pytest.mark.slow
 def test_a_stop_reaches_every_run_and_loses_nothing(words):
     command = [sys.executable, "-m", "senet_lib.cli", "train", *words, "--epochs", "2000"]
     process = subprocess.Popen([*command, "--seeds", "0", "1"], stdout=subprocess.PIPE, text=True)

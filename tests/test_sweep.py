@@ -80,6 +80,7 @@ def test_trials_are_runs_judged_on_held_out_images(whole):
         assert len((run / "history.csv").read_text().splitlines()) - 1 < 3
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_ends_as_it_would_have(whole, written, tmp_path):
     words = [sys.executable, "-m", "senet_lib", "sweep", str(written(tmp_path))]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -27,6 +27,7 @@ STYLE = {
     "ytick.labelcolor": INK,
     "text.color": INK,
     "legend.frameon": False,
+    "image.interpolation": "none",  # drawings hold an image's own pixels
     "figure.facecolor": "none",
     "axes.facecolor": "none",
 }

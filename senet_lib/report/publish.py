@@ -1,8 +1,8 @@
 """Copy a study's finished runs and its report to where they are kept in version control.
 
-Logits are kept in half precision, each image's highest still the highest, so that they give the
-record's error. So are weights, only where the file stays small; the record says what error those
-very weights make.
+Weights are kept in half precision, only where the file stays small; the record says what error
+those very weights make. So are logits, and without weights in sixteenths; each image's highest is
+still the highest, so that they give the record's error.
 """
 
 import re
@@ -44,6 +44,7 @@ COPIED = (
     "profile.html", "gradcam-seed0.html", "localisation-*.json", "excitation-*.html",
     "gates-*.json",
 )  # fmt: skip
+FRACTION = 16  # logits without weights are kept in sixteenths, which take a third less
 
 
 def _publish_run(record: RunRecord, folder: Path, whole: bool) -> None:
@@ -54,22 +55,24 @@ def _publish_run(record: RunRecord, folder: Path, whole: bool) -> None:
         shutil.copyfile(record.path / HISTORY, partial / HISTORY)
         if whole and (record.path / NOTEBOOK).is_file():
             shutil.copyfile(record.path / NOTEBOOK, partial / NOTEBOOK)
+        keeps_weights = whole and 2 * record.num_params <= MAX_WEIGHTS_BYTES
         logits, labels = record.test_logits()
-        save_logits(partial, _halved(logits), labels)
+        save_logits(partial, _halved(logits, 0 if keeps_weights else FRACTION), labels)
         error = None
-        if whole and 2 * record.num_params <= MAX_WEIGHTS_BYTES:
+        if keeps_weights:
             model, spec = load_network(record.path / WEIGHTS)
             save_weights(partial / WEIGHTS, model.half(), spec)
             error = _error_of(partial / WEIGHTS, record)
         save_record(replace(record, path=partial, weights_error=error))
 
 
-def _halved(logits: np.ndarray) -> np.ndarray:
-    """Logits (N, K) in half precision, by a step more where rounding made another class the highest
-    or a tie; as they are where they are beyond its range."""
+def _halved(logits: np.ndarray, fraction: int = 0) -> np.ndarray:
+    """Logits (N, K) in half precision, to a `fraction`-th if it is not 0, and the highest by a
+    step more where rounding made a tie; as they are where they are beyond its range."""
     rows, best = np.arange(len(logits)), logits.argmax(1)
     with np.errstate(over="ignore"):
-        halves = logits.astype(np.float16)
+        rounded = np.round(logits * fraction) / fraction if fraction else logits
+        halves = rounded.astype(np.float16)
         highest = halves[rows, best]
         more = np.nextafter(highest, np.float16(np.inf))
         halves[rows, best] = np.where(halves.argmax(1) == best, highest, more)
@@ -159,13 +162,11 @@ def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED)
     compared = find_axes(kept.runs)
     for axis in kept.settings.axes if kept.settings else ():
         page, values = folder / f"ablation-{axis}.html", {**parameters, "axis": axis}
-        if axis in compared:
-            execute("ablation", page.with_suffix(".ipynb"), values, html=page)
+        if axis in compared:  # a notebook is large, and its page has all of it
+            execute("ablation", page.with_suffix(".ipynb"), values, html=page).unlink()
         else:
             page.unlink(missing_ok=True)
-            page.with_suffix(".ipynb").unlink(missing_ok=True)
-    notebook = execute("report", folder / "report.ipynb", parameters, html=folder / "index.html")
-    notebook.unlink()  # large, and the page has all of it
+    execute("report", folder / "report.ipynb", parameters, html=folder / "index.html").unlink()
     for page in folder.rglob("*.html"):
         _drop_dead_links(page)
     return folder / "index.html"

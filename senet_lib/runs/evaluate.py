@@ -16,7 +16,6 @@ from senet_lib.data.pictures import SIZE
 from senet_lib.device import Setup
 from senet_lib.errors import RecordError, SenetError, one_line
 from senet_lib.evaluation import error_and_loss, predict, probabilities
-from senet_lib.export import SUFFIXES, load_exported
 from senet_lib.runs.published import find_pretrained
 from senet_lib.runs.records import RECORD, RunRecord, find_runs, is_a, load_run
 from senet_lib.runs.weights import NetSpec, load_network
@@ -125,6 +124,8 @@ def classify(
             published network.
         pictures: files of any kind that Pillow reads.
     """
+    from senet_lib.export import SUFFIXES, load_exported  # torch.export takes a second to load
+
     path = Path(source)
     if path.suffix in SUFFIXES.values():
         run, about = load_exported(path)

@@ -131,9 +131,8 @@ class RunRecord:
         return table
 
     def test_logits(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logits (N, K), float32 (of a published run rounded to half precision before), and labels
-        (N,), int64, of the evaluated images in order. RecordError where the file is missing or
-        damaged."""
+        """Logits (N, K), float32 (of a published run rounded), and labels (N,), int64, of the
+        evaluated images in order. RecordError where the file is missing or damaged."""
         path = self._file(LOGITS)
         try:
             with np.load(path) as archive:
