@@ -362,6 +362,18 @@ def test_a_long_tables_head_stays_in_sight_and_it_takes_the_focus_where_it_scrol
 
 
 @pytest.mark.browser
+def test_of_a_head_of_two_rows_both_stay_in_sight(tmp_path, visit):
+    index = pd.MultiIndex.from_product([range(3), range(20)], names=["trial", "model"])
+    shown = pd.DataFrame({"energy": 0.5}, index).rename_axis("metric", axis=1).style
+    write_page(notebook_of(tmp_path, "# T", shown), tmp_path / "t.html")
+    page = visit(tmp_path / "t.html")
+    page.get_by_role("row").last.scroll_into_view_if_needed()
+    first, second = (row.bounding_box() for row in page.locator("thead tr").all())
+    assert 0 <= first["y"] < 10
+    assert second["y"] == pytest.approx(first["y"] + first["height"], abs=1)
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("name", ["tables", "report"])
 def test_on_paper_there_is_no_navigation_and_nothing_is_cut(name, request, visit):
     page = visit(request.getfixturevalue(name), PAPER, color_scheme="dark")

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 from fake_runs import make_run
@@ -25,6 +26,17 @@ def test_a_record_survives_the_disk(tmp_path):
         record.load_model()
     save_history(record.path, [{"epoch": 1, "lr": 0.1}, {"epoch": 2, "lr": 0.01}])
     assert record.history.to_dict("list") == {"epoch": [1, 2], "lr": [0.1, 0.01]}
+
+
+def test_what_is_known_of_the_machine_is_said(tmp_path):
+    record = make_run(tmp_path, "resnet20", 0, 0.25)
+    for hardware, said in (
+        ({"system": "Linux", "cpu": "A", "gpu": "B", "cores": 2}, "B, A, Linux, 2 cores"),
+        ({"cpu": "A", "cores": 1}, "A, 1 core"),
+        ({"cpu": "A", "cores": "many"}, "A"),
+        ({}, ""),
+    ):
+        assert replace(record, hardware=hardware).machine == said
 
 
 def test_what_is_no_record_is_refused(tmp_path):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from senet_lib.device import computed_on
-from senet_lib.errors import RecordError, SenetError, unknown
+from senet_lib.errors import RecordError, SenetError, counted, unknown
 from senet_lib.files import anchored, read_json, sha256_of, write_whole
 from senet_lib.recipe import Recipe, needed_fields
 from senet_lib.runs import DEFAULT_ROOT, FAILED, HISTORY, LOGITS, RECORD
@@ -98,9 +98,10 @@ class RunRecord:
     @property
     def machine(self) -> str:
         """GPU, processor, cores and system, as far as they are known."""
-        cores = f"{self.hardware.get('cores')} cores"
-        known = (self.hardware.get(key) for key in ("gpu", "cpu", "system"))
-        return ", ".join([*filter(None, known), cores])
+        known = [self.hardware.get(key) for key in ("gpu", "cpu", "system")]
+        cores = self.hardware.get("cores")
+        known.append(counted(cores, "core") if type(cores) is int else "")
+        return ", ".join(filter(None, known))
 
     @property
     def commit(self) -> str:
