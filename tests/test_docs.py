@@ -166,6 +166,26 @@ def test_every_command_of_a_page_runs(page, clone):
         assert list(json.loads(kept.read_text("utf-8"))["plugins"]) == ["own_attention.py"]
 
 
+def python_of(page: str) -> str:
+    """What a page's blocks of Python say, one after the other."""
+    return "\n".join(re.findall(r"(?ms)^```python\n(.*?)^```", PAGES[page].read_text("utf-8")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page",  # that of maps takes minutes
+    [pytest.param(p, marks=rarely if p == "maps.md" else ()) for p in PAGES if python_of(p)],
+)
+def test_the_python_of_a_page_runs(page, clone):
+    for package in ("timm", "optuna"):
+        pytest.importorskip(package)
+    if page == "maps.md" and not (data_dir() / "cifar10.npz").is_file():
+        pytest.skip("CIFAR-10 is not here")
+    shutil.copytree(clone / "outputs/published/runs", clone / "outputs/runs")
+    (clone / "page.py").write_text(python_of(page), "utf-8")
+    run("python page.py", clone)
+
+
 @rarely
 @pytest.mark.slow
 def test_a_sweep_its_notebook_and_a_network_of_another_library(clone):
