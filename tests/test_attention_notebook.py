@@ -64,6 +64,7 @@ def test_a_layer_that_is_asleep_is_not_looked_at(tmp_path):
     assert awake["layer"] == "stage3.1"
 
 
+@pytest.mark.slow
 def test_a_run_of_another_network_is_set_against_its_own_plain_form(tmp_path):
     name = "se_res2net29+base_width=8+stages=2,3"  # a stage has no SE
     run = make_run(tmp_path, name, 0, 0.5, **data_fields(load_data("shapes")))

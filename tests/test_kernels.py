@@ -319,6 +319,7 @@ def test_auto_takes_the_kernels_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @needs_compiler
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SETS if name not in RUNNABLE])
 def test_the_kernels_compile_for_other_processors(name: str, tmp_path: Path) -> None:
     """Where they do not, training falls back to PyTorch."""

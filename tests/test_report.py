@@ -286,6 +286,7 @@ def test_the_top_says_whether_by_how_much_how_sure_and_at_what_cost(
     assert len(names["runs"].problems) == 6 - sum(map(len, errors.values()))
 
 
+@pytest.mark.slow
 def test_column_colour_and_sentence_are_changed_in_the_notebook_alone(tmp_path):
     """What a reader does who wants another report."""
     content = json.loads((NOTEBOOKS / "report.ipynb").read_text(encoding="utf-8"))

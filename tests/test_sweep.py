@@ -96,6 +96,7 @@ def test_a_sweep_that_is_killed_ends_as_it_would_have(whole, written, tmp_path):
     assert states.count("FAIL") == len(states) - 7 == 1  # another took its values over
 
 
+@pytest.mark.slow
 def test_workers_share_the_trials_and_the_best_can_be_trained(written, tmp_path, capfd):
     path = written(tmp_path, trials=4, pruner="hyperband")
     assert main(["sweep", str(path), "--workers", "2", "--root", str(tmp_path)]) == 0
