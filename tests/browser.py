@@ -39,6 +39,16 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
+def violations(page: Any) -> list[tuple[str, str]]:
+    """What axe finds serious or critical on a page: rule and HTML of the first place. Skips where
+    axe is not installed."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    options = {"resultTypes": ["violations"]}  # telling all that passes takes as long as looking
+    found = axe.run(page, options=options).response["violations"]
+    bad = [v for v in found if v["impact"] in ("serious", "critical")]
+    return [(v["id"], v["nodes"][0]["html"]) for v in bad]
+
+
 @contextmanager
 def jupyter_server(folder: Path, token: str = "") -> Iterator[str]:
     """A JupyterLab on the folder, with settings of its own; gives its address."""

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from browser import chromium  # noqa: F401 (a fixture)
+from browser import chromium, violations  # noqa: F401 (one is a fixture)
 from matplotlib.figure import Figure
 
 from senet_lib.analysis.cam import CamMaps
@@ -172,13 +172,9 @@ def test_equations_are_set_without_a_script_and_code_is_left_alone(tmp_path):
     assert re.search(r'<div [^>]*class="table"[^>]*>\s*<table', page)  # it scrolls by itself
 
 
-VIOLATIONS = {"resultTypes": ["violations"]}  # telling all that passes takes as long as looking
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize("name", ["report", "tables", "run_page", "gallery"])
 def test_a_page_fits_the_window_is_whole_by_itself_and_accessible(name, request, visit):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     path = request.getfixturevalue(name)
     for viewport in (PHONE, DESKTOP):
         page = visit(path, viewport)
@@ -187,9 +183,7 @@ def test_a_page_fits_the_window_is_whole_by_itself_and_accessible(name, request,
             assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
             paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
             assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
-            found = axe.run(page, options=VIOLATIONS).response["violations"]
-            bad = [v for v in found if v["impact"] in ("serious", "critical")]
-            assert [(v["id"], v["nodes"][0]["html"]) for v in bad] == []
+            assert violations(page) == []
         assert page.said == []
         assert [url for url in page.asked if not url.startswith("data:")] == [path.as_uri()]
         assert page.evaluate("[...document.images].every(i => i.naturalWidth > 50 && i.alt)")

@@ -99,8 +99,8 @@ class RunRecord:
     def machine(self) -> str:
         """GPU, processor, cores and system, as far as they are known."""
         known = [self.hardware.get(key) for key in ("gpu", "cpu", "system")]
-        cores = self.hardware.get("cores")
-        known.append(counted(cores, "core") if type(cores) is int else "")
+        if type(cores := self.hardware.get("cores")) is int:
+            known.append(counted(cores, "core"))
         return ", ".join(filter(None, known))
 
     @property
