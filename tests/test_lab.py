@@ -177,7 +177,7 @@ def test_a_training_by_the_form_writes_the_parameters_cell(page, tmp_path, tiny,
     page.set_viewport_size({"width": 1200, "height": 4000})  # what is far outside is left out
     with jupyter_server(tmp_path) as address:
         run_all(page, address, "train.ipynb")
-        page.get_by_text("After 1 epochs").wait_for()
+        page.get_by_text("After 1 epoch").wait_for()
         save(page)
         assert git("status", "--porcelain", "train.ipynb") == ""
         choose(page, "lr", "fast")
