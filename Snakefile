@@ -221,6 +221,7 @@ rule train:
     params:
         code=TRAIN_HASH,
         parameters=train_parameters,
+    priority: 1  # what can be done beside the last maps waits for them, so that no core does
     threads: THREADS
     resources:
         gpu=int(HAS_GPU),

@@ -86,6 +86,12 @@ def test_order_does_not_depend_on_the_source(tmp_path, caplog):
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+def test_a_dataset_says_what_it_is_in_a_line(shapes):
+    line = "<Dataset shapes: 2,000 training and 1,000 test images of 10 classes, with masks>"
+    assert repr(shapes) == line
+    assert "1,700 training and 300 val images" in repr(hold_out(shapes, 300))
+
+
 def test_mean_and_std_are_those_of_train(shapes):
     pixels = shapes.x_train.reshape(-1, 3)
     np.testing.assert_allclose(shapes.mean, pixels.mean(axis=0) / 255, rtol=1e-14)

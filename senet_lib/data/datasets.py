@@ -39,6 +39,11 @@ class Dataset(Arrays):
     fingerprint: str
     test_name: str = "test"  # what the second split is: "test", or "val" after `hold_out`
 
+    def __repr__(self) -> str:
+        counts = f"{len(self.x_train):,} training and {len(self.x_test):,} {self.test_name} images"
+        masks = ", with masks" if self.masks_test is not None else ""
+        return f"<Dataset {self.name}: {counts} of {self.num_classes} classes{masks}>"
+
     @property
     def num_classes(self) -> int:
         """How many classes there are."""
