@@ -163,9 +163,8 @@ def few_images(path: Path) -> Any:
     return data
 
 
-def tiny_study(folder: Path) -> Path:
-    """Train three small networks for a few steps on a few images, which lie beside the runs; gives
-    the runs' root."""
+def tiny_study(folder: Path) -> None:
+    """Train three small networks for a few steps on a few images, which lie beside the runs."""
     from senet_lib.recipe import Recipe
     from senet_lib.training.fit import fit
 
@@ -175,4 +174,3 @@ def tiny_study(folder: Path) -> Path:
     for model, seed in TINY_RUNS:
         out = folder / "runs" / "tiny" / model / f"seed{seed}"
         fit(model=model, seed=seed, data=str(folder / "tiny.npz"), out=out, **how)
-    return folder / "runs"

@@ -5,6 +5,7 @@ Imports of the package stand inside the fixtures, so that a broken module fails 
 
 import os
 import re
+import shutil
 
 # Set before anything imports numpy, torch or matplotlib, and inherited by started processes.
 # Several workers share the machine, so each takes one thread.
@@ -100,24 +101,44 @@ def says(capsys):
     return call
 
 
+def made_once(tmp_path_factory, name, make):
+    """A folder that `make` fills, once for all the workers of a session."""
+    from filelock import FileLock
+
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    folder, made = root / name, root / f"{name}.made"
+    with FileLock(root / f"{name}.lock"):
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed at it
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """The root of a tiny study's runs, which no test changes."""
     from browser import tiny_study
 
-    return tiny_study(tmp_path_factory.mktemp("study"))
+    return made_once(tmp_path_factory, "study", tiny_study) / "runs"
 
 
 @pytest.fixture(scope="session")
 def report(tiny, tmp_path_factory):
-    """The report of that study, of which one run failed and two are missing."""
+    """The report of that study, of which one run failed and two are missing; no test changes it."""
+    folder = made_once(tmp_path_factory, "report", lambda folder: make_report(tiny, folder))
+    return folder / "reports/tiny/index.html"
+
+
+def make_report(tiny, folder):
+    """Lay the runs in a folder and execute their report there."""
     import json
-    import shutil
 
     from senet_lib.report.batch import execute
     from senet_lib.runs.records import load_run
 
-    folder = tmp_path_factory.mktemp("report")
     root = shutil.copytree(tiny, folder / "runs")
     run = load_run(root / "tiny/resnet20/seed0")
     (run.path / "train.html").write_text("<p>page</p>")
@@ -131,4 +152,3 @@ def report(tiny, tmp_path_factory):
     values = {"study": "tiny", "config": str(folder / "tiny.yaml"), "runs_root": root}
     values |= {"page_folder": page.parent, "num_worse": 20, "look_per_class": 3}
     execute("report", page.with_name("report.ipynb"), values, html=page)
-    return page
