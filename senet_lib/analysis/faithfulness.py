@@ -7,7 +7,8 @@ random, which is the score to compare with.
 
 # Legend: N images, C channels, P = H W pixels, K classes, R removals along a curve.
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 import torch
@@ -56,8 +57,7 @@ def removal_curve(
     rank = torch.from_numpy(np.argsort(_order(maps, rng), axis=1))
     rank = rank.reshape(-1, 1, *maps.shape[1:])  # (N, 1, H, W)
     mixed = (torch.where(rank < count, after, before) for count in counts)
-    probabilities = np.stack([_probability(model, some, classes) for some in mixed], axis=1)
-    return np.array(counts) / pixels, probabilities
+    return np.array(counts) / pixels, _probabilities(model, mixed, classes)
 
 
 def blurred(images: Tensor) -> Tensor:
@@ -113,12 +113,10 @@ def road_curves(
             f"fractions {list(fractions)} of {pixels} pixels must replace some pixels, not all"
         )
     order = _order(maps, rng)
-    probabilities = np.empty((2, len(images), len(counts)))
-    for way, ranked in enumerate((order, order[:, ::-1])):
-        for place, count in enumerate(counts):
-            worse = _imputed(images, ranked[:, :count], noise, rng)
-            probabilities[way, :, place] = _probability(model, worse, classes)
-    return probabilities
+    ways = ((ranked, count) for ranked in (order, order[:, ::-1]) for count in counts)
+    worse = (_imputed(images, ranked[:, :count], noise, rng) for ranked, count in ways)
+    found = _probabilities(model, worse, classes)  # (N, 2 F)
+    return found.reshape(len(found), 2, -1).swapaxes(0, 1)
 
 
 def road(most: np.ndarray, least: np.ndarray) -> np.ndarray:
@@ -140,13 +138,18 @@ def _fitting(
 
 
 @torch.inference_mode()
-def _probability(model: nn.Module, images: Tensor, classes: Tensor) -> np.ndarray:
-    """Softmax probability of one class an image, (N,) float64, in eval mode."""
-    device = next((p.device for p in model.parameters()), images.device)
+def _probabilities(model: nn.Module, versions: Iterable[Tensor], classes: Tensor) -> np.ndarray:
+    """Softmax probability of one class an image, (N, V) float64, in eval mode, in each of V
+    versions (N, C, H, W) of the images; as many as a batch holds go through the network at once."""
+    device = next((p.device for p in model.parameters()), classes.device)
+    versions, found = iter(versions), []
     with evaluating(model):
-        parts = [model(part.to(device)).double().cpu() for part in images.split(BATCH)]
-    logits = torch.cat(parts)
-    return logits.softmax(1).gather(1, classes[:, None])[:, 0].numpy()
+        while some := list(islice(versions, max(BATCH // max(len(classes), 1), 1))):
+            parts = torch.cat(some).split(BATCH)
+            logits = torch.cat([model(part.to(device)).double().cpu() for part in parts])
+            asked = classes.repeat(len(some))[:, None]
+            found += logits.softmax(1).gather(1, asked).view(len(some), -1)
+    return torch.stack(found, 1).numpy()
 
 
 def _order(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
