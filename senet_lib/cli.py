@@ -91,6 +91,8 @@ def _train(arguments: argparse.Namespace) -> int:
         if arguments.tensorboard:
             settings["on_epoch"] = _event_writer(arguments.tensorboard, stack)
         record = fit(overrides=pairs(arguments.overrides), **settings)
+    if arguments.tensorboard:
+        _tell_of_a_finished_run(record.path, arguments.tensorboard)
     print(
         f"{record.evaluated_on} error {100 * record.test_error:.2f} % after "
         f"{errors.counted(record.recipe['epochs'], 'epoch')}; the record is in {record.path}"
@@ -114,6 +116,14 @@ def _event_writer(logdir: str, stack: ExitStack) -> Any:
         writer.flush()
 
     return tell
+
+
+def _tell_of_a_finished_run(run: Path, logdir: str) -> None:
+    """Write its events where there are none, for it had no epoch left to tell of."""
+    from senet_lib.tensorboard import events_of, write_run
+
+    if not any(events_of(run, logdir).glob("events.out.tfevents.*")):
+        write_run(run, logdir, gates=False)
 
 
 def _train_seeds(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
@@ -321,7 +331,7 @@ def _publish(arguments: argparse.Namespace) -> None:
         load_study(arguments.config).check_models()  # before anything is copied
     for copy in publish_study(study, arguments.root, target, arguments.keep):
         print(copy)
-    print(publish_report(study, arguments.config, target))
+    print(publish_report(study, arguments.config, target, arguments.root))
 
 
 @command(

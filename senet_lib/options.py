@@ -9,10 +9,8 @@ from typing import Any, NoReturn, get_origin
 
 from senet_lib import __version__, strict_yaml
 from senet_lib.errors import NonFiniteLossError, SenetError, is_out_of_memory
-from senet_lib.recipe import Recipe, Study, check_study, load_study
+from senet_lib.recipe import MACHINE, Recipe, Study, check_study, load_study
 from senet_lib.strict_yaml import shown
-
-MACHINE = ("device", "precision", "compile", "threads", "test_every")
 
 
 def speak() -> None:

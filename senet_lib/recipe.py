@@ -22,6 +22,7 @@ from senet_lib.strict_yaml import shown
 
 LR_POLICIES = ("step", "one_cycle")
 PRECISIONS = ("auto", "fp32", "bf16")
+MACHINE = ("device", "precision", "compile", "threads", "test_every")  # settings beside a recipe
 COMPILE_MODES = ("auto", "on", "off")
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 AXES = ("gate_at", "reduction", "squeeze", "gate", "position", "stages", "attention")

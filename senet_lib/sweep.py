@@ -18,12 +18,18 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from senet_lib import errors, strict_yaml
-from senet_lib.data import hold_out, load_data
+from senet_lib.data.datasets import hold_out, load_data, take
 from senet_lib.errors import RecipeError, RecordError
 from senet_lib.models import check_name
-from senet_lib.options import MACHINE
 from senet_lib.plugins import behind
-from senet_lib.recipe import Recipe, Settings, check_setting, load_settings, setting
+from senet_lib.recipe import (
+    MACHINE,
+    Recipe,
+    Settings,
+    check_setting,
+    load_settings,
+    setting,
+)
 from senet_lib.runs.records import RunRecord, from_top
 from senet_lib.runs.study import train_command
 from senet_lib.strict_yaml import shown
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
 
 ROOT, DATABASE = Path("outputs/sweeps"), "optuna.db"
 SAME = ("data", "models", "recipe", "num_val", "seed", "pruner", "space", "test_every")
+HOPELESS = (errors.NonFiniteLossError, errors.OutOfMemoryError)  # of what a trial chose
 ALIKE = ("epochs", "schedule")  # of all trials, for they are compared epoch by epoch
 
 
@@ -112,6 +119,8 @@ def open_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
     for model in sweep.models:
         check_name(model)
     images = hold_out(load_data(sweep.data), sweep.num_val)
+    sizes = sweep.space.get("train_images", [0])
+    take(images, sizes["high"] if isinstance(sizes, dict) else max(sizes))  # refuses too many
     folder.mkdir(parents=True, exist_ok=True)
     pruner = {
         "median": optuna.pruners.MedianPruner(n_warmup_steps=sweep.recipe.epochs // 2),
@@ -167,7 +176,7 @@ def run_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
                 trial.set_user_attr(name, getattr(record, name))
             study.tell(trial, record.test_error)
             said = f"error {100 * record.test_error:.2f} %"
-        except (optuna.TrialPruned, errors.NonFiniteLossError) as ended:
+        except (optuna.TrialPruned, *HOPELESS) as ended:
             tidy(out, *LEFT_OVER)
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             said = str(ended)

@@ -36,10 +36,18 @@ def test_the_lesson_runs_without_cifar10_and_its_numbers_are_right(tmp_path, mon
     assert "$" not in re.sub(r"<(pre|script|style)\b.*?</\1>", "", page, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("model", ["resnet20", "resnet20+attention=eca", "resnet20+attention=cbam"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "resnet20",
+        "resnet20+attention=eca",
+        "resnet20+attention=cbam",
+        "se_res2net29+gate_at=last_from_z",
+    ],
+)
 def test_a_network_without_se_is_named_in_one_line(model, monkeypatch, tmp_path):
     monkeypatch.setenv("SENET_DATA", str(tmp_path / "nothing"))
-    with pytest.raises(SenetError, match="no network with SE; take one such as se_resnet20"):
+    with pytest.raises(SenetError, match="no SE of the usual form; take one such as se_resnet20"):
         run_cells("attention", model=model)
 
 

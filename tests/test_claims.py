@@ -396,7 +396,9 @@ def test_figures_after_an_epoch_are_read_from_the_history(tmp_path):
 CLAIMED_IOU = {"se_res2net29": 0.62, "res2net29": 0.48, "se_resnet110": 0.42}
 
 
-def iou_verdicts(recipe, values, trial="grid2", data=CIFAR10_FINGERPRINT):
+def iou_verdicts(
+    recipe, values, trial="grid2", data=CIFAR10_FINGERPRINT, method="gradcam", layer="last"
+):
     """Judgements by scores: each network's IoU at half the maximum, and by another definition what
     is claimed."""
     rows = [
@@ -408,7 +410,7 @@ def iou_verdicts(recipe, values, trial="grid2", data=CIFAR10_FINGERPRINT):
     ]  # fmt: skip
     scores = StudyScores(
         study="s", protocol="p", recipe=recipe.to_dict(), recipe_id=recipe.id, data="cifar10",
-        fingerprint=data, method="gradcam", layer="last", right=dict.fromkeys(range(3), 900),
+        fingerprint=data, method=method, layer=layer, right=dict.fromkeys(range(3), 900),
         frame=pd.DataFrame(rows),
     )  # fmt: skip
     found = judge(load_claims("b-iou-*"), [], [scores])
@@ -417,7 +419,13 @@ def iou_verdicts(recipe, values, trial="grid2", data=CIFAR10_FINGERPRINT):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"recipe": Recipe(epochs=8)}, {"trial": "mosaic"}, {"data": "ab" * 32}],
+    [
+        {"recipe": Recipe(epochs=8)},
+        {"trial": "mosaic"},
+        {"data": "ab" * 32},
+        {"method": "eigencam"},
+        {"layer": "stage1"},
+    ],
 )
 def test_an_iou_waits_for_maps_of_its_own_protocol_and_definition(changes):
     about = {"recipe": load_protocol("paper").recipe, "values": CLAIMED_IOU, **changes}

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from senet_lib.errors import CheckpointError, RecordError, UnknownNameError
 from senet_lib.models import split_name
-from senet_lib.runs.records import full_name, list_runs, load_run, save_history
+from senet_lib.runs.records import find_runs, full_name, list_runs, load_run, save_history
 from senet_lib.runs.weights import NetSpec, load_network, save_weights
 
 
@@ -78,6 +78,15 @@ def test_the_table_shows_every_state(tmp_path):
     assert list(whole.path) == [str(folder / "seed0")]
     with pytest.raises(UnknownNameError, match="did you mean model"):
         list_runs(tmp_path, modl="resnet20")
+
+
+def test_runs_behind_links_are_found_and_each_once(tmp_path):
+    run = make_run(tmp_path / "disk", "resnet20", 0, 0.1)
+    (tmp_path / "runs").mkdir()
+    for name in ("demo", "twice"):
+        (tmp_path / "runs" / name).symlink_to(tmp_path / "disk" / "demo")
+    (run.path / "round").symlink_to(tmp_path / "runs")
+    assert find_runs(tmp_path / "runs") == [tmp_path / "runs" / "demo" / "resnet20" / "seed0"]
 
 
 def test_a_record_that_was_changed_is_refused_and_an_old_one_read(tmp_path):

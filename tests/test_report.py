@@ -167,7 +167,7 @@ def test_the_command_for_a_missing_run_makes_that_very_run(tmp_path, as_file):
     if as_file:
         (tmp_path / "s.yaml").write_text(config)
         config = str(tmp_path / "s.yaml")
-    study = replace(load_study(content), plugins=("own.py",))
+    study = replace(load_study(content), plugins=("own.py",), precision="fp32", threads=3)
     command = shlex.split(train_command(study, config, "se_resnet20", 1))
     assert command[:2] == ["senet", "train"]
     arguments = make_parser().parse_args(command[1:])
@@ -176,6 +176,8 @@ def test_the_command_for_a_missing_run_makes_that_very_run(tmp_path, as_file):
     assert (asked["data"], asked["study"]) == ("cifar100", "demo")
     assert (arguments.model, arguments.seed) == ("se_resnet20", 1)
     assert arguments.plugins == ([] if as_file else ["own.py"])  # a file names them itself
+    how = (asked.get("precision"), asked.get("threads"))
+    assert how == (("auto", 0) if as_file else ("fp32", 3))
 
 
 def test_tables_escape_what_they_show_and_align_numbers():

@@ -1,9 +1,11 @@
 """Several seeds with one command."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from fake_runs import save_shapes
 from senet_lib.cli import main
 from senet_lib.runs.records import RECORD, load_run
 from senet_lib.training import seeds as seeds_module
-from senet_lib.training.seeds import train_seeds
+from senet_lib.training.seeds import side_by_side, train_seeds
 
 
 @pytest.fixture
@@ -76,6 +78,28 @@ def test_a_stop_reaches_every_run_and_loses_nothing(words):
     for seed in (0, 1):
         assert (folder(seed) / "checkpoint.pt").is_file()
         assert not (folder(seed) / RECORD).exists()
+
+
+def test_one_that_is_killed_is_named_and_no_success(tmp_path, capfd):
+    (tmp_path / "die.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    killed = ["models", "--plugin", str(tmp_path / "die.py")]
+    assert side_by_side({"seed 0": ["models", "resnet20"], "seed 1": killed}, 2) == 137
+    assert capfd.readouterr().out.count("seed 1: ended by SIGKILL") == 1
+
+
+def test_a_stop_reaches_a_process_that_is_just_being_started(tmp_path, monkeypatch):
+    (tmp_path / "wait.py").write_text("import time; time.sleep(60)")
+
+    def enter(process):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)  # the signal is dealt with meanwhile
+        return process
+
+    monkeypatch.setattr(subprocess.Popen, "__enter__", enter)
+    began = time.monotonic()
+    words = ["models", "--plugin", str(tmp_path / "wait.py")]
+    assert side_by_side({"seed 0": words}, 1) == 128 + signal.SIGTERM
+    assert time.monotonic() - began < 30
 
 
 def test_a_wrong_list_of_seeds_is_refused_in_one_line(words, says):

@@ -14,9 +14,10 @@ import yaml
 from fake_runs import save_shapes
 from notebook_cells import run_cells
 
+from senet_lib import sweep
 from senet_lib.cli import main
 from senet_lib.data.datasets import load_data
-from senet_lib.errors import RunExistsError
+from senet_lib.errors import OutOfMemoryError, RunExistsError
 from senet_lib.runs.records import load_run
 
 optuna = pytest.importorskip("optuna")
@@ -158,6 +159,20 @@ def test_a_rate_at_which_the_loss_diverges_is_given_up(written, tmp_path):
     assert states == {0.1: DONE[0], 1e30: DONE[1]}
 
 
+def test_a_trial_that_finds_no_memory_is_given_up(written, tmp_path, monkeypatch):
+    def fit(**how):
+        if how["recipe"].batch_size == 32:
+            raise OutOfMemoryError("there is too little memory")
+        return real(**how)
+
+    real = sweep.fit
+    monkeypatch.setattr(sweep, "fit", fit)
+    path = written(tmp_path, space={"batch_size": [16, 32]}, trials=4, recipe={"epochs": 1})
+    study = run_sweep(load_sweep(path), tmp_path)
+    states = {trial.params["batch_size"]: trial.state for trial in study.trials}
+    assert states == {16: DONE[0], 32: DONE[1]}
+
+
 def test_a_sweep_with_nothing_to_choose_from_fails_in_a_folder_of_any_name(written, tmp_path):
     root, space = tmp_path / "a?b {0} %41 ü", {"lr": [1e29, 1e30]}
     words = ["sweep", str(written(tmp_path, space=space, trials=1)), "--root", str(root)]
@@ -199,6 +214,7 @@ SPACES = (
         ({"trials": 0}, "trials"), ({"num_val": 0}, "num_val"), ({"num_val": 10**7}, "112"),
         ({"num_val": None}, "num_val"), ({"seeds": [0]}, "seeds"), ({"pruner": "best"}, "pruner"),
         ({"models": ["resnet21"]}, "resnet21"), ({"data": "nowhere.npz"}, "nowhere"),
+        ({"space": {"train_images": [32, 65]}}, "cannot take 65 of 64 training images"),
         ({"space": 3}, "space"), ({"space": {}, "models": ["resnet20"]}, "nothing to choose"),
         *(({"space": space}, next(iter(space))) for space in SPACES),
     ],

@@ -71,9 +71,11 @@ def test_recipes_without_a_name_do_not_share_events(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for lr in ("0.1", "0.2"):
         words = ["train", "--model", "resnet20", "--epochs", "1", "--lr", lr, *TINY]
-        assert main([*words, "--threads", "1", "--tensorboard", "log"]) == 0
+        for logdir in ("log", "later"):  # the second time the run is finished
+            assert main([*words, "--threads", "1", "--tensorboard", logdir]) == 0
     runs = list((tmp_path / "outputs/runs").glob("*/resnet20/seed0"))
     assert len(runs) == 2
     for run in runs:
-        events = read(tmp_path / "log" / run.relative_to(tmp_path / "outputs/runs"))
-        assert len(events.Scalars("loss/train")) == 1
+        for logdir in ("log", "later"):
+            events = read(tmp_path / logdir / run.relative_to(tmp_path / "outputs/runs"))
+            assert len(events.Scalars("loss/train")) == 1

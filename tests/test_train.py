@@ -250,6 +250,13 @@ def test_a_finished_run_is_not_trained_again(train, whole, tmp_path):
         train()
 
 
+def test_a_finished_run_is_the_same_with_its_stages_in_a_tuple_or_a_list(train):
+    how = {"model": "se_resnet20", "recipe": dataclasses.replace(RECIPE, epochs=1)}
+    first = train("run", **how, overrides={"stages": (1, 3)})
+    assert train("run", **how, overrides={"stages": (1, 3)}) == first
+    assert train("run", **how, overrides={"stages": [1, 3]}) == first
+
+
 def test_an_interrupt_stops_at_a_checkpoint_and_the_rest_is_bit_identical(train, whole, tmp_path):
     with pytest.raises(RunStopped, match=r"SIGINT.*epoch 2 of 2 after step 0"):
         train("parts", on_epoch=stop_by(signal.SIGINT))

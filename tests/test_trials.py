@@ -165,7 +165,7 @@ def test_scores_are_kept_and_read_back_over_seeds(pages, runs_root, shapes):
     assert row["high"] - row["mean"] == pytest.approx(half, rel=1e-4)
 
 
-def test_scores_of_different_kinds_are_not_mixed_and_older_ones_are_read(tmp_path):
+def test_scores_of_different_kinds_are_not_mixed_and_older_ones_are_read(tmp_path, caplog):
     assert scores.read_scores(tmp_path) is None
     one, other = (tmp_path / f"localisation-seed{seed}.json" for seed in (0, 1))
     content = json.loads((PUBLISHED / one.name).read_text())
@@ -178,6 +178,12 @@ def test_scores_of_different_kinds_are_not_mixed_and_older_ones_are_read(tmp_pat
         other.write_text(text)
         with pytest.raises(RecordError):
             scores.read_scores(tmp_path)
+    whole = shutil.copytree(PUBLISHED, tmp_path / "reports" / "whole")
+    shutil.copytree(whole, tmp_path / "reports" / "broken")
+    other.replace(tmp_path / "reports" / "broken" / other.name)
+    (kept,) = scores.all_scores(tmp_path / "reports")  # no study keeps another from being read
+    assert kept.study == "smoke"
+    assert "broken" in caplog.text
 
 
 @pytest.mark.parametrize(("b", "ordered"), [((0.7, 0.8, 0.5), True), ((0.3, 0.4, 0.5), False)])

@@ -16,7 +16,7 @@ from senet_lib.analysis import trials
 from senet_lib.analysis.families import label
 from senet_lib.analysis.gates import untrained_network
 from senet_lib.analysis.grids import Explain
-from senet_lib.analysis.scores import write_scores
+from senet_lib.analysis.scores import USUAL, write_scores
 from senet_lib.device import keep_freed_memory
 from senet_lib.errors import DataError, RecordError
 from senet_lib.runs.records import DEFAULT_ROOT, anchored
@@ -71,8 +71,9 @@ class CamStudy:
         return trials.explainer(network, self.method, self.layer)
 
     def measure(self) -> pd.DataFrame:
-        """Score every network on every trial and by faithfulness, and write the scores beside the
-        page. A bar counts the images of all grids, unless $SENET_PROGRESS is log or none.
+        """Score every network on every trial and by faithfulness; scores of Grad-CAM's maps at the
+        last layer are written beside the page. A bar counts the images of all grids, unless
+        $SENET_PROGRESS is log or none.
 
         Returns:
             Model, the columns of `trials.measure`, and untrained: what the maps of the network
@@ -103,6 +104,7 @@ class CamStudy:
                 faithful = trials.measure_faithfulness(network, explain, images, targets)
                 frames += [frame.assign(model=name) for frame in (found, faithful)]
         frame = pd.concat(frames, ignore_index=True)
-        path = self.page_folder / f"localisation-seed{self.seed}.json"
-        write_scores(path, self.compared, self.seed, frame, self.method, self.layer)
+        if (self.method, self.layer) == USUAL:  # the report and the claims are about these
+            path = self.page_folder / f"localisation-seed{self.seed}.json"
+            write_scores(path, self.compared, self.seed, frame, self.method, self.layer)
         return frame

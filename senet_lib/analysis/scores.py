@@ -4,6 +4,7 @@
 that scores of short trainings are never taken for those of long ones.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,15 @@ from senet_lib.runs.records import anchored
 
 REPORTS = (Path("outputs/reports"), Path("outputs/published/reports"))
 PATTERN = "localisation-seed*.json"
+USUAL = ("gradcam", "last")  # method and layer of the maps that are kept and judged
 COLUMNS = (
     *("model", "seed", "trial", "metric", "score", "chance", "wrong", "untrained"),
     *("cases", "zero"),
 )
 IOU_METRICS = ("iou_at_area", "iou_at_half", "iou_best")
 SHARED = ("study", "protocol", "recipe", "recipe_id", "data", "fingerprint", "method", "layer")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -111,12 +115,17 @@ def read_scores(folder: str | Path) -> StudyScores | None:
 
 
 def all_scores(*roots: str | Path) -> list[StudyScores]:
-    """The scores of every study that has some; each recipe and data once, those found first.
+    """The scores of every study that has some; each recipe and data once, those found first, and a
+    warning in the place of those that cannot be read.
     Without `roots`, folders of reports, outputs/reports and then outputs/published/reports."""
     found: dict[tuple[str, str, str], StudyScores] = {}
     for root in roots or tuple(anchored(path) for path in REPORTS):
         for folder in sorted({path.parent for path in Path(root).glob(f"*/{PATTERN}")}):
-            scores = read_scores(folder)
+            scores = None
+            try:
+                scores = read_scores(folder)
+            except RecordError as error:  # one study's files keep no other from being judged
+                log.warning("%s, so they are left out", error)
             if scores is not None:
                 found.setdefault((scores.study, scores.recipe_id, scores.fingerprint), scores)
     return list(found.values())

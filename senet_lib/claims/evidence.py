@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from senet_lib.analysis.scores import StudyScores
+from senet_lib.analysis.scores import USUAL, StudyScores
 from senet_lib.claims.claim import Claim, load_protocol
 from senet_lib.data.datasets import CIFAR10_FINGERPRINT
 from senet_lib.errors import RecordError
@@ -34,7 +34,8 @@ class Evidence:
     """The runs on CIFAR-10's test images, by recipe, model and seed; each seed counts once."""
 
     def __init__(self, runs: Sequence[RunRecord], scores: Sequence[StudyScores] = ()) -> None:
-        self.maps = [one for one in scores if one.fingerprint == CIFAR10_FINGERPRINT]
+        claimed = (*USUAL, CIFAR10_FINGERPRINT)  # the claims are about these maps
+        self.maps = [s for s in scores if (s.method, s.layer, s.fingerprint) == claimed]
         self.runs: dict[str, dict[str, dict[int, RunRecord]]] = {}
         for run in runs:
             if run.data_fingerprint != CIFAR10_FINGERPRINT or run.num_val or run.overrides:

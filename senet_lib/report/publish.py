@@ -29,7 +29,7 @@ from senet_lib.runs.records import (
     DEFAULT_ROOT,
     HISTORY,
     RunRecord,
-    anchored,
+    from_top,
     list_runs,
     load_run,
     save_logits,
@@ -39,7 +39,6 @@ from senet_lib.runs.study import collect
 from senet_lib.runs.weights import WEIGHTS, load_network, save_weights
 
 NOTEBOOK = "train.ipynb"
-REPORTS = Path("outputs/reports")
 COPIED = (
     "profile.html", "gradcam-seed0.html", "localisation-*.json", "excitation-*.html",
     "gates-*.json",
@@ -133,7 +132,12 @@ def publish_study(
     return copies
 
 
-def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED) -> Path:
+def publish_report(
+    study: str,
+    config: str = "",
+    target: str | Path = PUBLISHED,
+    root: str | Path = DEFAULT_ROOT,
+) -> Path:
     """Write the report of the published runs, and a page for each axis of the settings that these
     runs have two values of. The workflow's pages of costs, maps and gates are copied, for they take
     long or were measured alone on the machine, and so are the galleries of runs whose weights are
@@ -142,6 +146,7 @@ def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED)
     Args:
         study, config: its name, and path of its settings; empty: no runs are missing.
         target: the folder of what is published.
+        root: the folder of all studies' runs; the workflow's pages lie beside it, in reports.
     Returns:
         The report, <target>/reports/<study>/index.html.
     """
@@ -150,7 +155,7 @@ def publish_report(study: str, config: str = "", target: str | Path = PUBLISHED)
     runs, folder = Path(target) / "runs", Path(target) / "reports" / study
     parameters = {"study": study, "config": config}
     parameters |= {"runs_root": str(runs), "page_folder": str(folder)}
-    made = anchored(REPORTS) / study
+    made = from_top(root, DEFAULT_ROOT).parent / "reports" / study
     _check_apart(made, folder)
     for path in sorted(path for pattern in COPIED for path in made.glob(pattern)):
         write_whole(folder / path.name, path.read_bytes())

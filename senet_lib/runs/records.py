@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import re
 import sys
 import typing
@@ -278,14 +279,17 @@ def is_a(value: Any, kind: Any) -> bool:
 
 
 def find_runs(root: str | Path = DEFAULT_ROOT) -> list[Path]:
-    """Folders below `root` that hold a run, finished or not, in natural order; none that is hidden,
-    for those are copies being made."""
-    root = from_top(root, DEFAULT_ROOT)
-    marks = (RECORD, CHECKPOINT, PREVIOUS, FAILED)
-    folders = {mark.parent for name in marks for mark in root.rglob(name)}
-    shown = [f for f in folders if not any(p.startswith(".") for p in f.relative_to(root).parts)]
+    """Folders below `root` that hold a run, finished or not, in natural order, each once, also
+    behind links; none that is hidden, for those are copies being made."""
+    found, seen = [], set()
+    for folder, inside, files in os.walk(from_top(root, DEFAULT_ROOT), followlinks=True):
+        real = os.path.realpath(folder)
+        inside[:] = [name for name in sorted(inside) if name[0] != "." and real not in seen]
+        if real not in seen and not {RECORD, CHECKPOINT, PREVIOUS, FAILED}.isdisjoint(files):
+            found.append(Path(folder))
+        seen.add(real)
     return sorted(
-        shown, key=lambda f: [int(t) if t.isdecimal() else t for t in re.split(r"(\d+)", f"{f}")]
+        found, key=lambda f: [int(t) if t.isdecimal() else t for t in re.split(r"(\d+)", f"{f}")]
     )
 
 

@@ -9,7 +9,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from senet_lib import strict_yaml
 from senet_lib.data.datasets import load_data
 from senet_lib.errors import RecordError, SenetError, unknown
 from senet_lib.files import anchored
-from senet_lib.recipe import Recipe, Settings, Study, load_settings, load_study
+from senet_lib.recipe import MACHINE, Recipe, Settings, Study, load_settings, load_study
 from senet_lib.runs import DEFAULT_ROOT, LOGS, records
 from senet_lib.runs.records import RunRecord, from_top
 
@@ -213,4 +213,7 @@ def train_command(settings: Settings, config: str, model: str, seed: int) -> str
             words += [flag]
         elif value != default[name]:
             words += [flag, *(value if isinstance(value, list) else [value])]
+    for spec in fields(Settings):
+        if spec.name in MACHINE and (value := getattr(settings, spec.name)) != spec.default:
+            words += ["--" + spec.name.replace("_", "-"), value]
     return shlex.join(map(str, words))

@@ -155,6 +155,7 @@ def _compare(job: Job, there: Mapping[str, Any], precision_there: str, precision
     asked, there = job.identity(), {"plugins": {}, **Recipe().to_dict(), **there}
     if precision != "auto":
         there, asked = {**there, "precision": precision_there}, {**asked, "precision": precision}
+    asked, there = (json.loads(json.dumps(run)) for run in (asked, there))  # (1, 3) is [1, 3]
     differing = [name for name in asked if asked[name] != there.get(name)]
     if differing:
         pairs = "; ".join(f"{n}: {there.get(n)} there, {asked[n]} asked" for n in differing[:3])

@@ -5,6 +5,7 @@ cores than one process of two. Processes share nothing, so each run is the one i
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -56,11 +57,11 @@ def side_by_side(commands: Mapping[str, Sequence[str]], at_once: int) -> int:
         commands: the words after `senet`, by name.
         at_once: how many run side by side.
     Returns:
-        The highest exit code. A signal to stop is passed on.
+        The highest exit code, 128 and its number for a signal. A signal to stop is passed on.
     """
     running: set[subprocess.Popen[str]] = set()
     stopped: list[int] = []
-    printing = threading.Lock()
+    printing, passing = threading.Lock(), threading.RLock()
 
     def run(name: str) -> int:
         if stopped:
@@ -72,17 +73,26 @@ def side_by_side(commands: Mapping[str, Sequence[str]], at_once: int) -> int:
             text=True,
             start_new_session=True,  # a Ctrl-C reaches it through us alone, once
         ) as process:
-            running.add(process)
+            with passing:
+                running.add(process)
+                for number in stopped[:1]:  # it came while the process was being started
+                    process.send_signal(number)
             for line in process.stdout:
                 with printing:
                     print(f"{name}: {line}", end="", flush=True)
         running.discard(process)
-        return process.returncode
+        if process.returncode >= 0:
+            return process.returncode
+        killer = signal.Signals(-process.returncode)
+        with printing:
+            print(f"{name}: ended by {killer.name}", flush=True)
+        return 128 + killer
 
     def stop(number: int, _: object) -> None:
-        stopped.append(number)
-        for process in list(running):
-            process.send_signal(number)
+        with passing:
+            stopped.append(number)
+            for process in list(running):
+                process.send_signal(number)
 
     with handling(stopping(), stop), ThreadPoolExecutor(at_once) as pool:
         return max(pool.map(run, commands))
