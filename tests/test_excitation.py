@@ -287,6 +287,23 @@ def test_gates_that_never_vary_know_no_class(tmp_path, shapes, by, said):
     assert said in found["outputs"][-1].markdown
 
 
+@pytest.mark.parametrize("model", ["se_resnet20+squeeze=std", "resnet20+attention=cbam"])
+def test_a_layer_counts_though_it_slept_before_and_gates_of_places_are_named(
+    tmp_path, shapes, model
+):
+    run = make_run(tmp_path, model, 0, 0.5, **data_fields(shapes))
+    torch.manual_seed(1)  # other layers than those of the untrained network, of seed 0, are asleep
+    save_network(run, create_model(model))
+    chosen = {"study": "demo", "model": model, "runs_root": str(tmp_path)}
+    found = run_cells(
+        "excitation", **chosen, page_folder=str(tmp_path), num_images=60, num_importance=4
+    )
+    assert len(found["known"]) == found["looks"].sum()
+    cbam = "cbam" in model
+    assert found["known"]["untrained"].isna().any() == (not cbam)
+    assert ("gates of places stay free" in found["outputs"][-1].markdown) == cbam
+
+
 def test_a_stage_whose_gates_hardly_vary_has_no_share_of_variance(tmp_path):
     still = 0.5 + 1e-4 * LABELS[:, None] * np.ones((1, 2))
     values = {"stage1.0.attention": still, "stage2.0.attention": np.array(PAPER)}
