@@ -158,6 +158,8 @@ def check_setting(spec: Field, value: Any, where: str = "") -> Any:
 def _check_one(spec: Field, kind: type, name: str, value: Any) -> Any:
     """One value, or one item of a list."""
     if choices := spec.metadata["choices"]:
+        if type(value) is bool and "on" in choices:  # YAML takes on and off, unquoted, for these
+            value = "on" if value else "off"
         if value not in choices:
             raise unknown(spec.name, shown(value).strip("'"), choices)
         return value

@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 
 import pytest
+import yaml
 
 from senet_lib.errors import RecipeError, UnknownNameError
 from senet_lib.models import check_name
@@ -145,6 +146,12 @@ def test_a_text_that_would_unfold_to_gigabytes_is_refused_in_a_line(tmp_path):
     path.write_text(f"{names}models:\n- &b [x]\n- &c [*b, *b]\n- [*c, *c]\n", encoding="utf-8")
     with pytest.raises(RecipeError, match="models of"):
         load_study(path)
+
+
+def test_off_and_on_need_no_quotes(tmp_path):
+    for text, compiled in (("off", "off"), ("on", "on"), ("'off'", "off")):
+        (tmp_path / "s.yaml").write_text(yaml.safe_dump(GOOD) + f"compile: {text}\n")
+        assert load_study(tmp_path / "s.yaml").compile == compiled
 
 
 def test_some_models_can_have_further_seeds():
