@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 from senet_lib import strict_yaml
 from senet_lib.data.datasets import NAMES, data_dir
 from senet_lib.errors import SenetError
-from senet_lib.recipe import Recipe, load_study
+from senet_lib.recipe import MACHINE, Recipe, load_study
 from senet_lib.report.batch import code_hash
 
 # A config given on the command line replaces the default one; merging the two would mix recipes.
@@ -146,7 +146,7 @@ def parameters(**values):
 
 
 def train_parameters(wildcards):
-    machine = {k: getattr(STUDY, k) for k in ("device", "precision", "compile", "threads", "test_every")}
+    machine = {k: getattr(STUDY, k) for k in MACHINE}
     return parameters(
         study=STUDY.study,
         protocol=STUDY.protocol,

@@ -121,11 +121,11 @@ def all_scores(*roots: str | Path) -> list[StudyScores]:
     found: dict[tuple[str, str, str], StudyScores] = {}
     for root in roots or tuple(anchored(path) for path in REPORTS):
         for folder in sorted({path.parent for path in Path(root).glob(f"*/{PATTERN}")}):
-            scores = None
             try:
                 scores = read_scores(folder)
             except RecordError as error:  # one study's files keep no other from being judged
                 log.warning("%s, so they are left out", error)
+                continue
             if scores is not None:
                 found.setdefault((scores.study, scores.recipe_id, scores.fingerprint), scores)
     return list(found.values())
