@@ -174,8 +174,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             help="put the normalisation inside: the input is then RGB in [0, 1]"),
 )  # fmt: skip
 def _export(arguments: argparse.Namespace) -> None:
+    from senet_lib.data.pictures import SIZE
     from senet_lib.export import SUFFIXES, Normalised, export_model, latency_ms, load_exported
-    from senet_lib.models import input_size
     from senet_lib.runs.weights import load_network
 
     source = Path(arguments.checkpoint)
@@ -183,7 +183,7 @@ def _export(arguments: argparse.Namespace) -> None:
     folder = source if source.is_dir() else source.parent
     usual = folder / (spec.model + SUFFIXES[arguments.format])
     out = Path(arguments.out) if arguments.out else usual
-    size, about = input_size(spec.model), {"mean": spec.mean, "std": spec.std}
+    size, about = (len(spec.mean), SIZE, SIZE), {"mean": spec.mean, "std": spec.std}
     if arguments.normalised:
         model = Normalised(model, spec.mean, spec.std).eval()
         about = {"mean": (0.0,) * size[0], "std": (1.0,) * size[0]}
@@ -192,7 +192,7 @@ def _export(arguments: argparse.Namespace) -> None:
     print(out)
     outside = f", minus mean {list(spec.mean)}, over std {list(spec.std)}"
     print(f"input: RGB in [0, 1]{'' if arguments.normalised else outside}")
-    written = load_exported(out, arguments.format)[0]
+    written = load_exported(out)[0]
     times = [latency_ms(run, size) for run in (model, written)]
     size_mb = out.stat().st_size / 1e6
     print(f"{size_mb:.2f} MB; one image takes {times[1]:.2f} ms, here {times[0]:.2f}")
@@ -264,6 +264,7 @@ def _study(arguments: argparse.Namespace) -> int:
     option("--root", default="outputs/sweeps", metavar="DIR", help="default: outputs/sweeps"),
 )  # fmt: skip
 def _sweep(arguments: argparse.Namespace) -> int:
+    from senet_lib.runs.provenance import cores
     from senet_lib.sweep import load_sweep, open_sweep, run_sweep
     from senet_lib.training.seeds import side_by_side
 
@@ -275,7 +276,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
         sweep = replace(sweep, threads=check_study(arguments.threads, "threads"))
     if workers > 1:
         open_sweep(sweep, root)  # a mistake is said once, and the file is there for all
-        threads = sweep.threads or max(1, (os.cpu_count() or 1) // workers)
+        threads = sweep.threads or max(1, cores() // workers)
         words = ["sweep", arguments.config, "--root", root, "--threads", str(threads)]
         names = [f"worker {number + 1}" for number in range(workers)]
         return side_by_side(dict.fromkeys(names, words), workers)

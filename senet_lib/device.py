@@ -19,6 +19,7 @@ from senet_lib.recipe import DEVICES, check_study
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 KEEP_PEAKS = ("cuda", "xpu")  # devices whose allocator knows the most memory it has given out
+_OWN_THREADS: list[int] = []  # the number before `choose` first set another
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
@@ -59,7 +60,10 @@ class Setup:
                 "capability 7.0; use --compile off"
             )
         if threads:
+            _OWN_THREADS[:] = _OWN_THREADS or [torch.get_num_threads()]
             torch.set_num_threads(threads)
+        elif _OWN_THREADS:
+            torch.set_num_threads(_OWN_THREADS.pop())
         if precision == "auto":
             precision = "bf16" if _bf16_is_fast(device) else "fp32"
         auto = compile == "auto"

@@ -37,10 +37,11 @@ def predict(
     batch_size: int | None = None,
     precision: str = "fp32",
 ) -> torch.Tensor:
-    """Logits of every image, (N, K) float32, computed in eval mode on the model's device.
+    """Logits of every image, (N, K) float32, computed in eval mode on the model's device; they are
+    inference tensors, of which a loss takes clones.
 
     Args:
-        model: any classifier; its training mode is put back afterwards.
+        model: a float32 classifier; its training mode is put back afterwards.
         images: (N, H, W, 3), uint8.
         mean, std: of each colour channel, in [0, 1].
         batch_size: images at a time; bounds the memory, not the result. By default 500, and 50 on

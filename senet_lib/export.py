@@ -76,8 +76,7 @@ def export_model(
     path = Path(path)
     if path.is_dir():
         raise SenetError(f"{path} is a folder; name a file such as {path / f'model{suffix}'}")
-    usual = (suffix, ".pt", ".pth") if format == "torchscript" else (suffix,)
-    if path.suffix not in usual or path.name.startswith("checkpoint."):  # a run's own, perhaps
+    if path.suffix != suffix:
         raise SenetError(f"{path} does not end in {suffix}, as a file of {format} does here")
     network = deepcopy(model).cpu().float().eval()
     generator = torch.Generator().manual_seed(0)
@@ -107,14 +106,11 @@ def latency_ms(run: Callable[[Tensor], Tensor], input_size: Sequence[int]) -> fl
         return 1e3 * timer.blocked_autorange(min_run_time=0.5).median
 
 
-def load_exported(
-    path: str | Path, format: str = ""
-) -> tuple[Callable[[Tensor], Tensor], dict[str, object]]:
+def load_exported(path: str | Path) -> tuple[Callable[[Tensor], Tensor], dict[str, object]]:
     """A written network, run by its own runtime: onnxruntime, TorchScript or torch.export.
 
     Args:
-        path: a file of `export_model`.
-        format: as there; empty: the one that the file's ending stands for.
+        path: a file of `export_model`, whose ending tells the format.
     Returns:
         A function from images (N, C, H, W) to logits (N, K), and what the file says of itself.
     Raises:
@@ -122,11 +118,10 @@ def load_exported(
         MissingDependencyError: it is ONNX, and onnx, onnxscript or onnxruntime is missing.
     """
     path = Path(path)
-    if not format:
-        by_suffix = {suffix: name for name, suffix in SUFFIXES.items()}
-        if path.suffix not in by_suffix:
-            raise unknown("ending of an exported network", path.suffix, by_suffix)
-        format = by_suffix[path.suffix]
+    by_suffix = {suffix: name for name, suffix in SUFFIXES.items()}
+    if path.suffix not in by_suffix:
+        raise unknown("ending of an exported network", path.suffix, by_suffix)
+    format = by_suffix[path.suffix]
     if not path.is_file():
         raise SenetError(f"there is no file {path}")
     if format == "onnx":

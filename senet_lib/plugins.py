@@ -8,7 +8,8 @@ No other file is executed: a record keeps a file's text to be read.
 import os
 import sys
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from senet_lib.files import anchored
 
 VARIABLE = "SENET_PLUGINS"
 _LOADED: dict[Path, tuple[str, set[str]]] = {}  # the text of each, and the names it registered
-_registry: list[Callable[[], set[str]]] = []  # once it is there
+_registries: list[dict[str, Any]] = []  # once they are there
 
 
 def use(paths: Iterable[str | Path]) -> None:
@@ -40,16 +41,21 @@ def use(paths: Iterable[str | Path]) -> None:
                 f"two plugins are called {path.name}, as records name them; rename one"
             )
         named.append(path)
+    before = os.environ.get(VARIABLE, "")
     if named:
         os.environ[VARIABLE] = os.pathsep.join(map(str, named))
-    if _registry:
-        load(_registry[0])
+    if _registries:
+        try:
+            load(_registries)
+        except PluginError:
+            os.environ[VARIABLE] = before
+            raise
 
 
-def load(registered: Callable[[], set[str]]) -> None:
-    """Execute the named files that were not executed yet; called by the registry once it is there,
-    with what gives the names of all networks and attentions."""
-    _registry[:] = [registered]
+def load(registries: Sequence[dict[str, Any]]) -> None:
+    """Execute the named files that were not executed yet; called once there are the dictionaries
+    into which they register. What a file that fails has registered is taken out again."""
+    _registries[:] = registries
     for path in _named():
         if path in _LOADED:
             continue
@@ -58,7 +64,7 @@ def load(registered: Callable[[], set[str]]) -> None:
                 f"{VARIABLE} names {path}, which is no file; {os.pathsep!r} separates files there, "
                 "so none may have it in its path"
             )
-        before = registered()
+        before = set(ChainMap(*registries))
         try:
             text = path.read_text(encoding="utf-8-sig")
             module = types.ModuleType(f"senet_plugin_{path.stem}")
@@ -66,10 +72,13 @@ def load(registered: Callable[[], set[str]]) -> None:
             sys.modules[module.__name__] = module  # where pickle and torch.compile look
             exec(compile(text, str(path), "exec"), module.__dict__)
         except (Exception, SystemExit) as error:
+            for registry in registries:
+                for name in set(registry) - before:
+                    del registry[name]
             raise PluginError(
                 f"plugin {path}: {type(error).__name__}: {one_line(error)}"
             ) from error
-        _LOADED[path] = text, registered() - before
+        _LOADED[path] = text, set(ChainMap(*registries)) - before
 
 
 def behind(model: str, overrides: Mapping[str, Any]) -> dict[str, str]:

@@ -184,8 +184,9 @@ def _wanted(spec: Field) -> str:
     if kind is bool:
         return "true or false"
     if kind is str:
-        named = spec.metadata["pattern"] == _NAME
-        return "text in one line" + ", of letters, digits, and . _ - within" * named
+        within = {_NAME: ", of letters, digits, and . _ - within",
+                  _MODEL: ", a name of small letters, digits and _, with +setting=value behind it"}
+        return "text in one line" + within.get(spec.metadata["pattern"], "")
     words = "whole number" if kind is int else "number"
     within = spec.metadata["within"]
     return f"{words}s in {within}" if many else f"a {words} in {within}"

@@ -49,7 +49,8 @@ def parse(text: str, where: str) -> Any:
         raise
     except RecursionError:
         raise RecipeError(f"{where} is nested too deeply") from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # an impossible date, for one
+    except (yaml.YAMLError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        # An impossible date, for one, or a tag that its value is not.
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         place = "" if line is None else f" (line {line + 1})"
         raise RecipeError(f"{where} is not valid YAML{place}") from None

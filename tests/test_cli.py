@@ -37,15 +37,21 @@ def _train(data, out, changes=()):
 
 
 STUDIES = ("../../x", "..", "a/b", "a\n", ".hidden", "", "a" * 200)
-SETTINGS = (
-    "num_classes=5", "in_channels=1", "name=x", "reduction=0", "reduction=-", "reduction=1e400",
-    "reduction=[1]", "gate={a: b}", "stages=2024-13-45", "a=[" + "[" * 5000,
-    "reduction=" + "9" * 5000, "reduction=true", "shortcut=null", "width=3", "gate=[a", "reduction",
-)  # fmt: skip
+SETTINGS = {
+    "num_classes=5": "cannot be set", "in_channels=1": "cannot be set", "name=x": "cannot be set",
+    "reduction=0": "whole number from 1, not 0", "reduction=-": "must be one value",
+    "reduction=1e400": "whole number from 1", "reduction=[1]": "must be one value",
+    "gate={a: b}": "must be one value", "stages=2024-13-45": "not valid YAML",
+    "a=[" + "[" * 5000: "nested too deeply", "reduction=" + "9" * 5000: "not valid YAML",
+    "reduction=true": "whole number from 1, not True", "shortcut=null": "known: A, B",
+    "width=3": "has no setting 'width'", "gate=[a": "not valid YAML", "reduction": "key=value",
+}  # fmt: skip
 OUT_OF_RANGE = (
-    ("lr", "nan"), ("wd", "1e300"), ("epochs", "x"), ("epoch", 3), ("threads", 99_999),
-    ("max-minutes", "nan"), ("checkpoint-minutes", "-inf"), ("seed", -1), ("seed", 2**63),
-    ("val", -1), ("val", 64), ("test-every", 0),
+    ("lr=nan", "must be a number in"), ("wd=1e300", "must be a number in"),
+    ("epochs=x", "invalid int"), ("epoch=3", "unrecognized"), ("threads=99999", "whole number in"),
+    ("max-minutes=nan", "above 0"), ("checkpoint-minutes=-inf", "0 or above"),
+    ("seed=-1", "from 0 to"), (f"seed={2**63}", "from 0 to"), ("val=-1", "cannot hold out -1 of"),
+    ("val=64", "cannot hold out 64 of"), ("test-every=0", "whole number in"),
 )  # fmt: skip
 
 
@@ -67,21 +73,25 @@ def test_mistakes_end_with_one_line_and_code_2(says, tmp_path, run):
         several = ["train", "--model", "resnet20", "--study", study, "--seeds", 0, 1]
         for words in (_train(data, out, {"study": study}), several, ["publish", study]):
             says(words, "study is ")
-    for name, value in OUT_OF_RANGE:
-        refused(**{name: value})
-    for word in SETTINGS:
-        refused("--set", word, model="se_resnet20")
+    for option, reason in OUT_OF_RANGE:
+        refused(f"--{option}", says_so=reason)
+    for word, reason in SETTINGS.items():
+        refused("--set", word, model="se_resnet20", says_so=reason)
     (tmp_path / "file").touch()
     says(_train(data, tmp_path / "file"), "file: File exists")
     says(["frobnicate"], "invalid choice")
     for asked, configs, right in (("study", "sweep", "sweep"), ("sweep", "smoke", "study")):
         path = Path(__file__).parents[1] / "configs" / f"{configs}.yaml"
         says([asked, path], re.escape(f"`senet {right} {shlex.quote(str(path))}`"))
-    notebook = ["notebook", "train", "--out", out]
-    for wrong in ([*notebook, "-p", "sede=1"], [*notebook, "-p", "seed"], notebook[:2],
-                  ["notebook", "trian", "--out", out]):  # fmt: skip
-        says(wrong, "seed|name=value|--out|train")
+    executed = tmp_path / "new.ipynb"
+    notebook = ["notebook", "train", "--out", executed]
+    for wrong, reason in ((["-p", "sede=1"], "sede.*seed"), (["-p", "seed"], "name=value"),
+                          (["--out", out], "must end in .ipynb")):  # fmt: skip
+        says([*notebook, *wrong], reason)
+    says(notebook[:2], "--out PATH.ipynb")
+    says(["notebook", "trian", *notebook[2:]], "did you mean train")
     assert not out.exists()
+    assert not executed.exists()
 
 
 def test_another_recipes_run_and_checkpoints_that_are_none(says, tmp_path, run):
@@ -216,6 +226,9 @@ def test_predict_says_the_same_of_a_run_and_of_what_was_exported_from_it(
     monkeypatch.setattr("senet_lib.runs.evaluate.PICTURES_AT_ONCE", 2)
     many = prints("predict", "--model", run, *[picture] * 5, "--top", "2").splitlines()
     assert many[-5:] == said.splitlines()[-1:] * 5
-    for source, image in ((run, tmp_path / "no.png"), ("nonsense", picture),
-                          (tmp_path / "no.onnx", picture)):  # fmt: skip
-        says(["predict", "--model", source, image], "no")
+    for source, image, reason in (
+        (run, tmp_path / "no.png", "no.png is not a readable image"),
+        ("nonsense", picture, "'nonsense'"),
+        (tmp_path / "no.onnx", picture, "there is no file .*no.onnx"),
+    ):
+        says(["predict", "--model", source, image], reason)

@@ -31,6 +31,18 @@ def test_one_that_is_not_there_is_refused(monkeypatch, here, asked):
         _choose(monkeypatch, here, device=asked)
 
 
+def test_no_number_of_threads_is_what_it_was_before_another_was_asked_for():
+    def chosen(threads):
+        return Setup.choose(device="cpu", precision="fp32", compile="off", threads=threads).threads
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert [chosen(n) for n in (0, 1, 2, 0, 0)] == [3, 1, 2, 3, 3]
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_maps_lie_row_by_row_on_apples_gpus():
     assert memory_format("mps") is torch.contiguous_format
     assert {memory_format(kind) for kind in ("cpu", "cuda", "xpu")} == {torch.channels_last}

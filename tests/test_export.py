@@ -48,6 +48,14 @@ def test_logits_for_any_batch_size(model: nn.Module, tmp_path: Path, format, suf
             torch.testing.assert_close(run(images), model(images), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["resnet20+attention=scale", "resnet20+attention=half"])
+@pytest.mark.parametrize(("format", "suffix"), SUFFIXES.items())
+def test_gates_that_see_no_image_take_any_batch_size(tmp_path, name, format, suffix) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime") if format == "onnx" else ():
+        pytest.importorskip(package)
+    export_model(create_model(name), tmp_path / f"model{suffix}", format)  # which compares logits
+
+
 def test_what_cannot_be_written_is_refused(
     model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,7 +63,7 @@ def test_what_cannot_be_written_is_refused(
         export_model(model, tmp_path / "model.onx", "onx")
     with pytest.raises(SenetError, match="is a folder"):
         export_model(model, tmp_path, "torchscript")
-    for name in ("weights.safetensors", "checkpoint.pt", "model.onnx", "model"):
+    for name in ("weights.safetensors", "checkpoint.pt", "model.pt", "model.onnx", "model"):
         with pytest.raises(SenetError, match=r"does not end in .ts"):
             export_model(model, tmp_path / name, "torchscript")
     monkeypatch.setattr(importlib.util, "find_spec", {"onnx": 1, "onnxruntime": 1}.get)

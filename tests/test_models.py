@@ -286,7 +286,13 @@ def test_a_user_can_register_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SenetError, match="accepts bias"):
         create_model("tiny", depth=2)
     assert input_size("tiny") == (3, 4, 4)
-    for name, says in (("tiny", "registered already"), ("a+b", r"\+"), ("odd", "num_classes")):
+    @register_model("narrow", summary="with an argument that is called as one of attention's is")
+    def narrow(num_classes: int, in_channels: int, *, reduction: int = 4) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * reduction, num_classes))
+
+    assert count(create_model("narrow", num_classes=2, reduction=2)) == 14
+    for name, says in (("tiny", "registered already"), ("a+b", "small letters"),
+                       ("Big", "small letters"), ("odd", "num_classes")):  # fmt: skip
         with pytest.raises(SenetError, match=says):
             register_model(name, summary="no arguments")(lambda: nn.Identity())
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from senet_lib import plugins
+from senet_lib.errors import PluginError
+from senet_lib.models import attention, list_attentions
 from senet_lib.runs.records import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,6 +46,9 @@ def test_a_run_keeps_the_text_and_refuses_another(tmp_path, says):
     own.write_text(own.read_text(encoding="utf-8") + "\nX = 1\n", encoding="utf-8")
     changed = senet(*train)
     assert (changed.returncode, "another text of own.py" in changed.stderr) == (2, True)
+    own.rename(tmp_path / "mine.py")
+    renamed = senet(*(tmp_path / "mine.py" if word == own else word for word in train))
+    assert "plugins: own.py there, mine.py asked" in renamed.stderr
 
 
 REGISTERED = (
@@ -66,6 +71,23 @@ def test_a_bad_file_is_one_line(tmp_path, says, monkeypatch):
         own.write_bytes(text)
         monkeypatch.setenv(plugins.VARIABLE, "")
         says(["models", "--plugin", own], words)
+
+
+def test_a_file_that_failed_is_tried_again_once_it_is_mended(tmp_path, monkeypatch):
+    monkeypatch.setenv(plugins.VARIABLE, "")
+    own, other = tmp_path / "own.py", tmp_path / "other.py"
+    text = EXAMPLE.read_text(encoding="utf-8").replace('"alone"', '"once_more"')
+    own.write_text(text + "\n1 / 0\n", encoding="utf-8")
+    other.write_text("", encoding="utf-8")
+    with pytest.raises(PluginError, match="ZeroDivisionError"):
+        plugins.use([own])
+    assert "once_more" not in list_attentions()
+    plugins.use([other])
+    own.write_text(text, encoding="utf-8")
+    plugins.use([own])
+    assert "once_more" in list_attentions()
+    assert set(plugins.behind("resnet20+attention=once_more", {})) == {"own.py"}
+    monkeypatch.delitem(attention._ATTENTIONS, "once_more")
 
 
 def test_a_path_with_the_separator_in_it_is_told_so(tmp_path, says, monkeypatch):

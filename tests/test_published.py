@@ -63,7 +63,7 @@ def test_published_scores_of_maps_and_summaries_of_gates_read():
 def test_the_readmes_table_is_that_of_the_published_runs():
     runs = [load_run(folder) for folder in find_runs(PUBLISHED / "runs" / "laptop")]
     assert runs
-    table = runpy.run_path(str(ROOT / "docs" / "picture.py"))["table"]
+    table = runpy.run_path(str(ROOT / "docs" / "results.py"))["table"]
     assert table(runs) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 

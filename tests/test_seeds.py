@@ -54,7 +54,7 @@ def test_each_seed_is_the_run_it_would_be_alone(words, tmp_path, capfd):
 def test_the_threads_asked_for_are_kept(monkeypatch, threads, cores, seeds, at_once, each):
     """A run rounds by them, so that it would be another one than the workflow's."""
     monkeypatch.setattr(seeds_module, "side_by_side", lambda *started: started)
-    monkeypatch.setattr(seeds_module.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(seeds_module, "cores", lambda: cores)
     commands, found = train_seeds(["--model", "m"], range(seeds), device="cpu", threads=threads)
     assert (len(commands), found) == (seeds, at_once)
     for command in map(" ".join, commands.values()):

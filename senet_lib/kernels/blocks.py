@@ -14,7 +14,7 @@ from senet_lib.kernels.convolution import convolve
 from senet_lib.kernels.gates import scale, squeeze
 from senet_lib.kernels.native import missing
 from senet_lib.kernels.norm import normalise
-from senet_lib.kernels.streams import avg_pool2, split
+from senet_lib.kernels.streams import split
 from senet_lib.models import attention, blocks, cnn, densenet, res2net
 
 
@@ -29,9 +29,11 @@ def applies(block: nn.Module, x: Tensor) -> bool:
         block.training
         and x.device.type == "cpu"
         and x.dim() == 4
+        and x.numel() > 0
         and x.dtype == (torch.get_autocast_dtype("cpu") if autocast else torch.float32)
         and not torch.compiler.is_compiling()
         and not torch._C._len_torch_dispatch_stack()
+        and not nn.modules.module._has_any_global_hook()
         and not any(map(_has_hooks, block.modules()))
         and not missing(x.dtype)
     )
@@ -119,9 +121,7 @@ class Res2NetBlock(_Residual, res2net.Res2NetBlock):
 
     def streams(self, x: Tensor) -> Tensor:
         """The gated Z of a block's input."""
-        x = conv_norm(self.conv1, self.norm1, x)
-        if isinstance(self.pool, nn.AvgPool2d):
-            x = avg_pool2(x)  # (N, C, H/2, W/2)
+        x = self.pool(conv_norm(self.conv1, self.norm1, x))  # (N, C, H/stride, W/stride)
         return self.gated(self.cascade(x))
 
     def inner(self, x: Tensor) -> tuple[nn.Module, nn.Module, Tensor]:
@@ -168,7 +168,7 @@ class DenseLayer(_Faster, densenet.DenseLayer):
 
 class Transition(_Faster, densenet.Transition):
     def fast(self, x: Tensor) -> Tensor:
-        return avg_pool2(self.conv(normalise(self.norm, x)[0]))
+        return self.pool(self.conv(normalise(self.norm, x)[0]))
 
 
 class PoolBlock(_Faster, cnn.PoolBlock):

@@ -7,9 +7,10 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input
 
-from senet_lib.kernels.native import as_rows, call, empty_map, has_amx
+from senet_lib.kernels.native import as_rows, call, empty_map, has_amx, numbers
 
 Moments = tuple[Tensor, Tensor]
 MOST_CHANNELS = 256  # above it PyTorch's convolution is no slower
@@ -31,7 +32,7 @@ class _Conv3x3(torch.autograd.Function):
         n, c, h, w = x.shape
         d = len(weight)
         kernels = _transformed(weight.permute(2, 3, 1, 0), x.dtype)
-        y, mean, variance = empty_map(x, n, d, h, w), torch.empty(d), torch.empty(d)
+        y, mean, variance = empty_map(x, n, d, h, w), numbers(d), numbers(d)
         sizes = n, h, w, c, d, torch.get_num_threads()
         call("senet_winograd", x.dtype, as_rows(x), kernels, sizes, y, d, mean, variance)
         ctx.save_for_backward(x, weight)
@@ -40,6 +41,7 @@ class _Conv3x3(torch.autograd.Function):
         return y, mean, variance
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dy, *_):
         x, weight = ctx.saved_tensors
         n, c, h, w = x.shape
@@ -52,7 +54,7 @@ class _Conv3x3(torch.autograd.Function):
             dx, sizes = empty_map(x, n, c, h, w), (n, h, w, d, c, threads)
             call("senet_winograd", x.dtype, rows, kernels, sizes, dx, c, None, None)
         if ctx.needs_input_grad[1]:
-            taps, sizes = torch.empty(3, 3, c, d), (n, h, w, c, d, threads)
+            taps, sizes = numbers(3, 3, c, d), (n, h, w, c, d, threads)
             call("senet_winograd_weight", x.dtype, as_rows(x), rows, sizes, taps)
             dweight = torch.empty_like(weight).copy_(taps.permute(3, 2, 0, 1))
         return dx, dweight
@@ -61,7 +63,7 @@ class _Conv3x3(torch.autograd.Function):
 def _transformed(taps: Tensor, dtype: torch.dtype) -> Tensor:
     """The transformed weight, from one that makes its last dimension from the one before."""
     summed, made = taps.shape[2:]
-    kernels = torch.empty(call("senet_winograd_kernel_size", dtype, summed, made))
+    kernels = numbers(call("senet_winograd_kernel_size", dtype, summed, made))
     taps = taps.float().contiguous()
     call("senet_winograd_kernel", dtype, taps, summed, made, torch.get_num_threads(), kernels)
     return kernels

@@ -4,8 +4,9 @@
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from senet_lib.kernels.native import as_rows, call, empty_map
+from senet_lib.kernels.native import as_rows, call, empty_map, numbers
 
 
 class _Squeeze(torch.autograd.Function):
@@ -14,11 +15,12 @@ class _Squeeze(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
         n, c, h, w = x.shape
-        mean, threads = torch.empty(n, c), torch.get_num_threads()
+        mean, threads = numbers(n, c), torch.get_num_threads()
         call("senet_squeeze", x.dtype, as_rows(x), n, h * w, c, threads, mean)
         return x.view_as(x), mean
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dx, dmean):
         n, c, h, w = dx.shape
         extra, threads = (dmean / (h * w)).contiguous(), torch.get_num_threads()
@@ -40,10 +42,11 @@ class _Scale(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dy):
         x, gates, y = ctx.saved_tensors
         n, c, h, w = x.shape
-        dx, dgates = empty_map(x, n, c, h, w), torch.empty(n, c)
+        dx, dgates = empty_map(x, n, c, h, w), numbers(n, c)
         dresidual = None if y is None else empty_map(x, n, c, h, w)
         given = as_rows(dy, x.dtype), as_rows(x), y, gates, n, h * w, c, torch.get_num_threads()
         call("senet_scale_back", x.dtype, *given, dx, dresidual, dgates)

@@ -84,9 +84,11 @@ def library(dtype: torch.dtype) -> ctypes.CDLL:
         line = next((line for line in error.stderr.decode().splitlines() if "error" in line), "")
         raise KernelsMissingError(f"{Path(compiler).name} failed: {line[:200]}") from error
     except OSError as error:
-        raise KernelsMissingError(f"{error.strerror or error}") from error
+        where = f"{error.filename}: " if error.filename else ""
+        raise KernelsMissingError(f"{where}{error.strerror or error}") from error
 
 
+@functools.cache
 def missing(dtype: torch.dtype) -> str:
     """Why there are no kernels for maps of this type, or nothing if there are."""
     try:
@@ -113,7 +115,8 @@ def build(compiler: str, chosen: Sequence[str], path: Path) -> None:
 
 
 def _run(command: Sequence[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True)
+    # In a session of its own, so that a Ctrl-C, which stops a run at a checkpoint, lets it finish.
+    subprocess.run(command, check=True, capture_output=True, start_new_session=True)
 
 
 def as_rows(x: Tensor | None, dtype: torch.dtype | None = None) -> tuple[Tensor | None, int]:
@@ -129,6 +132,11 @@ def as_rows(x: Tensor | None, dtype: torch.dtype | None = None) -> tuple[Tensor 
     if step >= c and x.stride() == (h * w * step, 1, w * step, step):
         return x, step
     return rows.contiguous().permute(0, 3, 1, 2), c
+
+
+def numbers(*shape: int) -> Tensor:
+    """Uninitialised numbers, float32 on the CPU whatever the defaults are."""
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
 
 
 def empty_map(like: Tensor, n: int, c: int, h: int, w: int) -> Tensor:

@@ -1,9 +1,15 @@
 """Networks, their blocks and attentions, and the registry that names them."""
 
 from senet_lib import plugins
-from senet_lib.models.attention import AttentionSpec, list_attentions, register_attention
+from senet_lib.models.attention import (
+    _ATTENTIONS,
+    AttentionSpec,
+    list_attentions,
+    register_attention,
+)
 from senet_lib.models.foreign_weights import copy_weights
 from senet_lib.models.registry import (
+    _MODELS,
     all_settings,
     check_name,
     create_model,
@@ -31,4 +37,4 @@ __all__ = [
     "split_name",
 ]
 
-plugins.load(lambda: {*list_models(), *list_attentions()})
+plugins.load([_MODELS, _ATTENTIONS])

@@ -126,7 +126,7 @@ class LearntScale(nn.Module):
         self.scale = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.scale.to(x.dtype)[None, :, None, None].expand(len(x), -1, 1, 1)
+        return self.scale.to(x.dtype)[None, :, None, None].expand(x.shape[0], -1, 1, 1)
 
 
 @register_gate("half", options=())

@@ -5,6 +5,7 @@ Squeeze-and-excitation, and how an attention is asked for and registered; the ot
 so a forward hook on `gate` reads them. Shapes: N images, C channels, H x W pixels.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 
@@ -111,20 +112,27 @@ def _stage_tuple(stages: object) -> tuple[int, ...]:
     return tuple(sorted(set(numbers)))
 
 
+def check_new(kind: str, name: str, known: Iterable[str]) -> None:
+    """SenetError where nothing can be registered by that name."""
+    if not re.fullmatch("[a-z0-9_]+", name):
+        raise SenetError(f"{name!r} cannot name a {kind}; take small letters, digits and _")
+    if name in known:
+        raise SenetError(f"{kind} {name!r} is registered already; choose another name")
+
+
 def register_attention(
     name: str, *, options: Iterable[str] = _OPTIONS
 ) -> Callable[[Builder], Builder]:
     """Make an attention available by name to every block, model, notebook and command.
 
     Args:
-        name: the name for `attention=`; SenetError if it is taken.
+        name: the name for `attention=`, of small letters, digits and _; SenetError if it is taken.
         options: fields of AttentionSpec it uses, among reduction, squeeze, gate and gate_bias.
     Returns:
         A decorator for a class or function called as (channels, spec) and giving a module that
         maps (N, C, H, W) to the same shape.
     """
-    if name in _ATTENTIONS or name == "none":
-        raise SenetError(f"attention {name!r} is registered already; choose another name")
+    check_new("attention", name, list_attentions())
     chosen = frozenset(options)
     for option in chosen.difference(_OPTIONS):
         raise unknown("attention option", option, _OPTIONS)

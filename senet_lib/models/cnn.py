@@ -83,7 +83,7 @@ class CNN7(Network):
     """
 
     def __init__(
-        self, num_classes: int, in_channels: int, *, channels: tuple[int, ...] = (64, 256, 256),
+        self, num_classes: int, in_channels: int, *, channels: tuple[int, ...],
         attention: AttentionSpec = NO_ATTENTION,
     ) -> None:  # fmt: skip
         attention.check_stages(len(channels))

@@ -19,7 +19,7 @@ from torch import nn
 
 from senet_lib.errors import SenetError, unknown
 from senet_lib.models import alternatives as alternatives  # registers them
-from senet_lib.models.attention import NO_ATTENTION, AttentionSpec
+from senet_lib.models.attention import NO_ATTENTION, AttentionSpec, check_new
 from senet_lib.models.cnn import CNN7
 from senet_lib.models.densenet import DenseNet
 from senet_lib.models.neighbours import Neighbour, list_neighbours, load_timm
@@ -66,7 +66,7 @@ def register_model(
     """Make a model available by name to every notebook and command.
 
     Args:
-        name: lower case with underscores.
+        name: small letters, digits and _.
         summary: one line of text for `senet models`.
         input_size: (channels, height, width) in pixels.
         settings: arguments of the builder that the name stands for.
@@ -77,13 +77,7 @@ def register_model(
     Raises:
         SenetError: the name is taken, or the builder has not the parameters it needs.
     """
-    if "+" in name or ":" in name:
-        raise SenetError(
-            f"{name!r} cannot be registered: + stands before a setting in a name, and : after the "
-            "library of a network"
-        )
-    if name in _MODELS:
-        raise SenetError(f"model {name!r} is registered already; choose another name")
+    check_new("model", name, _MODELS)
 
     def register(build: Builder) -> Builder:
         parameters = list(inspect.signature(build).parameters)
@@ -135,7 +129,7 @@ def create_model(
         if type(value) is not int or value < 1:
             raise SenetError(f"{key} must be a whole number from 1, not {value!r}")
     arguments = {**entry.settings, **overrides}
-    if "reduction" in entry.options:
+    if "attention" in inspect.signature(entry.build).parameters:
         chosen = {key: arguments.pop(key) for key in _ATTENTION_FIELDS if key in arguments}
         arguments["attention"] = _attention(entry, chosen)
     return entry.build(num_classes, in_channels, **arguments)
@@ -294,7 +288,7 @@ def _register_all() -> None:
         summary="DenseNet-BC-100, growth 12, 32x32 images",
         settings={"num_layers": 16, "growth": 12},
     )(DenseNet)
-    _register_pair("cnn7", CNN7, "CNN of seven convolutions, learns fast")
+    _register_pair("cnn7", CNN7, "CNN of seven convolutions, learns fast", channels=(64, 256, 256))
     _register_pair("res2net29", Res2Net, "Res2Net-29, 4 streams", num_blocks=3)
     for gate_at, what in (("last", "the last stream"), ("first2", "streams 1 and 2")):
         register_model(

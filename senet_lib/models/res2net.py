@@ -102,7 +102,8 @@ class Res2NetBlock(ResidualBlock):
             self.attention = _stream_attention(base_width, scale, gate_at, attention)
         self.gate_at, self.scale = gate_at, scale
         self.conv1, self.norm1 = conv1x1(in_channels, channels), nn.BatchNorm2d(channels)
-        self.pool = nn.AvgPool2d(2) if stride == 2 else nn.Identity()
+        # As many pixels as a convolution of stride 2 makes of an odd number.
+        self.pool = nn.AvgPool2d(2, ceil_mode=True) if stride == 2 else nn.Identity()
         self.convs = nn.ModuleList(conv3x3(base_width, base_width) for _ in range(scale - 1))
         self.norms = nn.ModuleList(nn.BatchNorm2d(base_width) for _ in range(scale - 1))
         if gate_at != "literal":

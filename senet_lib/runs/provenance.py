@@ -34,7 +34,7 @@ def hardware(device: "torch.device") -> dict[str, Any]:
     import torch
 
     system = f"{platform.system()} {platform.machine()}"
-    found = {"cpu": _cpu_name(), "cores": _cores(), "system": system}
+    found = {"cpu": _cpu_name(), "cores": cores(), "system": system}
     if device.type == "cuda":
         found["cuda"] = torch.version.cuda
     if device.type in ("cuda", "xpu"):
@@ -87,5 +87,6 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _cores() -> int:
+def cores() -> int:
+    """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

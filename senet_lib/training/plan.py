@@ -158,13 +158,21 @@ def _compare(job: Job, there: Mapping[str, Any], precision_there: str, precision
     asked, there = (json.loads(json.dumps(run)) for run in (asked, there))  # (1, 3) is [1, 3]
     differing = [name for name in asked if asked[name] != there.get(name)]
     if differing:
-        pairs = "; ".join(f"{n}: {there.get(n)} there, {asked[n]} asked" for n in differing[:3])
+        pairs = "; ".join(f"{n}: {_shown(n, there)} there, {_shown(n, asked)} asked"
+                          for n in differing[:3])  # fmt: skip
         other = f"another run ({pairs})"
-        if "plugins" in differing:
-            other = f"a run of another text of {' and '.join(asked['plugins'])}"
+        mine, theirs = asked["plugins"], there["plugins"]
+        if changed := [name for name in mine if theirs.get(name, mine[name]) != mine[name]]:
+            other = f"a run of another text of {' and '.join(changed)}"
         raise RunExistsError(
             f"{job.out} holds {other}; give another --out or --study, or move it away"
         )
+
+
+def _shown(name: str, run: Mapping[str, Any]) -> Any:
+    """What a run has of that name; of files of Python their names alone."""
+    value = run.get(name)
+    return " and ".join(value) or "none" if name == "plugins" else value
 
 
 def tidy(folder: Path, *patterns: str) -> None:

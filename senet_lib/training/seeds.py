@@ -4,7 +4,6 @@ A small network cannot fill a large GPU, and two processes of one thread each ge
 cores than one process of two. Processes share nothing, so each run is the one it would be alone.
 """
 
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from senet_lib.device import accelerator
 from senet_lib.errors import RecipeError
 from senet_lib.runs.lock import handling, stopping
+from senet_lib.runs.provenance import cores
 
 
 def train_seeds(
@@ -40,12 +40,12 @@ def train_seeds(
     if at_once < 0:
         raise RecipeError(f"at_once is {at_once}; it must be 0 (as many as fit) or above")
     on_gpu = device != "cpu" and bool(accelerator())
-    cores = os.cpu_count() or 1
-    room = len(seeds) if on_gpu else cores // (threads or cores) if threads is not None else cores
+    here = cores()
+    room = len(seeds) if on_gpu else here // (threads or here) if threads is not None else here
     at_once = min(at_once or max(1, room), len(seeds))
     words = list(words)
     if threads is None and at_once > 1:
-        words += ["--threads", str(max(1, cores // at_once))]
+        words += ["--threads", str(max(1, here // at_once))]
     ours = ["train", *words, "--progress", "log", "--seed"]
     return side_by_side({f"seed {seed}": [*ours, str(seed)] for seed in seeds}, at_once)
 
