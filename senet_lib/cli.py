@@ -83,6 +83,9 @@ def _train(arguments: argparse.Namespace) -> int:
     settings = train_settings(arguments)
     if arguments.seeds:
         return _train_seeds(arguments, settings)
+    if arguments.at_once:
+        raise SenetError("--at-once is of several runs; name them with --seeds")
+    from senet_lib.tensorboard import write_run
     from senet_lib.training.fit import fit
 
     names = ("model", "seed", "out", "num_val", "max_minutes", "checkpoint_minutes", "progress")
@@ -92,7 +95,7 @@ def _train(arguments: argparse.Namespace) -> int:
             settings["on_epoch"] = _event_writer(arguments.tensorboard, stack)
         record = fit(overrides=pairs(arguments.overrides), **settings)
     if arguments.tensorboard:
-        _tell_of_a_finished_run(record.path, arguments.tensorboard)
+        write_run(record.path, arguments.tensorboard, gates=False)  # with the settings
     print(
         f"{record.evaluated_on} error {100 * record.test_error:.2f} % after "
         f"{errors.counted(record.recipe['epochs'], 'epoch')}; the record is in {record.path}"
@@ -118,14 +121,6 @@ def _event_writer(logdir: str, stack: ExitStack) -> Any:
     return tell
 
 
-def _tell_of_a_finished_run(run: Path, logdir: str) -> None:
-    """Write its events where there are none, for it had no epoch left to tell of."""
-    from senet_lib.tensorboard import events_of, write_run
-
-    if not any(events_of(run, logdir).glob("events.out.tfevents.*")):
-        write_run(run, logdir, gates=False)
-
-
 def _train_seeds(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     """One process for each seed."""
     from senet_lib.models import check_name
@@ -139,6 +134,7 @@ def _train_seeds(arguments: argparse.Namespace, settings: dict[str, Any]) -> int
     ours.add_argument("--at-once")
     ours.add_argument("--progress")
     words = ours.parse_known_args(arguments.words[1:])[1]  # without these
+    words += ["--progress", "none"] if arguments.progress == "none" else []
     about = {"device": settings.get("device", "auto"), "threads": settings.get("threads")}
     return train_seeds(words, arguments.seeds, arguments.at_once, **about)
 

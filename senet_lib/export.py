@@ -36,7 +36,7 @@ class Normalised(nn.Module):
         super().__init__()
         self.network = network
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).clamp(min=1 / 255).view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network((images - self.mean) / self.std)

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from senet_lib.errors import MissingDependencyError, SenetError
+
 START, SHOWN = Path("notebooks/index.ipynb"), Path("outputs/index.ipynb")
 MOST_BYTES = 20_000_000  # of a message, so that one's own pictures get through to the explorer
 
@@ -33,7 +35,9 @@ def look_at_what_is_here() -> Path:
 
     try:
         return execute(START, SHOWN, {"page_folder": str(SHOWN.parent.absolute())})
-    except NotebookFailedError as error:
+    except (NotebookFailedError, SenetError, OSError) as error:
+        if isinstance(error, MissingDependencyError) or not START.is_file():
+            raise
         print(error, file=sys.stderr)
         return START
 
@@ -71,8 +75,9 @@ def written(text: str) -> str:
                 cell["metadata"].pop(passing, None)
         about = notebook["metadata"]
         about.pop("widgets", None)
-        about["kernelspec"]["display_name"] = "Python 3"
-        about["language_info"] = {"name": "python"}
+        if about.get("kernelspec", {}).get("name") == "python3":
+            about["kernelspec"]["display_name"] = "Python 3"
+            about["language_info"] = {"name": "python"}
     except (ValueError, KeyError, TypeError, AttributeError):
         return text
     return json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

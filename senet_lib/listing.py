@@ -2,12 +2,13 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from senet_lib.errors import SenetError, unknown
+from senet_lib.errors import MissingDependencyError, SenetError, unknown
 from senet_lib.files import anchored
 from senet_lib.options import command, option, pairs
 
@@ -191,7 +192,7 @@ def _open(arguments: argparse.Namespace) -> None:
     option("--gates", action=argparse.BooleanOptionalAction, default=True,
             help="histograms of the gates of finished runs, for which their data is read"),
 )  # fmt: skip
-def _tensorboard(arguments: argparse.Namespace) -> None:
+def _tensorboard(arguments: argparse.Namespace) -> int:
     from senet_lib.runs.records import HISTORY
     from senet_lib.tensorboard import write_run
 
@@ -199,5 +200,13 @@ def _tensorboard(arguments: argparse.Namespace) -> None:
     runs = [path for path in found if fnmatchcase(path.parts[-4], arguments.study)]
     if not runs:
         raise SenetError(f"no run of {arguments.study} below {arguments.root} has an epoch")
+    left_out = 0
     for history in runs:
-        print(write_run(history.parent, arguments.logdir, gates=arguments.gates))
+        try:
+            print(write_run(history.parent, arguments.logdir, gates=arguments.gates))
+        except MissingDependencyError:
+            raise
+        except SenetError as error:
+            left_out = 1
+            print(f"{history.parent} is left out: {error}", file=sys.stderr)
+    return left_out

@@ -184,8 +184,10 @@ def _wanted(spec: Field) -> str:
     if kind is bool:
         return "true or false"
     if kind is str:
-        within = {_NAME: ", of letters, digits, and . _ - within",
-                  _MODEL: ", a name of small letters, digits and _, with +setting=value behind it"}
+        within = {
+            _NAME: ", of letters, digits, and . _ - within",
+            _MODEL: ", a name of small letters, digits and _, with +setting=value behind it",
+        }
         return "text in one line" + within.get(spec.metadata["pattern"], "")
     words = "whole number" if kind is int else "number"
     within = spec.metadata["within"]

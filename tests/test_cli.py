@@ -67,6 +67,7 @@ def test_mistakes_end_with_one_line_and_code_2(says, tmp_path, run):
     refused(data="~no one/none", says_so="~no one/none")
     refused("--schedule", 225, 150, says_so="225 150")
     refused(device="cuda", says_so="no cuda device")
+    refused("--at-once", 2, says_so="name them with --seeds")
     refused("--set", "shortcut=A", "--set", "shortcut=B", says_so="twice")
     refused(config=tmp_path / "none.yaml", says_so="none.yaml")
     for study in STUDIES:

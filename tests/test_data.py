@@ -6,16 +6,21 @@ import io
 import logging
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 from senet_lib.data import datasets as data
 from senet_lib.data import sources
+from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import hold_out, load_data, load_matching, prepare, take
 from senet_lib.errors import DataError, UnknownNameError
+from senet_lib.export import Normalised
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -96,6 +101,16 @@ def test_mean_and_std_are_those_of_train(shapes):
     pixels = shapes.x_train.reshape(-1, 3)
     np.testing.assert_allclose(shapes.mean, pixels.mean(axis=0) / 255, rtol=1e-14)
     np.testing.assert_allclose(shapes.std, pixels.std(axis=0) / 255, rtol=1e-9)
+
+
+def test_a_channel_that_never_changes_is_normalised_alike_everywhere(shapes):
+    images = shapes.x_train[:20].copy()
+    images[..., 2] = 7
+    dataset = replace(shapes, x_train=images)
+    assert dataset.std[2] == 1 / 255
+    inside = Normalised(nn.Identity(), dataset.mean, (*dataset.std[:2], 0.0))
+    outside = normalise(torch.from_numpy(images), dataset.mean, dataset.std)
+    torch.testing.assert_close(inside(torch.from_numpy(images).permute(0, 3, 1, 2) / 255), outside)
 
 
 def test_npz_round_trip_keeps_everything(shapes, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import TINY_TEST_IMAGES
+from fake_runs import make_run
 from PIL import Image
 
 from senet_lib import explore
@@ -203,8 +204,21 @@ def test_what_is_asked_for_and_not_there_is_said(tiny):
     assert (made.gates.value, made.near.indices) == ("", [])  # it has no gates
     made = explore.open("tiny", ["resnet20", "resnet99"], 20, tiny, NOWHERE)
     assert "resnet99" in made.status.value
+    made = explore.open(models=["resnet20"] * 5, runs_root=tiny, published_root=NOWHERE)
+    assert "5 networks were asked for; 4 fit" in made.status.value
     with pytest.raises(SenetError, match="num_images is 0"):
         explore.open(num_images=0)
+
+
+def test_the_same_images_spelt_in_two_ways_are_one_entry_and_other_images_another(tmp_path):
+    for seed, data, images in ((0, "a/few", "f" * 64), (1, "a/few/", "f" * 64),
+                               (2, "b/few", "e" * 64), (3, "c/few", "d" * 64)):  # fmt: skip
+        made = make_run(tmp_path, "resnet20", seed, 0.5, data=data, data_fingerprint=images)
+        (made.path / "weights.safetensors").touch()
+    offers = offered_runs(tmp_path, NOWHERE)
+    found = {name: [one.run.seed for one in networks] for name, networks in offers.items()}
+    assert found == {"demo: few": [0, 1], "demo: few, images eeeeee": [2],
+                     "demo: few, images dddddd": [3]}  # fmt: skip
 
 
 def test_without_its_images_a_picture_of_ones_own_can_be_shown(tiny, tmp_path, monkeypatch):
@@ -212,8 +226,10 @@ def test_without_its_images_a_picture_of_ones_own_can_be_shown(tiny, tmp_path, m
     monkeypatch.setenv("SENET_DATA", str(NOWHERE))
     made = explore.open(runs_root=root, published_root=tmp_path / "none")
     assert "senet data cifar10" in made.status.value
+    assert made.near_text.value == ""  # not that there are no gates
     upload(made, "mine.png", (32, 32))
     assert all("<img" in part.value for part in (made.maps[0], made.gates, made.matrix))
+    assert made.near_text.value == ""
     both = explore.open(runs_root=root, published_root=tiny, num_images=20)
     assert both.study.value == "tiny (published)"  # the one whose images are there
 

@@ -15,6 +15,8 @@ from fake_runs import make_run, settings
 from notebook_cells import run_cells
 
 from senet_lib.cli import main
+from senet_lib.errors import SenetError
+from senet_lib.lab import look_at_what_is_here, written
 from senet_lib.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,6 +60,7 @@ def test_a_study_says_what_has_become_of_its_runs_and_leads_to_them(clone):
     (run.path / "train.ipynb").touch()
     make_run(root, "resnet20", 1, 0.54, recipe=Recipe(epochs=1))
     make_run(root, "se_resnet20", 0, 0.40)
+    make_run(root, "resnet32", 0, 0.45)  # which the study does not ask for
     (root / "demo/se_resnet20/seed1").mkdir()
     (root / "demo/se_resnet20/seed1/checkpoint.pt").touch()
     report = clone / "outputs" / "reports" / "demo" / "index.html"
@@ -69,7 +72,7 @@ def test_a_study_says_what_has_become_of_its_runs_and_leads_to_them(clone):
     study = found["study"].loc["demo"]
     ways = study["trained for"].split("; ")
     assert [way.split(",")[0] for way in ways] == ["2 epochs over 2", "1 epoch over 2"]
-    assert study["runs"] == "3 of 4 finished, 1 unfinished"
+    assert study["runs"] == "3 of 4 finished, 1 more, 1 unfinished"
     assert (study["lowest"], study["highest"]) == pytest.approx((40, 52))
     assert {40, 52} <= set(found["network"]["mean error %"].round(6))
     html = found["study"].to_html(escape=False) + found["network"].to_html(escape=False)
@@ -96,6 +99,32 @@ def test_the_index_is_full_when_jupyterlab_opens(clone, monkeypatch, capsys):
     assert "widget-view" not in shown  # there is no kernel for it
     config = (clone / ".git" / "config").read_text(encoding="utf-8")
     assert "senet_lib.lab" in config
+
+
+def test_jupyterlab_opens_where_the_index_cannot_be_executed(clone, monkeypatch, capsys):
+    monkeypatch.chdir(clone)
+    with pytest.raises(SenetError, match="index"):  # there is none
+        look_at_what_is_here()
+    shutil.copy(ROOT / "notebooks" / "index.ipynb", clone / "notebooks")
+    (clone / "outputs").rename(clone / "others")
+    (clone / "outputs").touch()
+    assert look_at_what_is_here() == Path("notebooks/index.ipynb")
+    assert "outputs" in capsys.readouterr().err
+
+
+def test_a_notebook_of_another_kind_is_stripped_and_stays_of_its_kind():
+    cell = {
+        "cell_type": "code",
+        "metadata": {},
+        "source": "1",
+        "outputs": [1],
+        "execution_count": 1,
+    }
+    kernel = {"display_name": "R 4", "language": "R", "name": "ir"}
+    for about in ({}, {"kernelspec": kernel, "language_info": {"name": "R"}}):
+        kept = json.loads(written(json.dumps({"cells": [cell], "metadata": about})))
+        assert kept["metadata"] == about
+        assert kept["cells"][0]["outputs"] == []
 
 
 def test_an_empty_disk_says_what_to_do(clone):

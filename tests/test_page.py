@@ -170,6 +170,11 @@ def test_equations_are_set_without_a_script_and_code_is_left_alone(tmp_path):
     prose = page[page.index("<main") :]
     assert prose.count("$") == 3
     assert re.search(r'<div [^>]*class="table"[^>]*>\s*<table', page)  # it scrolls by itself
+    fenced = "```sh\nexport PATH=$HOME/bin:$PATH\n```"
+    for kept in (fenced, "A slip, $x_$, and $$\\left( x$$ stay as they are."):
+        page = render(notebook_of(tmp_path, kept))
+        assert "<math" not in page
+        assert page[page.index("<main") :].count("$") == kept.count("$")
 
 
 @pytest.mark.browser

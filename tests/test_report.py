@@ -203,6 +203,8 @@ def test_folding_changes_no_word_and_escaping_no_letter():
     seen = re.search(r"<summary>(.*?)</summary>", folded(remark))[1]
     assert 70 < len(seen) <= 100
     assert unescape(re.sub(r"<[^>]+>", "", folded(remark))) == remark
+    for unspaced in ("/home/" + "a" * 200, "一" * 200):
+        assert f"<summary>{unspaced[:90]}</summary>" in folded(unspaced)
     assert folded("short & clear") == "short &amp; clear"
     assert "<summary>command</summary>senet x" in folded("senet x", "command")
     text = "se_res2net29_last *x* <script>alert(1)</script> [a](b) `c`"

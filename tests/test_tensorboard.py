@@ -45,8 +45,9 @@ def test_curves_gates_and_settings(runs, tmp_path):
         assert histogram.num == 256 * {"1": 16, "2": 32, "3": 64}[layer[len("gates/stage")]]
     assert events.Scalars("error/final")[0].value == pytest.approx(record["test_error"])
     for model in ("se_resnet20", "resnet20"):
-        live = read(runs.with_name("live") / "few" / model / "seed0").Scalars("loss/train")
-        assert [point.step for point in live] == [1, 2]
+        live = read(runs.with_name("live") / "few" / model / "seed0")
+        assert [point.step for point in live.Scalars("loss/train")] == [1, 2]
+        assert live.Scalars("error/final")
     plain = read(tmp_path / "few" / "resnet20" / "seed0")
     assert not plain.Tags()["histograms"]
     assert plain.Scalars("loss/train")
@@ -60,7 +61,12 @@ def test_again_replaces_a_run_under_way_is_shown_and_nothing_is_one_line(runs, t
         assert main([*words, "--no-gates"]) == 0
     for model in ("resnet20", "se_resnet20"):
         assert len(read(tmp_path / "log" / "few" / model / "seed0").Scalars("rate")) == 2
+    (tmp_path / "runs/few/resnet20/seed0/record.json").write_text("{")
     capsys.readouterr()
+    assert main(words) == 1
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [str(tmp_path / "log/few/se_resnet20/seed0")]
+    assert "resnet20/seed0 is left out: " in printed.err
     for study, root in (("*", tmp_path / "none"), ("/few", runs), ("f**z", runs)):
         words = ["tensorboard", study, "--root", str(root), "--logdir", str(tmp_path)]
         assert main(words) == 2

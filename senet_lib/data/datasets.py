@@ -56,7 +56,8 @@ class Dataset(Arrays):
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Population standard deviation of each channel over x_train, in [0, 1]."""
+        """Population standard deviation of each channel over x_train, in [0, 1]; that of a nearly
+        constant channel counts as one step of a pixel, 1/255, as in `augment.normalise`."""
         return tuple(std for _, std in self._moments)
 
     @cached_property
@@ -69,7 +70,7 @@ class Dataset(Arrays):
             total = pixels.size
             first, second = (int(values.sum(dtype=np.int64)) for values in (pixels, squares))
             deviation = ((second * total - first * first) / total**2) ** 0.5
-            found.append((first / total / 255, deviation / 255))
+            found.append((first / total / 255, max(deviation, 1) / 255))
         return found
 
 

@@ -48,7 +48,8 @@ def read_picture(source: Path | bytes, name: str = "") -> tuple[np.ndarray, tupl
     Returns:
         (32, 32, 3) uint8, and its (width, height) in the file, as one sees it upright.
     Raises:
-        DataError: it is missing, damaged, of an unknown kind, too large or deeper than 8 bits.
+        DataError: it is missing, damaged, of an unknown kind, too large, or grey and deeper than 8
+            bits.
     """
     name = name or str(source)
     try:
@@ -87,8 +88,9 @@ def _checked(image: Image.Image, name: str) -> tuple[np.ndarray, tuple[int, int]
             f"{name} has {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are read, "
             "make it smaller"
         )
-    turned = image.getexif().get(0x0112, 1) >= 5  # a quarter turn, perhaps mirrored
-    return square(image), (height, width) if turned else (width, height)
+    upright = ImageOps.exif_transpose(image)
+    turned = upright.size != image.size
+    return square(upright), (height, width) if turned else (width, height)
 
 
 @cache

@@ -211,13 +211,15 @@ def offered_runs(
                     run = load_run(folder)
                 except RecordError:
                     continue  # `senet runs` lists it as unreadable
-                key = (run.study + note, run.data, run.num_val)
+                key = (run.study + note, run.data_fingerprint)
                 found.setdefault(key, []).append(Trained(run, num_images))
     counts, offers = Counter(key[0] for key in found), {}
-    for (name, data, num_val), networks in found.items():
+    for (name, images), networks in found.items():
+        run = networks[0].run
         if counts[name] > 1:
-            name += f": {Path(data).name}" + (f", {num_val} held out" if num_val else "")
-        offers[name] = networks
+            name += f": {Path(run.data).name}"
+            name += f", {run.num_val} held out" if run.num_val else ""
+        offers[f"{name}, images {images[:6]}" if name in offers else name] = networks
     return offers
 
 

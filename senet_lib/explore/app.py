@@ -190,6 +190,8 @@ class Explorer:
         for model in models:
             if model not in known:
                 raise unknown("network", model, known)
+        if len(models) > MOST_NETWORKS:
+            raise SenetError(f"{len(models)} networks were asked for; {MOST_NETWORKS} fit")
 
     def _open_study(self, models: Sequence[str] = ()) -> None:
         """Show another study: its networks, classes and images."""
@@ -305,7 +307,8 @@ class Explorer:
         """The gates of the first network that has any, and the images whose gates are nearest."""
         one = next((o for o in self.networks if picture and o.has_gates), None)
         if one is None:
-            self.gates.value, self.near_text.value = "", "None of these networks has gates."
+            self.gates.value = ""
+            self.near_text.value = "None of these networks has gates." if picture else ""
             self.near.show([])
             return
         gates, classes, mean, count = one.gates(picture), one.run.classes, {}, 0
@@ -314,7 +317,10 @@ class Explorer:
         layer, true = self.gate_layer.value, picture.label
         if true is None:  # what the network takes it for
             true = int(one.maps(picture).targets[0])
-        if not self._problem and self._has_read(one):
+        if self._problem:
+            self.near.show([])
+            self.near_text.value = ""
+        elif self._has_read(one):
             mean, count = one.class_gates(true)
             near = [(one.picture(i), away) for i, away in one.nearest(picture, PAGE_SIZE, layer)]
             self.near.show([(two, classes[two.label], f"{away:.3f}") for two, away in near])

@@ -32,6 +32,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
         axes.grid(visible=False)
         axes.set(xlabel="predicted", ylabel="true")
         figure.colorbar(picture, ax=axes, label="% of the true class", shrink=0.8)
-    right = ", ".join(f"{c} {v:.0f}" for c, v in zip(classes, np.diag(share), strict=True))
+    shown = zip(classes, np.diag(share), matrix.sum(1), strict=True)
+    right = ", ".join(f"{name} {value:.0f}" for name, value, images in shown if images)
     figure.set_label(f"Confusion matrix. Percent of each class predicted rightly: {right}.")
     return figure

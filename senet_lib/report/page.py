@@ -28,7 +28,8 @@ HEADING = re.compile(r"<h([23])>(.*?)</h\1>", re.DOTALL)
 RELATIVE = re.compile(r'<a [^>]*?href="(?![#/"]|[a-z]+:)')
 TABLE = re.compile(r'(<div\b[^>]*class="table\b[^>]*>)?(<table\b.*?</table>)', re.DOTALL)
 CAPTION = re.compile(r"<caption>(.*?)[:;,.(<]", re.DOTALL)
-EQUATION = re.compile(r"<code\b.*?</code>|\$\$(.+?)\$\$|\$(\S(?:[^$\n]*\S)?)\$", re.DOTALL)
+CODE = r"<pre\b.*?</pre>|<code\b.*?</code>"
+EQUATION = re.compile(CODE + r"|\$\$(.+?)\$\$|\$(\S(?:[^$\n]*\S)?)\$", re.DOTALL)
 INKS = {"#1d2329": "ink", "#000000": "ink", "#56616c": "muted", "#dfe3e7": "line"}
 FOR_ALL = "stroke-linejoin: round; stroke-linecap: butt"  # what Matplotlib asks of every line
 SHORTEST_CONTENTS = 3  # sections
@@ -209,14 +210,18 @@ def _size(svg: str) -> str:
 
 
 def _with_mathml(prose: str) -> str:
-    """Prose whose equations in LaTeX are MathML, which browsers set without a script."""
+    """Prose whose equations in LaTeX are MathML, which browsers set without a script; what is no
+    LaTeX stays as it is written."""
     from latex2mathml.converter import convert
 
     def mathml(match: re.Match[str]) -> str:
         block, inline = match.groups()
         if not (block or inline):  # it is code
             return match[0]
-        return convert(unescape(block or inline), display="block" if block else "inline")
+        try:
+            return convert(unescape(block or inline), display="block" if block else "inline")
+        except Exception:  # the package's own errors have nothing else in common
+            return match[0]
 
     return EQUATION.sub(mathml, prose)
 

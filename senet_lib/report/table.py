@@ -94,7 +94,8 @@ def folded(text: object, head: str = "", length: int = 90) -> Markup:
     whole = str(text)
     if not whole or (not head and len(whole) <= 1.5 * length):
         return Markup(html.escape(whole))
-    cut = 0 if head else max(whole.rfind(" ", 0, length), 1)
+    space = whole.rfind(" ", 0, length)
+    cut = 0 if head else space if space > 0 else length
     seen, rest = html.escape(head or whole[:cut]), html.escape(whole[cut:])
     kind = "command" if head else "more"
     return Markup(f'<details class="{kind}"><summary>{seen}</summary>{rest}</details>')

@@ -46,7 +46,7 @@ def train_seeds(
     words = list(words)
     if threads is None and at_once > 1:
         words += ["--threads", str(max(1, here // at_once))]
-    ours = ["train", *words, "--progress", "log", "--seed"]
+    ours = ["train", "--progress", "log", *words, "--seed"]
     return side_by_side({f"seed {seed}": [*ours, str(seed)] for seed in seeds}, at_once)
 
 

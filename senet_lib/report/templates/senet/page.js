@@ -217,9 +217,9 @@
   }
 
   function openNotebooks() { // where Jupyter's server shows the page, a notebook opens there
-    const here = new URL(document.baseURI).pathname, files = here.indexOf("/files/");
+    const here = new URL(document.baseURI);
+    if (!here.protocol.startsWith("http") || !here.pathname.includes("/files/")) return;
     for (const link of document.querySelectorAll("a[href$='.ipynb']")) {
-      if (files < 0) break;
       link.href = new URL(link.href).pathname.replace("/files/", "/lab/tree/");
       link.append(" in JupyterLab");
       if (self !== top) link.target = "_blank";
