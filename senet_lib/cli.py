@@ -23,6 +23,7 @@ from senet_lib.options import (
     pairs,
     said,
     speak,
+    split_pairs,
     train_options,
     train_settings,
 )
@@ -235,7 +236,7 @@ def _notebook(arguments: argparse.Namespace) -> None:
         return
     if not arguments.out:
         raise SenetError("the executed notebook needs a place: --out PATH.ipynb")
-    parameters = batch.parse_parameters(arguments.parameters)
+    parameters = split_pairs(arguments.parameters)
     batch.execute(arguments.name, Path(arguments.out), parameters, html=arguments.html)
     print(arguments.html or arguments.out)
 
@@ -349,8 +350,6 @@ def _gradcam(arguments: argparse.Namespace) -> None:
     from senet_lib.report.gallery import write_gallery
     from senet_lib.runs.evaluate import network_and_images
 
-    if arguments.per_class < 1:
-        raise SenetError(f"--per-class is {arguments.per_class}; it must be at least 1")
     model, spec, _, dataset = network_and_images(arguments.checkpoint, arguments.data)
     setup = Setup.choose(device="auto", precision="fp32", compile="off", threads=0)
     print(write_gallery(

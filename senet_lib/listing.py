@@ -135,17 +135,12 @@ def _runs(arguments: argparse.Namespace) -> None:
     option("--runs", metavar="DIR", help="default: outputs/runs and outputs/published/runs"),
 )  # fmt: skip
 def _claims(arguments: argparse.Namespace) -> None:
-    from senet_lib.analysis.scores import all_scores
-    from senet_lib.claims.claim import load_claims
-    from senet_lib.claims.evidence import claim_runs
-    from senet_lib.claims.judge import counts, judge
+    from senet_lib.claims.judge import counts, judge_all
+    from senet_lib.runs import DEFAULT_ROOT
 
-    claims = load_claims(arguments.pattern)
-    roots = [Path(arguments.runs)] if arguments.runs else []
-    if not all(root.is_dir() for root in roots):
+    if arguments.runs and not Path(arguments.runs).is_dir():
         raise SenetError(f"{arguments.runs} is no folder, so there are no runs to read")
-    scores = all_scores(*(root.parent / "reports" for root in roots))
-    judgements = judge(claims, claim_runs(*roots), scores)
+    judgements = judge_all(arguments.runs or DEFAULT_ROOT, arguments.pattern)
     if arguments.json:
         found = [judgement.to_dict() for judgement in judgements]
         print(json.dumps(found, indent=2, allow_nan=False))  # in ASCII, for any terminal
@@ -193,10 +188,10 @@ def _open(arguments: argparse.Namespace) -> None:
             help="histograms of the gates of finished runs, for which their data is read"),
 )  # fmt: skip
 def _tensorboard(arguments: argparse.Namespace) -> int:
-    from senet_lib.runs.records import HISTORY
+    from senet_lib.runs.records import DEFAULT_ROOT, HISTORY, from_top
     from senet_lib.tensorboard import write_run
 
-    found = sorted(Path(arguments.root).glob(f"*/*/seed*/{HISTORY}"))
+    found = sorted(from_top(arguments.root, DEFAULT_ROOT).glob(f"*/*/seed*/{HISTORY}"))
     runs = [path for path in found if fnmatchcase(path.parts[-4], arguments.study)]
     if not runs:
         raise SenetError(f"no run of {arguments.study} below {arguments.root} has an epoch")

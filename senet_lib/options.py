@@ -160,16 +160,22 @@ def train_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"recipe": recipe, **machine, **settings}
 
 
-def pairs(texts: Sequence[str]) -> dict[str, Any]:
-    """key=value texts, the values read as YAML reads them (8 is a number, true is true)."""
-    found: dict[str, Any] = {}
+def split_pairs(texts: Sequence[str]) -> dict[str, str]:
+    """key=value texts, the values as they stand; SenetError for another form, or a key twice."""
+    found: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise SenetError(f"{shown(text)} is not of the form key=value")
-        if key in found:
-            raise SenetError(f"{key} is given twice")
-        found[key] = strict_yaml.parse(value, f"the value of {shown(text)}")
-        if isinstance(found[key], int) and abs(found[key]) >= 2**63:
-            raise SenetError(f"the value of {shown(text)} is too large")
+        if not equals or not key.strip():
+            raise SenetError(f"{shown(text)} is not of the form key=value, such as seed=1")
+        if key.strip() in found:
+            raise SenetError(f"{key.strip()} is given twice")
+        found[key.strip()] = value
+    return found
+
+
+def pairs(texts: Sequence[str]) -> dict[str, Any]:
+    """key=value texts, the values read as YAML reads them (8 is a number, true is true)."""
+    found = {k: strict_yaml.parse(v, f"the value of {k}") for k, v in split_pairs(texts).items()}
+    if large := [k for k, v in found.items() if isinstance(v, int) and abs(v) >= 2**63]:
+        raise SenetError(f"the value of {large[0]} is too large")
     return found

@@ -56,16 +56,17 @@ class ModelProfile:
     layers: list[LayerCost]  # the counted calls, in the order in which they ran
 
 
-class _OperatorCount(TorchDispatchMode):
-    """Counts the calls of every operator by its name, without overload."""
+class Watching(TorchDispatchMode):
+    """Calls `note(name, result)` for every operator that runs, its name without overload."""
 
-    def __init__(self) -> None:
+    def __init__(self, note: Callable[[str, Any], None]) -> None:
         super().__init__()
-        self.calls: Counter[str] = Counter()
+        self._note = note
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.calls[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        self._note(func.overloadpacket.__name__, result)
+        return result
 
 
 @contextmanager
@@ -97,8 +98,9 @@ def profile_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> 
         kind = type(module).__name__
         layers.append(LayerCost(name=name, kind=kind, macs=macs, bias_adds=bias_adds))
 
-    count, counted = _OperatorCount(), of_kind(model, COUNTED_LAYERS)
-    with black_image(model, input_size) as image, calls_of(counted, note), count:
+    calls: Counter[str] = Counter()
+    watch, counted = Watching(lambda name, _: calls.update([name])), of_kind(model, COUNTED_LAYERS)
+    with black_image(model, input_size) as image, calls_of(counted, note), watch:
         try:
             model(image)
         except (AssertionError, RuntimeError, ValueError) as error:
@@ -108,7 +110,7 @@ def profile_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> 
         num_params=sum(p.numel() for p in model.parameters()),
         macs=sum(layer.macs for layer in layers),
         bias_adds=sum(layer.bias_adds for layer in layers),
-        uncounted=_uncounted(count.calls, layers),
+        uncounted=_uncounted(calls, layers),
         layers=layers,
     )
 

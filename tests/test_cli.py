@@ -86,7 +86,7 @@ def test_mistakes_end_with_one_line_and_code_2(says, tmp_path, run):
         says([asked, path], re.escape(f"`senet {right} {shlex.quote(str(path))}`"))
     executed = tmp_path / "new.ipynb"
     notebook = ["notebook", "train", "--out", executed]
-    for wrong, reason in ((["-p", "sede=1"], "sede.*seed"), (["-p", "seed"], "name=value"),
+    for wrong, reason in ((["-p", "sede=1"], "sede.*seed"), (["-p", "seed"], "key=value"),
                           (["--out", out], "must end in .ipynb")):  # fmt: skip
         says([*notebook, *wrong], reason)
     says(notebook[:2], "--out PATH.ipynb")

@@ -102,3 +102,4 @@ def test_res2net29_goes_by_four_totals() -> None:
     assert network.fvcore.by_operator.total() == 99_578_912 + 2 * values
     assert network.thop.total() == 99_578_912 + 4 * values + pooled
     assert network.profile.bias_adds == 10
+    assert count_network("torchvision:convnext_tiny").thop is None  # it has layer normalisations

@@ -17,12 +17,7 @@ import pytest
 from senet_lib.errors import ParameterError, SenetError
 from senet_lib.recipe import Recipe
 from senet_lib.report.batch import NotebookFailedError, code_hash, execute
-from senet_lib.report.parameters import (
-    check_parameters,
-    describe_parameters,
-    find_notebook,
-    parse_parameters,
-)
+from senet_lib.report.parameters import check_parameters, describe_parameters, find_notebook
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PARAMETERS = """\
@@ -91,13 +86,6 @@ def test_values_of_another_type_are_refused_with_the_one_expected(notebook, tmp_
     assert name in str(caught.value)
     assert defaults.get(name, "did you mean count") in str(caught.value)
     assert not (tmp_path / "out").exists()
-
-
-def test_command_line_pairs():
-    assert parse_parameters(["a=1", "b=x=y", "c="]) == {"a": "1", "b": "x=y", "c": ""}
-    for bad in (["a"], ["=1"], ["a=1", "a=2"]):
-        with pytest.raises(ParameterError):
-            parse_parameters(bad)
 
 
 def test_notebooks_are_found_by_name_and_by_path(tmp_path, monkeypatch, notebook):

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats as scipy_stats
 
 from senet_lib.analysis import statistics as stats
 from senet_lib.errors import SenetError
@@ -27,14 +26,14 @@ DRUG_2 = (1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4)
 def test_t_interval_by_hand_and_as_published():
     """Values 1 2 3: mean 2, SD 1; a table's t for 2 degrees of freedom is 4.303."""
     half = 4.303 / math.sqrt(3)
-    assert stats.interval([1, 2, 3]) == pytest.approx((2, 2 - half, 2 + half), abs=1e-3)
+    assert stats.interval([1, 2, 3]) == pytest.approx((2 - half, 2 + half), abs=1e-3)
     found = stats.interval(np.array(DRUG_1) - np.array(DRUG_2))
-    assert found == pytest.approx((-1.58, -2.4598858, -0.7001142), abs=5e-8)
+    assert found == pytest.approx((-2.4598858, -0.7001142), abs=5e-8)
     for values in ([], [0.1], [0.1, 0.1, 0.1]):
         assert stats.interval(values) is None  # no spread
     # Two seeds at 61 % and 80 %: the t interval reaches from -50 to 191 %.
-    assert stats.interval([0.61, 0.80]).low < 0
-    assert stats.interval([0.61, 0.80], (0, 1)) == (pytest.approx(0.705), 0, 1)
+    assert stats.interval([0.61, 0.80])[0] < 0
+    assert stats.interval([0.61, 0.80], (0, 1)) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -44,10 +43,6 @@ def test_t_interval_by_hand_and_as_published():
         ("difference 0", stats.sign_flip, ([math.inf, 0.1],)),
         ("0 differences", stats.sign_flip, ([],)),
         ("21 differences", stats.sign_flip, ([0.1] * 21,)),
-        ("sd_2", stats.from_summary, (1, 1, 3, 1, math.nan, 3)),
-        ("SD", stats.from_summary, (1, -0.1, 3, 1, 0.1, 3)),
-        ("SD", stats.from_summary, (1, 0.1, 1, 1, 0.1, 3)),
-        ("SD", stats.from_summary, (1, 0, 3, 2, 0, 3)),
         ("point 1, error", stats.pareto, ([(1, 2), (3, math.nan)],)),
     ],
 )
@@ -78,34 +73,6 @@ def test_sign_flips_are_counted_one_by_one(differences):
     sums = np.abs(np.array(list(signs)) @ differences)
     expected = (sums >= abs(sum(differences))).mean()
     assert stats.sign_flip([d / 1000 for d in differences]) == expected
-
-
-# Published numbers
-
-
-def test_the_sources_own_table_contradicts_its_effect_size():
-    """3.45 ± 0.05 against 2.98 ± 0.04, n = 3: d = 0.47 / sqrt(0.00205), t = d sqrt(3 / 2), df 4."""
-    found = stats.from_summary(3.45, 0.05, 3, 2.98, 0.04, 3)
-    assert found.cohens_d == pytest.approx(0.47 / math.sqrt(0.00205))
-    assert round(found.cohens_d, 1) == 10.4
-    assert found.t_pooled == pytest.approx(found.cohens_d * math.sqrt(3 / 2))
-    assert found.df_pooled == 4
-    # A table of t has 8.610 for p = 0.001 and 4 degrees of freedom.
-    assert max(found.p_pooled, found.p_welch) < 0.001
-
-
-@pytest.mark.parametrize("shorter", [10, 6])
-def test_summary_agrees_with_scipy_on_the_values_behind_it(shorter):
-    first, second = np.array(DRUG_1[:shorter]), np.array(DRUG_2)
-    of_first, of_second = ((v.mean(), v.std(ddof=1), len(v)) for v in (first, second))
-    found = stats.from_summary(*of_first, *of_second)
-    welch = scipy_stats.ttest_ind(first, second, equal_var=False)
-    pooled = scipy_stats.ttest_ind(first, second)
-    assert found[:4] == pytest.approx((welch.pvalue, pooled.statistic, pooled.df, pooled.pvalue))
-    assert shorter == 6 or found.p_welch == pytest.approx(0.07939, abs=5e-6)
-    # Borenstein et al. 2009, Introduction to Meta-Analysis, chapter 4.
-    d = stats.from_summary(103, 5.5, 50, 100, 4.5, 50).cohens_d
-    assert d == pytest.approx(0.5970, abs=5e-5)
 
 
 # Cost against error

@@ -34,7 +34,6 @@ class Ablation:
 
     frame: pd.DataFrame
     comparison: Comparison  # of the study against its plain networks
-    run: RunRecord  # one of the runs, for what all of them share
 
 
 def find_axes(runs: Sequence[RunRecord]) -> list[str]:
@@ -74,7 +73,7 @@ def ablate(
     frame["added_params"] = added / frame["num_params"].iloc[0]
     price = added / (-100 * frame["difference"])
     frame["params_a_point"] = price.where(frame["decision"] == "better")
-    return Ablation(frame=frame, comparison=comparison, run=by_model(runs)[plain][0])
+    return Ablation(frame=frame, comparison=comparison)
 
 
 def _find_members(runs: Sequence[RunRecord], key: str) -> tuple[str, dict[object, str]]:
@@ -88,14 +87,9 @@ def _find_members(runs: Sequence[RunRecord], key: str) -> tuple[str, dict[object
         unusual = any(base[k] != one.reference for k, one in AXES.items() if k in base)
         if unusual or not {"attention", key} <= base.keys():
             continue
-        rest = {k: v for k, v in base.items() if k != key}
-        found = {
-            s[key]: model
-            for model, s in settings.items()
-            if key in s and {k: v for k, v in s.items() if k != key} == rest
-        }
         plain = next((m for m, s in settings.items() if _without_attention(s, base)), "")
-        found = {value: model for value, model in found.items() if model != plain}
+        others = {m: s for m, s in settings.items() if m != plain and key in s}
+        found = {s[key]: m for m, s in others.items() if {**s, key: base[key]} == base}
         if plain and len(found) > max(1, len(best[1])):
             known = [value for value in axis.values if value in found]
             others = sorted(found.keys() - set(known), key=str)

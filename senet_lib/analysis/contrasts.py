@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import special, stats
 
-from senet_lib.analysis.dunnett import Families, critical_value, effect_for, found_with, within
+from senet_lib.analysis.dunnett import Families, critical_value, within
 from senet_lib.analysis.statistics import checked, sign_flip, standard_deviation
 from senet_lib.errors import SenetError
 
@@ -62,14 +63,10 @@ class Comparison:
             design = tuple((n, ((n, sum(k for _, k in rest)),)) for _, rest in self.families)
             df = (n - 1) * self.spread.num_networks
             effect = difference / (self.spread.sd * math.sqrt(2 / n))
-            return found_with(effect, critical_value(design, df, LEVEL), df) >= POWER
+            return stats.nct.sf(critical_value(design, df, LEVEL), df, effect) >= POWER
 
-        high = 2
-        while not enough(high):
-            high *= 2
-            if high > MOST_SEEDS:
-                return None
-        return bisect_left(range(high), True, lo=high // 2 + 1, key=enough)
+        fewest = 2 + bisect_left(range(2, MOST_SEEDS), True, key=enough)
+        return fewest if fewest < MOST_SEEDS else None
 
 
 def pooled_sd(errors: Errors) -> tuple[float, int]:
@@ -82,8 +79,8 @@ def pooled_sd(errors: Errors) -> tuple[float, int]:
 
 def _sds(errors: Errors) -> tuple[np.ndarray, np.ndarray]:
     """Standard deviation and degrees of freedom of each network that has two seeds."""
-    known = [checked(values, f"{name}, seed").values() for name, values in errors.items()]
-    groups = [np.array(list(values)) for values in known if len(values) > 1]
+    known = [checked(values, f"{name}, seed") for name, values in errors.items()]
+    groups = [values for values in known if len(values) > 1]
     sds = np.array([standard_deviation(group) for group in groups])
     return sds, np.array([len(group) - 1 for group in groups], int)
 
@@ -180,7 +177,8 @@ def compare(
         "undecided",
     )
     frame["at_least"] = np.maximum(frame["low"], -frame["high"]).clip(lower=0).fillna(0)
-    frame["detectable"] = se * effect_for(POWER, critical, spread.df) if known else math.nan
+    # The difference over its standard error follows the noncentral t distribution.
+    frame["detectable"] = se * special.nctdtrinc(spread.df, 1 - POWER, critical)
     comparison = Comparison(frame=frame, spread=spread, families=families)
     fewest = frame[["n", "n_control"]].min(axis=1)
     seeds = comparison.seeds_for(margin)

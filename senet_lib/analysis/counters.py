@@ -52,14 +52,15 @@ class CountedNetwork(NamedTuple):
     profile: profiling.ModelProfile  # the closed form
     fvcore: FvcoreCount
     torch_flops: int  # a multiply-accumulate is 2
-    thop: Counter[str]  # of `count_thop_rule`
+    thop: Counter[str] | None  # of `count_thop_rule`; None where a layer's rule is not stated there
 
 
 def count_network(name: str) -> CountedNetwork:
     """A registered network by every convention, for an image of its own size."""
     model, size = create_model(name), input_size(name)
-    counters = (profiling.profile_model, count_fvcore, count_flop_counter, count_thop_rule)
-    return CountedNetwork(*(count(model, size) for count in counters))
+    counters = (profiling.profile_model, count_fvcore, count_flop_counter)
+    thop = count_thop_rule(model, size) if not profiling.of_kind(model, _OTHER_RULES) else None
+    return CountedNetwork(*(count(model, size) for count in counters), thop)
 
 
 def count_fvcore(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> FvcoreCount:

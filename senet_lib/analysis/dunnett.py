@@ -14,6 +14,9 @@ from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(128)
+NORMAL = _NODES, _WEIGHTS / _WEIGHTS.sum()
+"""Nodes and weights of an integral over the standard normal distribution."""
 Families = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
 """Of each control its seeds, and of its networks (seeds, how many networks have as many)."""
 
@@ -25,7 +28,7 @@ def within(bounds: np.ndarray, families: Families, df: int) -> np.ndarray:
     Given s and a control's own deviation z, the differences of its networks are independent, so
     that the multivariate t distribution is an integral over two numbers, taken by Gauss's rule.
     """
-    z, z_weights = _normal_nodes()
+    z, z_weights = NORMAL
     s, s_weights = chi_nodes(df)
     reach = np.asarray(bounds, float)[:, None, None] * s[:, None]  # (B, s, 1)
     inside = np.ones(reach.shape[:2])
@@ -51,29 +54,6 @@ def critical_value(families: Families, df: int, level: float) -> float:
     while excess(high) < 0:
         high *= 2
     return float(brentq(excess, 0, high, xtol=1e-7))
-
-
-def found_with(effect: float, critical: float, df: int) -> float:
-    """Chance that a difference exceeds a critical value with the right sign, `effect` being the
-    true difference over its true standard error, `df` the degrees of freedom of the SD."""
-    s, weights = chi_nodes(df)
-    return float(ndtr(effect - critical * s) @ weights)
-
-
-def effect_for(power: float, critical: float, df: int) -> float:
-    """The effect for which `found_with` gives a power in (0, 1); its other arguments alike."""
-    high = critical + 1
-    while found_with(high, critical, df) < power:
-        high *= 2
-    return float(brentq(lambda effect: found_with(effect, critical, df) - power, 0, high))
-
-
-@lru_cache(maxsize=4096)
-def _normal_nodes() -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of an integral over the standard normal distribution."""
-    nodes, weights = np.polynomial.legendre.leggauss(64)
-    weights = weights * np.exp(-((9 * nodes) ** 2) / 2)
-    return 9 * nodes, weights / weights.sum()
 
 
 @lru_cache(maxsize=4096)

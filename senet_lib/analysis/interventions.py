@@ -52,8 +52,7 @@ def channel_importance(
         gate_sum.append(gate.double().flatten(2).mean(2).sum(0).cpu())
 
     def without(channel: int) -> Callable[[str, Tensor], Tensor]:
-        index = torch.tensor([channel])
-        return lambda path, gate: gate.index_fill(1, index.to(gate.device), 0)
+        return lambda path, gate: gate.index_fill(1, torch.tensor([channel], device=gate.device), 0)
 
     with evaluating(model):
         for batch, target in _labelled(model, images, labels):
@@ -141,12 +140,11 @@ def fixed_table(fixed: Mapping[str, np.ndarray]) -> pd.DataFrame:
     for scores in fixed.values():
         changes = scores[1] - plain[1]
         ends = (-np.inf, np.inf) if len(changes) == 1 else (changes[0], changes[0])
-        if found := interval(changes):
-            ends = found.low, found.high
+        low, high = interval(changes) or ends
         (error, loss), (error_before, loss_before) = scores.mean(1), plain.mean(1)
         rows.append({
             "error": error, "error_change": error - error_before,
-            "loss": loss, "loss_change": loss - loss_before, "low": ends[0], "high": ends[1],
+            "loss": loss, "loss_change": loss - loss_before, "low": low, "high": high,
         })  # fmt: skip
     return pd.DataFrame(rows, index=list(fixed))
 

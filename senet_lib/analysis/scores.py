@@ -66,17 +66,12 @@ class StudyScores:
             scores, the same maps on a wrong region, maps of the untrained network), cases and zero
             (summed over the seeds).
         """
-        rows, keys = [], ["trial", "metric", "model"]
-        for key, group in self.frame.groupby(keys, sort=False):
-            ends = interval(group["score"].to_numpy())
-            rows.append({
-                **dict(zip(keys, key, strict=True)), "n": len(group),
-                "mean": group["score"].mean(),
-                "low": ends.low if ends else np.nan, "high": ends.high if ends else np.nan,
-                **group[["chance", "wrong", "untrained"]].mean(),
-                **group[["cases", "zero"]].sum(),
-            })  # fmt: skip
-        return pd.DataFrame(rows)
+        groups = self.frame.groupby(["trial", "metric", "model"], sort=False)
+        table = groups["score"].agg(n="size", mean="mean")
+        ends = [interval(scores) or (np.nan, np.nan) for _, scores in groups["score"]]
+        table[["low", "high"]] = np.array(ends).reshape(-1, 2)
+        table = table.join(groups[["chance", "wrong", "untrained"]].mean())
+        return table.join(groups[["cases", "zero"]].sum()).reset_index()
 
 
 def write_scores(

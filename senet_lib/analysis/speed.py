@@ -3,24 +3,23 @@ forward pass in eval mode, in fp32, channels last, on the machine at hand."""
 
 # Legend: N images of a batch.
 
-import contextlib
 import copy
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.benchmark import Timer
 
 from senet_lib.device import KEEP_PEAKS, Setup, rounding, synchronise
 from senet_lib.errors import SenetError
 from senet_lib.models.attention import attention_paths
-from senet_lib.profiling import profile_model
+from senet_lib.profiling import Watching, profile_model
 from senet_lib.runs.provenance import hardware
 
 QUARTILES = (0.25, 0.5, 0.75)
@@ -58,14 +57,20 @@ def measure(
           attention_time, attention_time_low and attention_time_high (median and quartiles of the
           time between hooks before and after each module, over that of the pass).
     """
-    if repeats < 1:
-        raise SenetError(f"repeats is {repeats}; it must be at least 1")
+    for name, number in (("repeats", repeats), ("batch size", batch_size)):
+        if number < 1:
+            raise SenetError(f"{name} is {number}; it must be at least 1")
     paths, profile = attention_paths(model), profile_model(model, input_size)
     params = sum(p.numel() for path in paths for p in model.get_submodule(path).parameters())
     inside = tuple(f"{path}." for path in paths)
     macs = sum(layer.macs for layer in profile.layers if layer.name.startswith(inside))
-    with _prepared(model, input_size, batch_size, device, threads) as (network, batch):
-        threads = torch.get_num_threads()
+    noise = torch.randn(batch_size, *input_size, generator=torch.Generator().manual_seed(0))
+    with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        setup = Setup.choose(device=device, precision="fp32", compile="off", threads=threads)
+        stack.enter_context(rounding(tf32=False))  # fp32 means fp32 inside
+        network, batch = setup.place(copy.deepcopy(model).float().eval()), setup.place(noise)
+        threads = setup.threads
         scope = {"network": network, "batch": batch}
         timer = Timer("network(batch)", globals=scope, num_threads=threads)
         with torch.inference_mode():
@@ -88,23 +93,6 @@ def measure(
         "attention_macs": macs / max(profile.macs, 1), "attention_time": share,
         "attention_time_low": share_low, "attention_time_high": share_high,
     }  # fmt: skip
-
-
-@contextlib.contextmanager
-def _prepared(
-    model: nn.Module, input_size: Sequence[int], batch_size: int, device: str, threads: int
-) -> Iterator[tuple[nn.Module, Tensor]]:
-    """A copy of the model and a batch `(N, *input_size)` on the device; fp32 means fp32 inside."""
-    if batch_size < 1:
-        raise SenetError(f"batch size is {batch_size}; it must be at least 1")
-    before = torch.get_num_threads()
-    try:
-        setup = Setup.choose(device=device, precision="fp32", compile="off", threads=threads)
-        noise = torch.randn(batch_size, *input_size, generator=torch.Generator().manual_seed(0))
-        with rounding(tf32=False):
-            yield setup.place(copy.deepcopy(model).float().eval()), setup.place(noise)
-    finally:
-        torch.set_num_threads(before)
 
 
 def _time_shares(
@@ -151,28 +139,15 @@ def _peak_bytes(network: nn.Module, batch: Tensor) -> int:
         with torch.no_grad():
             network(batch)
         return torch.accelerator.max_memory_allocated(batch.device)
-    with torch.no_grad(), _LiveTensors() as live:
-        live.count([*network.parameters(), *network.buffers(), batch])
+    alive: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()  # each storage once
+    peak = 0
+
+    def count(_: str, found: object) -> None:
+        nonlocal peak
+        alive.update(t.untyped_storage() for t in tree_leaves(found) if isinstance(t, Tensor))
+        peak = max(peak, sum(storage.nbytes() for storage in alive))
+
+    with torch.no_grad(), Watching(count):
+        count("", [*network.parameters(), *network.buffers(), batch])
         network(batch)
-    return live.peak
-
-
-class _LiveTensors(TorchDispatchMode):
-    """Adds up the memory of the tensors that operators return, while they are alive."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.storages: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
-        self.peak = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.count(result)
-        return result
-
-    def count(self, tensors: object) -> None:
-        """Note tensors, each storage once, and the peak that they make."""
-        self.storages |= {
-            t.untyped_storage() for t in tree_leaves(tensors) if isinstance(t, Tensor)
-        }
-        self.peak = max(self.peak, sum(storage.nbytes() for storage in self.storages))
+    return peak

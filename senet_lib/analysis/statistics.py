@@ -1,11 +1,10 @@
-"""Statistics over few seeds: an interval, two-sided tests, effect sizes, the cost of an error.
+"""Statistics over few seeds: an interval, the sign-flip test, the cost of an error.
 
 The unit is the seed; results have the unit of the values. `contrasts` compares whole studies.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -17,29 +16,10 @@ MOST_FLIPPED = 20
 ROUNDING = 32 * float(np.finfo(float).eps)  # between equal decimal fractions after a subtraction
 
 
-class Interval(NamedTuple):
-    """A mean and the ends of its confidence interval, in the unit of the values."""
-
-    mean: float
-    low: float
-    high: float
-
-
-class SummaryTest(NamedTuple):
-    """What two means and standard deviations imply: p of Welch's test; statistic, degrees of
-    freedom and p of Student's, which takes the two SDs for one; difference over the pooled SD."""
-
-    p_welch: float
-    t_pooled: float
-    df_pooled: int
-    p_pooled: float
-    cohens_d: float
-
-
 def interval(
     values: Iterable[float], bounds: tuple[float, float] = (-math.inf, math.inf)
-) -> Interval | None:
-    """Mean of values and its 95 % interval from Student's t with n - 1 degrees of freedom.
+) -> tuple[float, float] | None:
+    """The 95 % interval of a mean, from Student's t with n - 1 degrees of freedom.
 
     Args:
         values: one a seed, finite.
@@ -47,12 +27,11 @@ def interval(
     Returns:
         None below two values, and where all are equal, for which the method has no answer.
     """
-    array = np.array(list(checked(dict(enumerate(values)), "value").values()))
-    if len(array) < 2 or not (sd := standard_deviation(array)):
+    array = checked(dict(enumerate(values)), "value")
+    if len(array) < 2 or not standard_deviation(array):
         return None
-    mean, n = float(array.mean()), len(array)
-    ends = stats.t.interval(0.95, n - 1, loc=mean, scale=sd / math.sqrt(n))
-    return Interval(mean, *(min(max(float(end), bounds[0]), bounds[1]) for end in ends))
+    low, high = np.clip(stats.ttest_1samp(array, 0).confidence_interval(0.95), *bounds)
+    return float(low), float(high)
 
 
 def sign_flip(differences: Iterable[float]) -> float:
@@ -63,7 +42,7 @@ def sign_flip(differences: Iterable[float]) -> float:
 
     Source: Fisher 1935, The Design of Experiments, section 21.
     """
-    values = np.array(list(checked(dict(enumerate(differences)), "difference").values()))
+    values = checked(dict(enumerate(differences)), "difference")
     if not 1 <= len(values) <= MOST_FLIPPED:
         raise SenetError(f"{len(values)} differences; the sign-flip test takes 1 to {MOST_FLIPPED}")
     sums = np.zeros(1)
@@ -71,33 +50,6 @@ def sign_flip(differences: Iterable[float]) -> float:
         sums = np.concatenate([sums + value, sums - value])
     least = abs(values.sum()) - ROUNDING * np.abs(values).sum()
     return float((np.abs(sums) >= least).mean())
-
-
-def from_summary(
-    mean_1: float, sd_1: float, n_1: int, mean_2: float, sd_2: float, n_2: int
-) -> SummaryTest:
-    """What two published means, SDs (n - 1) and counts imply, without the values behind them;
-    differences are first minus second. SenetError where nothing varies or a mean is of one value.
-
-    Source: Cohen 1988, chapter 2; Welch 1947.
-    """
-    checked({"mean_1": mean_1, "sd_1": sd_1, "mean_2": mean_2, "sd_2": sd_2}, "the summary's")
-    if min(sd_1, sd_2) < 0 or not max(sd_1, sd_2) or min(n_1, n_2) < 2:
-        raise SenetError(
-            f"SDs {sd_1} and {sd_2}, counts {n_1} and {n_2}: no SD is below 0, one above, and each "
-            "mean is of two values or more"
-        )
-    df = n_1 + n_2 - 2
-    given = mean_1, sd_1, n_1, mean_2, sd_2, n_2
-    welch, pooled = (stats.ttest_ind_from_stats(*given, equal_var=e) for e in (False, True))
-    variance = ((n_1 - 1) * sd_1**2 + (n_2 - 1) * sd_2**2) / df
-    return SummaryTest(
-        p_welch=float(welch.pvalue),
-        t_pooled=float(pooled.statistic),
-        df_pooled=df,
-        p_pooled=float(pooled.pvalue),
-        cohens_d=float(mean_1 - mean_2) / math.sqrt(variance),
-    )
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -111,13 +63,12 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
     return sorted(np.flatnonzero(~beaten).tolist(), key=lambda i: given[i, 0])
 
 
-def checked(values: Mapping[object, float], what: str) -> dict:
+def checked(values: Mapping[object, float], what: str) -> np.ndarray:
     """The values as floats; a SenetError that calls one `what` and its key if it is not finite."""
-    numbers = {key: float(value) for key, value in values.items()}
-    for key, value in numbers.items():
+    for key, value in values.items():
         if not math.isfinite(value):
             raise SenetError(f"{what} {key} is {value}; statistics need finite numbers")
-    return numbers
+    return np.array(list(values.values()), float)
 
 
 def standard_deviation(values: np.ndarray) -> float:

@@ -26,7 +26,7 @@ from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import Dataset
 from senet_lib.errors import DataError, RecordError
 from senet_lib.runs.evaluate import images_of
-from senet_lib.runs.records import DEFAULT_ROOT, RECORD, RunRecord, from_top, load_run, names
+from senet_lib.runs.records import DEFAULT_ROOT, RECORD, RunRecord, from_top, look, names
 
 DRAW = 2020  # seed of the draw of tiles; the same for every network, seed and study
 FEWEST_RIGHT = 200  # images that all networks must get right, or any image is used
@@ -78,10 +78,10 @@ class Compared:
     kept: np.ndarray  # indices of the images that may be used, ascending
     right: int  # images that every run classifies correctly; below `FEWEST_RIGHT` all may be used
 
-    def images(self, index: Sequence[int] | np.ndarray | None = None) -> Tensor:
+    def images(self, index: Sequence[int] | np.ndarray | slice = slice(None)) -> Tensor:
         """Normalised images (M, C, H, W) of the second split; all by default."""
-        chosen = self.dataset.x_test if index is None else self.dataset.x_test[index]
-        return normalise(torch.from_numpy(chosen), self.runs[0].mean, self.runs[0].std)
+        chosen = torch.from_numpy(self.dataset.x_test[index])
+        return normalise(chosen, self.runs[0].mean, self.runs[0].std)
 
 
 def compare(study: str, models: Sequence[str], runs_root: str = str(DEFAULT_ROOT)) -> Compared:
@@ -89,14 +89,15 @@ def compare(study: str, models: Sequence[str], runs_root: str = str(DEFAULT_ROOT
 
     Args:
         study, runs_root: its name, a folder below the root.
-        models: registry names; those without a finished run are left out.
+        models: registry names; those without a finished run are left out, as damaged runs are.
     Raises:
         RecordError: no run of these has finished, or they are of different data or recipes.
     """
     folder = from_top(runs_root, DEFAULT_ROOT) / study
     found = [path.parent for model in models for path in folder.glob(f"{model}/*/{RECORD}")]
     paths = [path for path in found if names(path)[1] is not None]  # a copy counts no seed twice
-    runs = sorted((load_run(p) for p in paths), key=lambda r: (list(models).index(r.model), r.seed))
+    whole = [run for path in paths if (run := look(path)[0]) and run.model in models]
+    runs = sorted(whole, key=lambda run: (list(models).index(run.model), run.seed))
     if not runs:
         asked = f"{folder} has no finished run of {', '.join(models)}"
         raise RecordError(f"{asked}; `make study STUDY={study}` makes them")
@@ -163,20 +164,16 @@ def measure(explain: Explain, trials: Sequence[Trial]) -> pd.DataFrame:
         `Trial.wrong` regions: what such maps score where they should find nothing), cases (M) and
         zero (maps without a positive value).
     """
-    rows = []
+    frames, names = [], list(METRICS)
     for trial in trials:
-        maps, over = trial.ask(explain), getattr(np, trial.over_maps)
-        found, wrong = score(maps, trial.masks), score(maps, trial.wrong)
-        rows += [
-            {
-                "trial": trial.name, "metric": name, "score": float(over(found[name])),
-                "chance": float(over(chance(name, trial.masks))),
-                "wrong": float(over(wrong[name])),
-                "cases": len(found), "zero": int(found["zero"].sum()),
-            }
-            for name in METRICS
-        ]  # fmt: skip
-    return pd.DataFrame(rows)
+        maps, masks = trial.ask(explain), trial.masks
+        found, wrong = score(maps, masks), score(maps, trial.wrong)
+        by_chance = pd.DataFrame({name: chance(name, masks) for name in names})
+        kinds = {"score": found[names], "chance": by_chance, "wrong": wrong[names]}
+        frame = pd.DataFrame({kind: some.agg(trial.over_maps) for kind, some in kinds.items()})
+        frame = frame.rename_axis("metric").reset_index()
+        frames.append(frame.assign(trial=trial.name, cases=len(found), zero=found["zero"].sum()))
+    return pd.concat(frames, ignore_index=True)
 
 
 def measure_faithfulness(

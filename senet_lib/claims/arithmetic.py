@@ -15,7 +15,6 @@ import torch
 from scipy import stats
 
 from senet_lib.analysis.counters import count_thop_rule
-from senet_lib.analysis.statistics import from_summary
 from senet_lib.claims.claim import Claim, say
 from senet_lib.models import AttentionSpec, create_model, input_size
 from senet_lib.models.blocks import BasicBlock
@@ -149,17 +148,7 @@ def _plain_bound(claim: Claim, book: Book) -> Derivation:
 
 
 def _densenet(claim: Claim, book: Book) -> Derivation:
-    """Layer by layer: three stages of 16 layers that add 12 channels each, 10 classes."""
-    growth, channels, side = 12, 24, 32
-    macs = 9 * 3 * channels * side**2
-    for stage in range(3):
-        if stage:  # a transition, which halves the channels
-            macs += channels * (channels // 2) * side**2
-            channels, side = channels // 2, side // 2
-        for _ in range(16):
-            macs += (channels * 4 * growth + 9 * 4 * growth * growth) * side**2
-            channels += growth
-    macs += 10 * channels
+    macs = cost(claim.models[0]).macs
     number = macs / MILLION
     text = say("densenet", macs=macs, times=number / float(claim.value), claim=claim)
     out = not claim.nearly_holds(number)
@@ -246,13 +235,16 @@ def _division(claim: Claim, book: Book) -> Derivation:
 
 def _summary(book: Book, mean: str = "value", sd: str = "value") -> tuple[Any, dict[str, float]]:
     """The tests on the table's means and SDs of Res2Net-29 and SE-Res2Net-29, and these numbers: as
-    printed, or the nearest means and the largest SDs that print so."""
+    printed, or the nearest means and the largest SDs that print so. (Cohen 1988, chapter 2.)"""
     numbers = {}
     for k, (se, end) in enumerate((("", "low"), ("se_", "high")), start=1):
         numbers[f"mean_{k}"] = float(getattr(book[TABLE(se, "error")], mean or end))
         numbers[f"sd_{k}"] = float(getattr(book[TABLE(se, "sigma")], sd))
     mean_1, sd_1, mean_2, sd_2 = numbers.values()
-    return from_summary(mean_1, sd_1, SEEDS, mean_2, sd_2, SEEDS), numbers
+    given = mean_1, sd_1, SEEDS, mean_2, sd_2, SEEDS
+    welch, pooled = (stats.ttest_ind_from_stats(*given, equal_var=e) for e in (False, True))
+    d = (mean_1 - mean_2) / math.sqrt((sd_1**2 + sd_2**2) / 2)
+    return {"welch": welch, "pooled": pooled, "df": 2 * SEEDS - 2, "d": d}, numbers
 
 
 def _p_value(claim: Claim, book: Book) -> Derivation:
@@ -267,7 +259,7 @@ def _p_value(claim: Claim, book: Book) -> Derivation:
     text = say("p-value", **printed, n=SEEDS, said=said, claim=claim, witness=WITNESS, plain=plain,
                gated=gated, paired=paired, mcnemar=mcnemar, disagreements=DISAGREEMENTS,
                effect=book["b-cohens-d"], d_paired=d_paired)  # fmt: skip
-    possible = (said.p_pooled, said.p_welch, paired, mcnemar)
+    possible = (said["pooled"].pvalue, said["welch"].pvalue, paired, mcnemar)
     return Derivation(text=text, ruled_out=not any(claim.holds(p) for p in possible))
 
 
@@ -277,9 +269,9 @@ def _cohens_d(claim: Claim, book: Book) -> Derivation:
     mean_1, sd_1, mean_2, sd_2 = nearest.values()
     # Over the SD of the differences instead: that is at most the sum of the two.
     paired = (mean_1 - mean_2) / (sd_1 + sd_2)
-    text = say("cohens-d", **printed, said=said, faint=faint.cohens_d, paired=paired, claim=claim)
-    out = claim.high <= min(faint.cohens_d, paired)
-    return Derivation(text=text, ruled_out=out, number=said.cohens_d, fact="effect-size")
+    text = say("cohens-d", **printed, said=said, faint=faint["d"], paired=paired, claim=claim)
+    out = claim.high <= min(faint["d"], paired)
+    return Derivation(text=text, ruled_out=out, number=said["d"], fact="effect-size")
 
 
 ARITHMETIC: dict[str, Callable[[Claim, Book], Derivation]] = {

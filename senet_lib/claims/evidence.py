@@ -4,28 +4,22 @@ A run counts for a protocol if recipe and images are the protocol's, whatever it
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from senet_lib.analysis.scores import USUAL, StudyScores
 from senet_lib.claims.claim import Claim, load_protocol
 from senet_lib.data.datasets import CIFAR10_FINGERPRINT
-from senet_lib.errors import RecordError
 from senet_lib.files import anchored
 from senet_lib.runs.published import PUBLISHED
-from senet_lib.runs.records import DEFAULT_ROOT, RunRecord, copies, find_runs, load_run
+from senet_lib.runs.records import DEFAULT_ROOT, RunRecord, copies, find_runs, look
 
 
 def claim_runs(*roots: str | Path) -> list[RunRecord]:
     """Every finished run below some folders, by default outputs/runs and outputs/published/runs,
     without the damaged and the copies (`senet runs` names them)."""
-    found = []
-    for root in roots or (DEFAULT_ROOT, anchored(PUBLISHED / "runs")):
-        for folder in find_runs(Path(root)):
-            with suppress(RecordError):
-                run = load_run(folder)
-                run.verify()
-                found.append(run)
+    roots = roots or (DEFAULT_ROOT, anchored(PUBLISHED / "runs"))
+    found = [look(folder)[0] for root in roots for folder in find_runs(root)]
+    found = [run for run in found if run]
     copied = copies(found)
     return [run for run in found if run.path not in copied]
 

@@ -226,16 +226,14 @@ def counts(judgements: Sequence[Judgement]) -> dict[str, int]:
 
 def facts(judgements: Sequence[Judgement]) -> dict[str, list[str]]:
     """The independent facts behind the contradictions: {key of a fact: ids of the claims}."""
-    found: dict[str, list[str]] = {fact: [] for fact in content()["facts"]}
-    for one in judgements:
-        if one.fact:
-            found[one.fact].append(one.claim.id)
+    found = {f: [j.claim.id for j in judgements if j.fact == f] for f in content()["facts"]}
     return {fact: ids for fact, ids in found.items() if ids}
 
 
-def judge_all(runs_root: str | Path = DEFAULT_ROOT) -> list[Judgement]:
-    """Every claim, by the runs below a folder and the scores in the reports beside it; if that is
-    outputs/runs, by the published ones too. A folder that does not exist holds no runs."""
+def judge_all(runs_root: str | Path = DEFAULT_ROOT, pattern: str = "*") -> list[Judgement]:
+    """The claims that `load_claims` finds, by the runs below a folder and the scores in the reports
+    beside it; if that is outputs/runs, by the published ones too. A folder that does not exist
+    holds no runs."""
     roots = [] if Path(runs_root) == DEFAULT_ROOT else [Path(runs_root)]
     scores = all_scores(*(root.parent / "reports" for root in roots))
-    return judge(load_claims(), claim_runs(*roots), scores)
+    return judge(load_claims(pattern), claim_runs(*roots), scores)

@@ -37,11 +37,10 @@ def res2net_sizes(stem: np.ndarray, widths: Sequence[np.ndarray]) -> dict[str, n
     Returns:
         params and macs of the network without gates; se_params and se_macs with gates on the whole
         of Z; last_params with gates on stream s; first2_params with gates for the streams 1 and 2
-        that squeeze the whole of Z, as the source writes it (W1 in R^{C/r x C}), and
-        first2_half_params with gates that squeeze those two streams alone.
+        that squeeze the whole of Z, as the source writes it (W1 in R^{C/r x C}).
     """
     params, macs, previous = 29 * stem, 27 * stem * SIDES[0] ** 2, stem
-    gates = {"se": 0, "last": 0, "first2": 0, "first2_half": 0}
+    gates = {"se": 0, "last": 0, "first2": 0}
     for stage, width in enumerate(widths):
         channels = SCALE * width
         cascade = (SCALE - 1) * 9 * width**2
@@ -57,11 +56,9 @@ def res2net_sizes(stem: np.ndarray, widths: Sequence[np.ndarray]) -> dict[str, n
                 macs = macs + previous * channels * here
             previous = channels
         hidden = np.maximum(channels // REDUCTION, 1)
-        half = 2 * width
         gates["se"] += BLOCKS * 2 * channels * hidden
         gates["last"] += BLOCKS * 2 * width * np.maximum(width // REDUCTION, 1)
-        gates["first2"] += BLOCKS * (channels + half) * hidden
-        gates["first2_half"] += BLOCKS * 2 * half * np.maximum(half // REDUCTION, 1)
+        gates["first2"] += BLOCKS * (channels + 2 * width) * hidden
     params, macs = params + CLASSES * previous + CLASSES, macs + CLASSES * previous
     found = {"params": params, "macs": macs, "se_macs": macs + gates["se"]}
     return found | {f"{name}_params": params + more for name, more in gates.items()}

@@ -119,13 +119,11 @@ class Trained:
         target: int | None = None,
     ) -> CamMaps:  # fmt: skip
         """The picture's map, raw, with the network's logits; see `cam.compute_maps`."""
+        batch = self._normalised(picture.pixels[None])
         targets = None if target is None else np.array([target])
-
-        def make() -> CamMaps:
-            batch = self._normalised(picture.pixels[None])
-            return compute_maps(self.network, batch, targets, method=method, layer=layer)
-
-        return self._once((method, layer, target, picture.pixels.tobytes()), make)
+        how = {"method": method, "layer": layer}
+        key = (method, layer, target, picture.pixels.tobytes())
+        return self._once(key, lambda: compute_maps(self.network, batch, targets, **how))
 
     def gates(self, picture: Picture) -> Gates:
         """The picture's gates."""

@@ -2,7 +2,6 @@
 
 # Legend: H height, W width, K classes.
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -10,7 +9,6 @@ from html import escape
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 
 from senet_lib.analysis.cam import CamMaps, scale_for_display
 from senet_lib.analysis.gates import Gates
@@ -19,7 +17,7 @@ from senet_lib.evaluation import probabilities
 from senet_lib.explore.answers import Picture
 from senet_lib.figures.errors import confusion
 from senet_lib.figures.style import BLUE, STYLE, VERMILION
-from senet_lib.report.gallery import probability_text
+from senet_lib.report.gallery import png_of, probability_text, source_of
 
 DPI = 80
 SQUARES = "display: block; image-rendering: pixelated"
@@ -27,9 +25,7 @@ SQUARES = "display: block; image-rendering: pixelated"
 
 def img(pixels: np.ndarray, alt: str, width: str = "100%", style: str = SQUARES) -> str:
     """An image (H, W, 3) uint8 as HTML; `alt` says what is to be seen, width and style are CSS."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
-    return _tag(file, alt, f"width: {width}; {style}")
+    return _tag(png_of(pixels, compress_level=1), alt, f"width: {width}; {style}")
 
 
 def line(text: str, *, problem: bool = False) -> str:
@@ -117,12 +113,11 @@ def _shown(figure: Figure) -> str:
     file, fast = io.BytesIO(), {"compress_level": 1}
     figure.savefig(file, format="png", dpi=DPI, facecolor="white", pil_kwargs=fast)
     width = f"max-width: {figure.get_figwidth() * DPI:.0f}px; width: 100%"
-    return _tag(file, figure.get_label(), width)
+    return _tag(file.getvalue(), figure.get_label(), width)
 
 
-def _tag(png: io.BytesIO, alt: str, style: str) -> str:
-    code = base64.b64encode(png.getvalue()).decode("ascii")
-    return f'<img src="data:image/png;base64,{code}" alt="{escape(alt)}" style="{style}">'
+def _tag(png: bytes, alt: str, style: str) -> str:
+    return f'<img src="{source_of(png)}" alt="{escape(alt)}" style="{style}">'
 
 
 def short(layer: str) -> str:

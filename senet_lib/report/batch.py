@@ -12,20 +12,18 @@ import os
 import signal
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from senet_lib import errors
-from senet_lib.errors import MissingDependencyError, SenetError
+from senet_lib.errors import SenetError
 from senet_lib.files import anchored, write_json, write_whole
-from senet_lib.report.parameters import cell_source, find_notebook, read_cells, read_notebook
 from senet_lib.report.parameters import check_parameters as check_parameters
 from senet_lib.report.parameters import describe_parameters as describe_parameters
-from senet_lib.report.parameters import parse_parameters as parse_parameters
+from senet_lib.report.parameters import find_notebook, read_cells, read_notebook
 from senet_lib.runs.lock import handling, locked, stopping
 from senet_lib.runs.provenance import git_state
 
@@ -68,7 +66,7 @@ def code_hash(notebook: str | Path, sources: Sequence[str | Path] = ()) -> str:
     for cell in read_cells(Path(notebook)):
         if cell["cell_type"] == "code":
             tags = cell.get("metadata", {}).get("tags", [])
-            code = "" if "parameters" in tags else _code(cell_source(cell))
+            code = "" if "parameters" in tags else _code(cell["source"])
             digest.update(json.dumps([code, tags]).encode())
     for source in map(Path, sources):
         for path in sorted(source.rglob("*.py")) if source.is_dir() else [source]:
@@ -137,7 +135,10 @@ def execute(
             with suppress(OSError, ValueError, KeyError, TypeError):  # it may not be there at all
                 _tidy(partial)
             if error.error != "RunStopped":  # a run that reached its time limit goes on next time
-                _write_failure(failure, error)
+                time = datetime.now(UTC).isoformat(timespec="seconds")
+                content = {"status": "failed", "error": error.error, "message": error.reason}
+                content |= {"cell": error.cell, "notebook": error.partial.name, "time": time}
+                write_json(failure, content)
             raise
         except OSError as error:
             if error.errno is None or error.filename:
@@ -176,15 +177,10 @@ def _check_language(source: Path) -> None:
 
 def _run(source: Path, partial: Path, parameters: dict[str, Any]) -> None:
     """Execute into `partial`; whatever ends the notebook early becomes a NotebookFailedError."""
-    try:
-        import papermill
-        from nbclient.exceptions import DeadKernelError
-        from papermill.iorw import load_notebook_node
-        from papermill.parameterize import parameterize_notebook
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"executing notebooks needs the package {error.name}: pip install papermill ipykernel"
-        ) from None
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     notebook = load_notebook_node(str(source))
@@ -193,7 +189,8 @@ def _run(source: Path, partial: Path, parameters: dict[str, Any]) -> None:
         notebook = parameterize_notebook(notebook, parameters, **kernel)
     # a private folder for one kernel's sockets and settings
     private = tempfile.TemporaryDirectory(prefix="senet-", ignore_cleanup_errors=True)
-    with private as folder, _stop_on_signals():
+    ends = [number for number in stopping() if number != signal.SIGINT]  # which unwinds by itself
+    with private as folder, handling(ends, _leave):
         try:
             papermill.execute_notebook(
                 notebook,
@@ -226,7 +223,7 @@ def _running_cell(partial: Path) -> tuple[int | None, str]:
     with suppress(SenetError):  # it may not be there at all
         for place, cell in enumerate(read_cells(partial)):
             if cell.get("metadata", {}).get("papermill", {}).get("start_time"):
-                found = place, cell_source(cell)
+                found = place, cell["source"]
     return found
 
 
@@ -266,19 +263,9 @@ def _kernel_manager(folder: Path) -> type:
     return Manager
 
 
-@contextmanager
-def _stop_on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind the stack, so that the kernel is stopped and the folder
-    removed; SIGINT does so by itself."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    with handling([number for number in stopping() if number != signal.SIGINT], leave):
-        yield
+def _leave(number: int, frame: object) -> None:
+    """Unwind the stack, so that the kernel is stopped and the folder removed."""
+    raise SystemExit(128 + number)
 
 
 def _tidy(partial: Path, **facts: str) -> None:
@@ -307,10 +294,3 @@ def _join_streams_of(content: dict[str, Any]) -> None:
                 output["text"] = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
         if "outputs" in cell:
             cell["outputs"] = kept
-
-
-def _write_failure(path: Path, error: NotebookFailedError) -> None:
-    time = datetime.now(UTC).isoformat(timespec="seconds")
-    content = {"status": "failed", "error": error.error, "message": error.reason}
-    content |= {"cell": error.cell, "notebook": error.partial.name, "time": time}
-    write_json(path, content)

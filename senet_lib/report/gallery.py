@@ -6,8 +6,9 @@ import base64
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from PIL import Image
 from torch import nn
 
 from senet_lib.analysis.cam import METHOD_NAMES, compute_maps, scale_for_display
+from senet_lib.analysis.confusion import choose_images
 from senet_lib.analysis.overlay import heat, panels
 from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import Dataset
@@ -28,8 +30,7 @@ PICTURE = re.compile(r"\d+-(.+-)?(right|wrong)-\d+\.png")
 MADE_BY = '<meta name="generator" content="senet gradcam">'
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class Case(NamedTuple):
     """One image, by its place in the split from 0, its class, the class with the largest logit, and
     the softmax probability of that, in (0, 1]."""
 
@@ -54,17 +55,11 @@ def choose_cases(logits: np.ndarray, labels: np.ndarray, per_class: int) -> list
         By class, right before wrong, then by falling probability. The first and the last of each
         group are the surest and the least sure that there are, unless only one is asked for.
     """
-    predicted = logits.argmax(1)
-    sure = probabilities(logits).max(1)
-    cases = []
-    for label in range(logits.shape[1]):
-        for right in (True, False):
-            found = np.flatnonzero((labels == label) & ((predicted == label) == right))
-            found = found[np.argsort(-sure[found], kind="stable")]
-            places = np.linspace(0, len(found) - 1, min(per_class, len(found))).round().astype(int)
-            for i in found[places].tolist():
-                said, share = int(predicted[i]), float(sure[i])
-                cases.append(Case(index=i, label=label, predicted=said, probability=share))
+    cases, predicted, sure = [], logits.argmax(1).tolist(), probabilities(logits).max(1).tolist()
+    for label, verdict in product(range(logits.shape[1]), ("right", "wrong")):
+        found = choose_images(logits, labels, label, verdict)
+        places = np.linspace(0, len(found) - 1, min(per_class, len(found))).round().astype(int)
+        cases += [Case(i, label, predicted[i], sure[i]) for i in found[places].tolist()]
     return cases
 
 
@@ -102,7 +97,7 @@ def write_gallery(
     out_dir = Path(out_dir)
     _check_folder(out_dir)
     if per_class < 1:
-        raise SenetError(f"per_class is {per_class}; it must be at least 1")
+        raise SenetError(f"per-class is {per_class}; it must be at least 1")
 
     def maps_of(indices: list[int]) -> np.ndarray:
         images = normalise(torch.from_numpy(dataset.x_test[indices]), mean, std)
@@ -115,7 +110,9 @@ def write_gallery(
     maps = maps_of([case.index for case in cases])
     scaled = scale_for_display(maps)
     pictures = {
-        _file_name(case, dataset.classes, cases): _png(panels(dataset.x_test[case.index], shown))
+        _file_name(case, dataset.classes, cases): png_of(
+            panels(dataset.x_test[case.index], shown), optimize=True
+        )
         for case, shown in zip(cases, scaled, strict=True)
     }
     zero = [not one.any() for one in maps]
@@ -129,8 +126,8 @@ def write_gallery(
         method=METHOD_NAMES[method],
         layer=layer,
         num_blank=sum(zero),
-        scale=_source(_png(ramp)),
-        shown=list(zip(cases, map(_source, pictures.values()), zero, strict=True)),
+        scale=source_of(png_of(ramp)),
+        shown=list(zip(cases, map(source_of, pictures.values()), zero, strict=True)),
         probability_text=probability_text,
     )
     text = frame(f"Where {name} looks", body, head=MADE_BY, back=way_back(out_dir / PAGE))
@@ -155,14 +152,14 @@ def _file_name(case: Case, classes: Sequence[str], cases: Sequence[Case]) -> str
     return "-".join([*filter(None, words), str(group.index(case.index) + 1)]) + ".png"
 
 
-def _png(pixels: np.ndarray) -> bytes:
-    """The bytes of a PNG file of (H, W, 3) uint8."""
+def png_of(pixels: np.ndarray, **how: Any) -> bytes:
+    """The bytes of a PNG file of (H, W, 3) uint8, with Pillow's options."""
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", optimize=True)
+    Image.fromarray(pixels).save(file, "PNG", **how)
     return file.getvalue()
 
 
-def _source(png: bytes) -> str:
+def source_of(png: bytes) -> str:
     """The bytes as a page's own image."""
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import jinja2
 
-from senet_lib.errors import MissingDependencyError
 from senet_lib.files import write_whole
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -44,8 +43,6 @@ def write_page(notebook: Path, page: Path, links_from: Path | None = None) -> No
     Args:
         notebook, page: where the one lies, and the other goes.
         links_from: the folder that the notebook's links start from; None for that of the page.
-    Raises:
-        MissingDependencyError: nbconvert is not installed.
     """
     at = os.path.relpath(links_from or page.parent, page.parent)
     write_whole(page, render(notebook, back=way_back(page), at="" if at == "." else f"{at}/"))
@@ -70,14 +67,9 @@ def render(notebook: Path, back: str = "", at: str = "") -> str:
         back: link to the report it belongs to, if there is one.
         at: put before every relative link.
     """
-    try:
-        import nbformat
-        from nbconvert import HTMLExporter
-        from traitlets.config import Config
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"an HTML page needs the package {error.name}: pip install nbconvert"
-        ) from None
+    import nbformat
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
 
     content = nbformat.read(notebook, as_version=4)
     given = content.metadata.get("papermill", {}).get("parameters", {})

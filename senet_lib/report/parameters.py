@@ -6,7 +6,7 @@ import io
 import json
 import os
 import tokenize
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,7 +57,7 @@ def describe_parameters(name_or_path: str | Path) -> list[Parameter]:
     path = find_notebook(name_or_path)
     for cell in read_cells(path):
         if "parameters" in cell.get("metadata", {}).get("tags", []):
-            return list(_parse_cell(cell_source(cell), path))
+            return list(_parse_cell(cell["source"], path))
     return []
 
 
@@ -74,13 +74,8 @@ def read_notebook(path: Path) -> dict[str, Any]:
 
 
 def read_cells(path: Path) -> list[dict[str, Any]]:
-    """The cells of a notebook file."""
-    return read_notebook(path)["cells"]
-
-
-def cell_source(cell: Mapping[str, Any]) -> str:
-    """A cell's text, which the format allows to be one string or a list of lines."""
-    return "".join(cell["source"])
+    """The cells of a notebook file, the source of each one text, which may be a list of lines."""
+    return [cell | {"source": "".join(cell["source"])} for cell in read_notebook(path)["cells"]]
 
 
 def _parse_cell(source: str, path: Path) -> Iterator[Parameter]:
@@ -106,20 +101,6 @@ def _parse_cell(source: str, path: Path) -> Iterator[Parameter]:
                 f"int, float, bool or list, not {line!r}"
             ) from None
         yield Parameter(name=name, default=default, help=comments.get(node.end_lineno, ""))
-
-
-def parse_parameters(items: Iterable[str]) -> dict[str, str]:
-    """Split the command line's `name=value` pairs; values stay text until a notebook is known."""
-    found: dict[str, str] = {}
-    for item in items:
-        name, equals, value = item.partition("=")
-        name = name.strip()
-        if not equals or not name:
-            raise ParameterError(f"-p {item} must have the form name=value, such as -p seed=1")
-        if name in found:
-            raise ParameterError(f"-p {name}=... is given twice")
-        found[name] = value
-    return found
 
 
 def check_parameters(name_or_path: str | Path, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from senet_lib.analysis.ablation import find_axes
-from senet_lib.data.datasets import hold_out, load_data
 from senet_lib.errors import RecordError
 from senet_lib.evaluation import error_and_loss, predict
 from senet_lib.files import replacing_folder, write_whole
+from senet_lib.runs.evaluate import images_of
 from senet_lib.runs.lock import locked
 from senet_lib.runs.published import MAX_WEIGHTS_BYTES, PUBLISHED
 from senet_lib.runs.records import (
@@ -87,11 +87,7 @@ def _check_apart(source: Path, target: Path) -> None:
 
 def _error_of(weights: Path, record: RunRecord) -> float:
     """Error that these weights make on the images the run was evaluated on."""
-    dataset = load_data(record.data)
-    if record.num_val:
-        dataset = hold_out(dataset, record.num_val)
-    if dataset.fingerprint != record.data_fingerprint:
-        raise RecordError(f"{record.data} is no longer what {record.path} was trained on")
+    dataset = images_of(record)
     logits = predict(load_network(weights)[0], dataset.x_test, record.mean, record.std)
     return error_and_loss(logits, torch.from_numpy(dataset.y_test))[0]
 
@@ -113,7 +109,7 @@ def publish_study(
         RecordError: the study has no finished run, or would be copied onto itself.
         RunExistsError: another process is publishing the study right now.
     """
-    source, goal = Path(root) / study, Path(target) / "runs" / study
+    source, goal = from_top(root, DEFAULT_ROOT) / study, Path(target) / "runs" / study
     _check_apart(source, goal)
     table = list_runs(source)
     table = table[~table["status"].isin(["failed", "unfinished"])]

@@ -119,7 +119,8 @@ def table(
     """
     if frame.empty:
         return Text(empty)
-    frame = frame.loc[:, [not all(map(_is_blank, frame[column])) for column in frame]]
+    blank = frame.map(lambda value: isinstance(value, str | list) and not value).all()
+    frame = frame.loc[:, ~blank]
     counts = isinstance(frame.index, pd.RangeIndex)
     if frame.index.name:
         frame = frame.rename_axis(index=None, columns=frame.index.name)
@@ -132,10 +133,6 @@ def table(
     styles = {c: [{"selector": "", "props": f"text-align: {side}"}] for c, side in sides.items()}
     shown = shown.set_table_styles(styles).set_caption(html.escape(caption))
     return shown.hide(axis="index") if counts else shown
-
-
-def _is_blank(value: object) -> bool:
-    return isinstance(value, str | list) and not value
 
 
 def _cell(value: object) -> str:

@@ -11,7 +11,7 @@ from torch import nn
 
 from senet_lib.data import Dataset, hold_out, load_data, load_matching, read_picture
 from senet_lib.data.augment import normalise
-from senet_lib.data.datasets import NAMES, find_path
+from senet_lib.data.datasets import find_path
 from senet_lib.data.pictures import SIZE
 from senet_lib.device import Setup
 from senet_lib.errors import RecordError, SenetError, one_line
@@ -96,10 +96,8 @@ def runs_on_other_images(root: Path, data: str) -> Sequence[RunRecord]:
     """Finished runs below a root whose images are not what their data, a file or folder, holds now.
 
     The images are read only if a file is newer than a record, by the time of its last change on
-    this system, which copying does not carry over. A known name is checked whenever it is loaded.
+    this system, which copying does not carry over.
     """
-    if data in NAMES:
-        return []
     runs = []
     for folder in find_runs(root):
         with suppress(RecordError):  # a damaged one is named by the report

@@ -70,9 +70,6 @@ def _holder(path: Path) -> str:
 def stop_signals() -> Iterator[list[str]]:
     """Names of the SIGINT, SIGTERM and SIGHUP received; a second SIGINT interrupts at once."""
     received: list[str] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
 
     def note(number: int, _: object) -> None:
         if number == signal.SIGINT and "SIGINT" in received:
@@ -85,8 +82,10 @@ def stop_signals() -> Iterator[list[str]]:
 
 @contextmanager
 def handling(signals: Iterable[int], handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Within, these signals go to a function of their number and the frame."""
-    before = {number: signal.signal(number, handler) for number in signals}
+    """Within, these signals go to a function of their number and the frame; in another thread than
+    the first, which alone may ask for them, nothing changes."""
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number in (signals if main else ())}
     try:
         yield
     finally:

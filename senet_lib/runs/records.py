@@ -250,9 +250,8 @@ def _wrong(record: RunRecord) -> str:
             "std": len(record.std) == len(record.mean) > 0 and min(record.std) > 0,
             "files": set(record.files) <= set(CHECKED),
         }
-    for name in fits:
-        if not fits[name]:
-            return f"{name} is {str(getattr(record, name))[:40]!r}"
+    if wrong := [name for name, good in fits.items() if not good]:
+        return f"{wrong[0]} is {str(getattr(record, wrong[0]))[:40]!r}"
     if missing := [name for name in ALWAYS if name not in record.recipe]:
         return f"its recipe lacks {', '.join(missing)}"
     try:
@@ -323,11 +322,12 @@ def list_runs(root: str | Path = DEFAULT_ROOT, **where: Any) -> "pd.DataFrame":
         runs += [run] if run else []
     for copy, original in copies(runs).items():
         rows[copy]["problem"] = f"the same network and seed as {original}"
-    table = pd.DataFrame(list(rows.values()), columns=columns).astype({"seed": "Int64"})
-    for name, value in where.items():
-        kept = [type(v) is type(value) and v == value for v in table[name].tolist()]
-        table = table[np.array(kept, bool)]  # an empty list would choose columns
-    return table.reset_index(drop=True)
+
+    def fits(row: Mapping[str, Any]) -> bool:
+        return all(type(row.get(k)) is type(v) and row[k] == v for k, v in where.items())
+
+    kept = list(filter(fits, rows.values()))
+    return pd.DataFrame(kept, columns=columns).astype({"seed": "Int64"})
 
 
 def copies(runs: Sequence[RunRecord]) -> dict[Path, Path]:

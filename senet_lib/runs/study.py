@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from senet_lib import strict_yaml
-from senet_lib.data.datasets import load_data
+from senet_lib.data.datasets import NAMES, load_data
 from senet_lib.errors import RecordError, SenetError, unknown
 from senet_lib.files import anchored
 from senet_lib.recipe import MACHINE, Recipe, Settings, Study, load_settings, load_study
 from senet_lib.runs import DEFAULT_ROOT, LOGS, records
 from senet_lib.runs.records import RunRecord, from_top
-
-BUILT_IN_DATA = ("shapes", "cifar10", "cifar100")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +132,7 @@ def _set_aside(run: RunRecord, settings: Study) -> str:
     """Why a finished run is no part of the comparison the settings ask for; empty if it is."""
     if differing := _differing(run.recipe, settings.recipe):
         return f"made with another recipe: {differing}"
-    if run.data != settings.data and {run.data, settings.data} & set(BUILT_IN_DATA):
+    if run.data != settings.data and {run.data, settings.data} & set(NAMES):
         return f"trained on {run.data}, not {settings.data}"
     if run.overrides:
         return f"another network: {', '.join(f'{k}={v}' for k, v in run.overrides.items())}"
