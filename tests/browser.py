@@ -5,6 +5,7 @@ Imported by name (`from browser import chromium`); nothing here needs playwright
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -70,6 +71,9 @@ def voila_server(notebook: Path) -> Iterator[str]:
     """The notebook as an app, with settings of its own; gives its address."""
     port = _free_port()
     command = [sys.executable, "-m", "voila", str(notebook), "--no-browser", f"--port={port}"]
+    makefile = (Path(__file__).resolve().parents[1] / "Makefile").read_text(encoding="utf-8")
+    (setting,) = re.findall(r'(--Voila\.tornado_settings=)"(.*)"', makefile)  # as `make app` has it
+    command.append("".join(setting))
     with _served(command, notebook.parent, f"http://127.0.0.1:{port}", "/voila/") as address:
         yield address
 

@@ -78,6 +78,11 @@ def test_every_command_of_a_page_is_understood(page, capsys):
         files = [w for w in words if re.match(r"(configs|profiles|benchmarks|docs)/", w)]
         files += [w for w in words if re.fullmatch(r"\w+\.(ya?ml|txt)", w)]
         assert all((ROOT / file).exists() for file in files), line
+        if name == "senet" and words[0] in ("study", "sweep") and "." not in words[1]:
+            assert (ROOT / "configs" / f"{words[1]}.yaml").is_file(), line
+        if name == "python" and words[0].startswith(("benchmarks/", "docs/")):
+            text = (ROOT / words[0]).read_text("utf-8")
+            assert all(f'"{word}"' in text for word in words if word.startswith("--")), line
         if name == "senet" or words[:2] == ["-m", "senet_lib.cli"]:
             words = words if name == "senet" else words[2:]
             with suppress(SystemExit):  # of --help; of a mistake there is a line
@@ -85,6 +90,8 @@ def test_every_command_of_a_page_is_understood(page, capsys):
             assert not (error := capsys.readouterr().err), (line, error)
         elif name == "make":
             assert words[0] in targets, line
+            for study in re.findall(r"STUDY=(\w+)", line):
+                assert (ROOT / "configs" / f"{study}.yaml").is_file(), line
         else:
             assert name in ("python", "pip", "conda", "snakemake", "sbatch", "tensorboard"), line
             for extra in re.findall(r"\.\[(\w+)\]", line):

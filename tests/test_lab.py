@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 from browser import (
@@ -115,10 +116,11 @@ def own_pictures(page, folder) -> None:
     """One is shown with what was done to it; a broken one gives a line."""
     from PIL import Image
 
-    Image.new("RGB", (90, 60), "red").save(folder / "mine.png")
+    noise = np.random.default_rng(0).integers(0, 256, (1900, 1920, 3), np.uint8)  # 11 MB
+    Image.fromarray(noise).save(folder / "mine.png")
     (folder / "broken.png").write_bytes(b"nothing")
     image, status = source(page, ".senet-picture"), page.locator(".senet-status").first
-    for name, says in (("mine.png", ": 90x60 pixels"), ("broken.png", " is not a readable image")):
+    for name, says in (("mine.png", ": 1920x1900 pixels"), ("broken.png", " is not a readable image")):
         with page.expect_file_chooser() as chooser:
             page.get_by_role("button", name="Your own picture").click()
         chooser.value.set_files(folder / name)

@@ -80,7 +80,7 @@ def test_conda_environment_has_the_names_and_bounds_of_pyproject():
     assert {canonicalize_name(name): bound for name, bound in found.items()} == wanted
 
 
-@pytest.mark.parametrize("group", ["", "dev", "docs", "cluster", "export", "sweep", "timm"])
+@pytest.mark.parametrize("group", ["", *EXTRAS])
 def test_every_requirement_has_a_lower_bound_and_a_pin_that_satisfies_it(group):
     lines = EXTRAS[group] if group else PROJECT["dependencies"]
     pinned = pins()

@@ -5,6 +5,7 @@ import re
 import runpy
 import statistics
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch
 import senet_lib
 from senet_lib.analysis.scores import read_scores
 from senet_lib.files import read_json
+from senet_lib.recipe import load_study
 from senet_lib.runs.published import MAX_WEIGHTS_BYTES
 from senet_lib.runs.records import find_runs, load_run
 from senet_lib.runs.weights import WEIGHTS, load_network
@@ -83,7 +85,9 @@ def test_the_speeds_that_are_told_are_those_measured():
         ratios = {one["model"]: f"{one['ratio']:.1f}" for one in read_json(path)["results"]}
         names = ("se_res2net29", "se_resnet18", "resnet56")
         assert f" | {' | '.join(ratios[name] for name in names)} |" in text
-    for path in (ROOT / "benchmarks" / "results").glob("time_to_accuracy-*.json"):
+    timed = sorted((ROOT / "benchmarks" / "results").glob("time_to_accuracy-*.json"))
+    assert timed
+    for path in timed:
         runs, threads = read_json(path)["runs"], read_json(path)["arguments"]["threads"]
         passed = [statistics.median(run["minutes"][mark] or math.inf for run in runs)
                   for mark in ("0.9", "0.92", "0.94")]  # fmt: skip
@@ -93,3 +97,24 @@ def test_the_speeds_that_are_told_are_those_measured():
             shares = (statistics.mean(run[split][k] for run in runs) for k in (0, 1))
             cells.append(", ".join(f"{100 * share:.1f}" for share in shares))
         assert f" | {' | '.join(cells)} |" in text
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        said = re.search(r"after (\d+) minutes of one core, and on ([\d.]+) % after (\d+)", readme)
+        views = statistics.mean(run["val"][1] for run in runs)
+        assert said.groups() == (f"{passed[0]:.0f}", f"{100 * views:.1f}", f"{passed[-1]:.0f}")
+    newest = read_json(max((ROOT / "benchmarks" / "results").glob("study_minutes-*.json")))
+    for notebook, parts in newest["seconds"].items():
+        cells = [f"{seconds:.0f}" if seconds else "–" for seconds in parts.values()]
+        assert f"| {notebook} | {' | '.join(cells)} |" in text
+
+
+@pytest.mark.parametrize("study", sorted({folder.parts[-3] for folder in FOLDERS}))
+def test_a_published_report_is_that_of_the_published_runs(study):
+    settings = load_study(ROOT / "configs" / f"{study}.yaml")
+    runs = [load_run(folder) for folder in FOLDERS if folder.parts[-3] == study]
+    assert {run.recipe_id for run in runs} == {settings.recipe.id}
+    asked = set(settings.runs)
+    finished = len(asked & {(run.model, run.seed) for run in runs})
+    page = (PUBLISHED / "reports" / study / "index.html").read_text(encoding="utf-8")
+    assert finished == len(asked) or f"{finished} of {len(asked)} runs" in page
+    shown = set(re.findall(r"runs/(\w+)/([^/\"]+)/seed(\d+)/record.json", unquote(page)))
+    assert shown == {(study, run.model, str(run.seed)) for run in runs}

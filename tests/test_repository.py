@@ -35,14 +35,34 @@ def test_no_tracked_file_names_a_home_folder_or_is_large():
             assert not HOME_PATH.search(path.read_text(encoding="utf-8")), path
 
 
+def headings(page: Path) -> set[str]:
+    """The places in a page of Markdown that a link can lead to, as its headings give them."""
+    heads = re.findall(r"(?m)^#+ (.+)$", page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-") for head in heads}
+
+
 def test_links_of_the_documents_lead_somewhere():
     broken = []
     for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
         text = page.read_text(encoding="utf-8")
-        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
-            if "://" not in target and not (page.parent / target).exists():
-                broken.append(f"{page.name}: {target}")
+        for target, place in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", text):
+            there = page.parent / target if target else page
+            if "://" in target or (there.exists() and not place):
+                continue
+            if not there.exists() or place not in headings(there):
+                broken.append(f"{page.name}: {target}#{place}")
     assert not broken
+
+
+def test_a_study_that_is_not_there_is_said_before_anything_is_installed(tmp_path):
+    (tmp_path / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "smoke.yaml").touch()
+    make = ["make", "-C", str(tmp_path), "study", "STUDY=smok"]
+    done = subprocess.run(make, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "there is no study 'smok'; there are: smoke" in done.stderr
+    assert not (tmp_path / ".venv").exists()
 
 
 @pytest.mark.parametrize("target", ["clean", "clean-runs", "distclean"])
