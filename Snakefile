@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 from senet_lib import strict_yaml
 from senet_lib.data.datasets import NAMES, data_dir
 from senet_lib.errors import SenetError
+from senet_lib.files import anchored
 from senet_lib.recipe import MACHINE, Recipe, load_study
 from senet_lib.report.batch import code_hash
 
@@ -69,6 +70,7 @@ REPORT = f"outputs/reports/{STUDY.study}"
 CHECK_NAMES = """
 import json, sys
 from senet_lib.errors import SenetError
+from senet_lib.files import anchored
 from senet_lib.models import check_name
 from senet_lib.recipe import load_study
 try:
@@ -103,18 +105,24 @@ except SenetError as error:
     raise WorkflowError(str(error)) from None
 
 
-# A finished run of another recipe is refused by `train`; but before that, Snakemake would remove its notebook.
+# A finished run of another recipe, or of another text of the study's own files, is refused by `train`; but before that,
+# Snakemake would remove its notebook.
 def of_another_recipe():
+    own = {Path(name).name: anchored(name).read_text(encoding="utf-8-sig") for name in STUDY.plugins}
     for run in ALL_RUNS:
         path = Path(run).with_name("record.json")
         with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one is named by the run
-            if Recipe.from_dict(json.loads(path.read_text(encoding="utf-8"))["recipe"]).id != STUDY.recipe.id:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            texts = record.get("plugins") or {}
+            if Recipe.from_dict(record["recipe"]).id != STUDY.recipe.id or any(
+                own.get(name, text) != text for name, text in texts.items()
+            ):
                 yield path.parent
 
 
 if workflow.is_main_process and (others := list(of_another_recipe())):
     raise WorkflowError(
-        f"{len(others)} finished runs are of another recipe than the study's, such as {others[0]} (`senet runs`): give"
+        f"{len(others)} finished runs are of another recipe, or plugin, than the study's, such as {others[0]} (`senet runs`): give"
         " the study another name, or move them away"
     )
 
@@ -262,7 +270,7 @@ rule gradcam:
         f"{LOGS}/gradcam-seed{{seed}}.log",
     params:
         code=CAM_HASH,
-        parameters=parameters(study=STUDY.study, models=list(STUDY.gradcam), grids=STUDY.grids),
+        parameters=parameters(study=STUDY.study, config=settings(), models=list(STUDY.gradcam), grids=STUDY.grids),
     threads: THREADS
     resources:
         gpu=int(HAS_GPU),
@@ -314,7 +322,9 @@ rule profile:
         f"{LOGS}/profile.log",
     params:
         code=PROFILE_HASH,
-        parameters=parameters(study=STUDY.study, models=list(STUDY.models), device=STUDY.device, repeats=5),
+        parameters=parameters(
+            study=STUDY.study, config=settings(), models=list(STUDY.models), device=STUDY.device, repeats=5
+        ),
     threads: CORES or THREADS
     resources:
         gpu=int(HAS_GPU),
@@ -366,6 +376,6 @@ onerror:
             stderr=subprocess.STDOUT,
         )
     if made.returncode == 0:
-        print(f"Not every run has finished; {REPORT}/index.html says which")
+        print(f"Not everything could be made; {REPORT}/index.html says which runs are missing, and {LOGS} why")
     else:
         print(f"The report could not be made either; see {LOGS}/report.log")

@@ -103,8 +103,9 @@ class _News:
                     f"{record['wall_seconds'] / 60:.1f} min "
                     f"({len(finished)} of {len(self.folders)})"
                 )
-        for page in sorted(Path("outputs/reports", self.study.study).glob("*.html")):
-            found[str(page), page.stat().st_ino] = f"{page} made"
+        for page in sorted(Path("outputs/reports", self.study.study).glob("[!.]*.html")):
+            with suppress(OSError):  # it may be gone by now
+                found[str(page), page.stat().st_ino] = f"{page} made"
         if self.log.is_file():
             said = self.log.read_text(encoding="utf-8", errors="replace")
             for error in re.finditer(r"Error in rule (\w+)", said):

@@ -50,7 +50,7 @@ def test_pooled_spread_by_hand():
     """1 3 (variance 2, 1 df) and 4 5 6 (variance 1, 2 df): (2 + 2) / 3; one seed has none."""
     found = contrasts.pooled_spread(by_seed({"a": (1, 3), "b": (4, 5, 6), "c": (9,)}), rng=rng())
     assert (found.sd**2, found.df, found.num_networks) == (pytest.approx(4 / 3), 3, 3)
-    assert found.ratio == pytest.approx(math.sqrt(2))
+    assert (found.widest, [found.share, found.sd_without]) == ("a", pytest.approx([0.5, 1]))
 
 
 def test_bartletts_statistic_is_scipys_and_its_p_that_of_many_seeds():
@@ -69,10 +69,17 @@ def test_homogeneity_holds_its_level_at_two_seeds_and_sees_an_outlier():
     studies = [by_seed({str(i): draw.normal(size=2) for i in range(8)}) for _ in range(200)]
     refuted = sum(contrasts.pooled_spread(s, rng=draw).p_homogeneous < 0.05 for s in studies)
     assert refuted / 200 == pytest.approx(0.05, abs=0.045)
-    for seeds, outlier, ratio in (((0.1, 0.2, 0.3), True, 50), ((0.1, 0.1, 0.1), False, math.inf)):
+    for seeds, outlier in (((0.1, 0.2, 0.3), True), ((0.1, 0.1, 0.1), False)):
         found = contrasts.pooled_spread(by_seed({**EQUAL, "d": seeds}), rng=rng())
         assert (found.p_homogeneous < 0.05) == outlier
-        assert found.ratio == pytest.approx(ratio)
+        assert (found.widest == "d") == (found.share > 0.99) == outlier
+
+
+def test_more_seeds_than_the_sign_flip_test_takes_are_compared_without_it():
+    groups = {name: rng(k).normal(0.1, 0.01, 21) for k, name in enumerate("ab")}
+    frame = contrasts.compare(by_seed(groups), {"b": "a"}, rng=rng()).frame
+    assert frame["p_sign"].isna().all()
+    assert frame["p"].notna().all()
 
 
 # Dunnett

@@ -90,7 +90,7 @@ def test_every_command_of_a_page_is_understood(page, capsys):
             assert not (error := capsys.readouterr().err), (line, error)
         elif name == "make":
             assert words[0] in targets, line
-            for study in re.findall(r"STUDY=(\w+)", line):
+            for study in re.findall(r"STUDY=([a-z]\w*)", line):
                 assert (ROOT / "configs" / f"{study}.yaml").is_file(), line
         else:
             assert name in ("python", "pip", "conda", "snakemake", "sbatch", "tensorboard"), line

@@ -120,7 +120,8 @@ def own_pictures(page, folder) -> None:
     Image.fromarray(noise).save(folder / "mine.png")
     (folder / "broken.png").write_bytes(b"nothing")
     image, status = source(page, ".senet-picture"), page.locator(".senet-status").first
-    for name, says in (("mine.png", ": 1920x1900 pixels"), ("broken.png", " is not a readable image")):
+    broken = " is not a readable image"
+    for name, says in (("mine.png", ": 1920x1900 pixels"), ("broken.png", broken)):
         with page.expect_file_chooser() as chooser:
             page.get_by_role("button", name="Your own picture").click()
         chooser.value.set_files(folder / name)

@@ -212,5 +212,8 @@ def test_the_notebook_shows_these_numbers(pages, runs_root, tmp_path, monkeypatc
     assert table.loc["resnet20", "grid pointing score"] == pytest.approx(kept)
     assert table.loc["a uniform map", "grid pointing score"] == 0.25
     measured = found["scores"]
-    wrong = measured[(measured["trial"] == "grid2") & (measured["metric"] == "energy")]["wrong"]
-    assert f"{wrong.mean():.3f}" in found["outputs"][-1].markdown
+    energy = measured[(measured["trial"] == "grid2") & (measured["metric"] == "energy")]
+    said = found["outputs"][-1].markdown
+    assert f"untrained {energy['untrained'].mean():.3f}, a uniform map 0.250" in said
+    gated, plain = (energy.set_index("model")["score"][m] for m in ("se_resnet20", "resnet20"))
+    assert f"{gated:.3f} beside {plain:.3f}" in said

@@ -40,18 +40,19 @@ class CamStudy:
         layer: str = "last",
         grids: int = 100,
         page_folder: str = "",
+        config: str = "",
     ) -> None:
         """Load the networks of one seed and draw what they are asked.
 
         Args:
-            study, models, runs_root: as in `trials.compare`, whose errors these are.
+            study, models, runs_root, config: as in `trials.compare`, whose errors these are.
             seed: whose networks are loaded; the images are those that all seeds get right.
             method, layer: of the maps, as in `cam.compute_maps`.
             grids: of each size; five times as many objects, a quarter as many images for ROAD.
             page_folder: where page and scores go; empty: outputs/reports/<study>.
         """
         keep_freed_memory()  # or each batch would have its memory mapped and cleared anew
-        self.compared = compared = trials.compare(study, models, runs_root)
+        self.compared = compared = trials.compare(study, models, runs_root, config)
         self.seed, self.method, self.layer = seed, method, layer
         self.runs = [run for run in compared.runs if run.seed == seed]
         if not self.runs:

@@ -20,7 +20,7 @@ import pandas as pd
 from scipy import special, stats
 
 from senet_lib.analysis.dunnett import Families, critical_value, within
-from senet_lib.analysis.statistics import checked, sign_flip, standard_deviation
+from senet_lib.analysis.statistics import MOST_FLIPPED, checked, sign_flip, standard_deviation
 from senet_lib.errors import SenetError
 
 Errors = Mapping[str, Mapping[int, float]]
@@ -40,7 +40,9 @@ class Spread:
     num_networks: int = 0  # of the study, those with one seed too
     # Of Bartlett's test that all have one spread; where seeds all agree, the least spread seen.
     p_homogeneous: float = math.nan
-    ratio: float = math.nan  # largest SD of a network over the smallest, which may be 0
+    widest: str = ""  # the network that makes the largest part of the pooled variance
+    share: float = math.nan  # that part, a fraction
+    sd_without: float = math.nan  # the pooled SD of the others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,39 +74,43 @@ class Comparison:
 def pooled_sd(errors: Errors) -> tuple[float, int]:
     """The standard deviation over seeds, pooled over networks, and its degrees of freedom; NaN and
     0 where no network has two seeds."""
-    sds, dfs = _sds(errors)
+    sds, dfs, _ = _sds(errors)
     df = int(dfs.sum())
     return (math.sqrt(dfs @ sds**2 / df) if df else math.nan), df
 
 
-def _sds(errors: Errors) -> tuple[np.ndarray, np.ndarray]:
-    """Standard deviation and degrees of freedom of each network that has two seeds."""
-    known = [checked(values, f"{name}, seed") for name, values in errors.items()]
-    groups = [values for values in known if len(values) > 1]
-    sds = np.array([standard_deviation(group) for group in groups])
-    return sds, np.array([len(group) - 1 for group in groups], int)
+def _sds(errors: Errors) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Standard deviation, degrees of freedom and name of each network that has two seeds."""
+    known = {name: checked(values, f"{name}, seed") for name, values in errors.items()}
+    groups = {name: values for name, values in known.items() if len(values) > 1}
+    sds = np.array([standard_deviation(group) for group in groups.values()])
+    return sds, np.array([len(group) - 1 for group in groups.values()], int), list(groups)
 
 
 def pooled_spread(errors: Errors, *, rng: np.random.Generator) -> Spread:
-    """The standard deviation over seeds, and whether one value does for all networks.
+    """The standard deviation over seeds, whether one value does for all networks, and how much of
+    it a single one makes.
 
     Bartlett's statistic is compared with its distribution for normal seeds of one spread, drawn
     4,999 times, because the usual chi-square is far off for two seeds a network.
 
     Source: Bartlett 1937, Proc. R. Soc. A 160:268.
     """
-    (sd, df), (sds, dfs) = pooled_sd(errors), _sds(errors)
+    (sd, df), (sds, dfs, names) = pooled_sd(errors), _sds(errors)
     if not df:
         return Spread()
-    p, ratio = math.nan, math.nan
-    if sd:
-        ratio = float(sds.max() / sds.min()) if sds.min() else math.inf
+    p, about = math.nan, {}
     if sd and len(sds) > 1:
         variances = sds**2
+        parts = dfs * variances
+        i = int(parts.argmax())
+        rest = parts.sum() - parts[i]
+        about = {"widest": names[i], "share": float(parts[i] / parts.sum()),
+                 "sd_without": math.sqrt(rest / (df - dfs[i]))}  # fmt: skip
         found = bartlett(np.maximum(variances, variances[variances > 0].min()), dfs)
         drawn = bartlett(rng.chisquare(dfs, (SIMULATED, len(dfs))) / dfs, dfs)
         p = (1 + int((drawn >= found).sum())) / (1 + SIMULATED)
-    return Spread(sd=sd, df=df, num_networks=len(errors), p_homogeneous=p, ratio=ratio)
+    return Spread(sd=sd, df=df, num_networks=len(errors), p_homogeneous=p, **about)
 
 
 def bartlett(variances: np.ndarray, dfs: np.ndarray) -> np.ndarray:
@@ -134,7 +140,8 @@ def compare(
       margin with 80 % power, 1 at least;
     - detectable: the difference that the row's seeds find with 80 % power;
     - differences: {seed: network minus control} on the seeds both have; p_sign: the exact sign-flip
-      test on them, adjusted for nothing, and p_sign_floor, 2 / 2^n, which it cannot fall below.
+      test on them, adjusted for nothing, NaN for more than 20, and p_sign_floor, 2 / 2^n, which
+      it cannot fall below.
 
     Args:
         errors: error of each seed by network, fractions; all networks of the study.
@@ -201,7 +208,9 @@ def _row(model: str, control: str, errors: Errors) -> tuple[object, ...]:
     known = (model, control, len(ours), len(theirs), mean, mean_control, mean - mean_control)
     if not differences:
         return (*known, differences, math.nan, math.nan)
-    return (*known, differences, sign_flip(differences.values()), 2 / 2 ** len(differences))
+    few = len(differences) <= MOST_FLIPPED  # of more the exact test would take for ever
+    p_sign = sign_flip(differences.values()) if few else math.nan
+    return (*known, differences, p_sign, 2 / 2 ** len(differences))
 
 
 def _beyond(bounds: pd.Series, families: Families, df: int) -> np.ndarray:

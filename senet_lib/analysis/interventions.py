@@ -134,19 +134,25 @@ def fixed_table(fixed: Mapping[str, np.ndarray]) -> pd.DataFrame:
     Returns:
         Index which gates are fixed; columns error, error_change (fractions), loss, loss_change
         (nats), low and high: the 95 % t interval of the mean change of loss over the images, which
-        is infinite for a single image and a point where all change alike.
+        is infinite for a single image and a point where all change alike; error_reach: half of
+        that of the error.
     """
     plain, rows = fixed["none"], []
     for scores in fixed.values():
-        changes = scores[1] - plain[1]
-        ends = (-np.inf, np.inf) if len(changes) == 1 else (changes[0], changes[0])
-        low, high = interval(changes) or ends
+        wrong, changes = scores - plain
+        (least, most), (low, high) = _ends(wrong), _ends(changes)
         (error, loss), (error_before, loss_before) = scores.mean(1), plain.mean(1)
         rows.append({
             "error": error, "error_change": error - error_before,
+            "error_reach": (most - least) / 2,
             "loss": loss, "loss_change": loss - loss_before, "low": low, "high": high,
         })  # fmt: skip
     return pd.DataFrame(rows, index=list(fixed))
+
+
+def _ends(changes: np.ndarray) -> tuple[float, float]:
+    ends = (-np.inf, np.inf) if len(changes) == 1 else (changes[0], changes[0])
+    return interval(changes) or ends
 
 
 def write_summary(
@@ -162,6 +168,7 @@ def write_summary(
         "layers": len(table), "first": ends.get("first"), "last": ends.get("last"),
         "error": float(fixed.loc["none", "error"]),
         "fixed_error": float(fixed.loc["all", "error"]),
+        "fixed_reach": float(fixed.loc["all", "error_reach"]),
     }  # fmt: skip
     folder = Path(page_folder or anchored("outputs/reports") / run.study)
     write_json(folder / f"gates-{content['model']}.json", content)
@@ -172,7 +179,8 @@ def read_summaries(folder: str | Path) -> pd.DataFrame:
 
     Returns:
         Columns model, seed, images, layers, mean_first, mean_last, class_share_first and so on
-        (NaN where the layers name no stages), error, fixed_error (fractions).
+        (NaN where the layers name no stages), error, fixed_error (fractions), fixed_reach: half of
+        the 95 % interval of their difference over the images, NaN in an older file.
     Raises:
         RecordError: a file is unreadable or incomplete.
     """
@@ -181,6 +189,6 @@ def read_summaries(folder: str | Path) -> pd.DataFrame:
     for path in sorted(Path(folder).glob(SUMMARIES)):
         found = read_json(path, NEEDED)
         ends = {key: (found[end] or {}).get(name, np.nan) for key, (name, end) in shares.items()}
-        rows.append({**found, **ends})
-    kept = ["model", "seed", "images", "layers", *shares, "error", "fixed_error"]
+        rows.append({"fixed_reach": np.nan, **found, **ends})
+    kept = ["model", "seed", "images", "layers", *shares, "error", "fixed_error", "fixed_reach"]
     return pd.DataFrame(rows, columns=kept)

@@ -20,13 +20,15 @@ from torch import Tensor, nn
 from senet_lib.analysis import grids as grid
 from senet_lib.analysis.cam import compute_maps
 from senet_lib.analysis.faithfulness import area, blurred, removal_curve, road, road_curves
+from senet_lib.analysis.families import label
 from senet_lib.analysis.grids import Explain, Grids
 from senet_lib.analysis.localisation import METRICS, chance, score
 from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import Dataset
 from senet_lib.errors import DataError, RecordError
 from senet_lib.runs.evaluate import images_of
-from senet_lib.runs.records import DEFAULT_ROOT, RECORD, RunRecord, from_top, look, names
+from senet_lib.runs.records import DEFAULT_ROOT, RunRecord, find_runs, from_top, look, names
+from senet_lib.runs.study import collect
 
 DRAW = 2020  # seed of the draw of tiles; the same for every network, seed and study
 FEWEST_RIGHT = 200  # images that all networks must get right, or any image is used
@@ -84,20 +86,27 @@ class Compared:
         return normalise(chosen, self.runs[0].mean, self.runs[0].std)
 
 
-def compare(study: str, models: Sequence[str], runs_root: str = str(DEFAULT_ROOT)) -> Compared:
+def compare(
+    study: str, models: Sequence[str], runs_root: str = str(DEFAULT_ROOT), config: str = ""
+) -> Compared:
     """Find the runs of some networks in a study, all seeds, and the images to ask them about.
 
     Args:
         study, runs_root: its name, a folder below the root.
         models: registry names; those without a finished run are left out, as damaged runs are.
+        config: the study's settings as in `collect`, which sets aside what is not of them; empty:
+            all runs there are.
     Raises:
         RecordError: no run of these has finished, or they are of different data or recipes.
     """
     folder = from_top(runs_root, DEFAULT_ROOT) / study
-    found = [path.parent for model in models for path in folder.glob(f"{model}/*/{RECORD}")]
-    paths = [path for path in found if names(path)[1] is not None]  # a copy counts no seed twice
-    whole = [run for path in paths if (run := look(path)[0]) and run.model in models]
-    runs = sorted(whole, key=lambda run: (list(models).index(run.model), run.seed))
+    if config:
+        whole = collect(study, config, runs_root).runs
+    else:  # a copy counts no seed twice
+        paths = [path for path in find_runs(folder) if names(path)[1] is not None]
+        whole = [run for path in paths if (run := look(path)[0])]
+    known = [run for run in whole if label(run) in models]
+    runs = sorted(known, key=lambda run: (list(models).index(label(run)), run.seed))
     if not runs:
         asked = f"{folder} has no finished run of {', '.join(models)}"
         raise RecordError(f"{asked}; `make study STUDY={study}` makes them")
@@ -164,12 +173,12 @@ def measure(explain: Explain, trials: Sequence[Trial]) -> pd.DataFrame:
         `Trial.wrong` regions: what such maps score where they should find nothing), cases (M) and
         zero (maps without a positive value).
     """
-    frames, names = [], list(METRICS)
+    frames, metrics = [], list(METRICS)
     for trial in trials:
         maps, masks = trial.ask(explain), trial.masks
         found, wrong = score(maps, masks), score(maps, trial.wrong)
-        by_chance = pd.DataFrame({name: chance(name, masks) for name in names})
-        kinds = {"score": found[names], "chance": by_chance, "wrong": wrong[names]}
+        by_chance = pd.DataFrame({name: chance(name, masks) for name in metrics})
+        kinds = {"score": found[metrics], "chance": by_chance, "wrong": wrong[metrics]}
         frame = pd.DataFrame({kind: some.agg(trial.over_maps) for kind, some in kinds.items()})
         frame = frame.rename_axis("metric").reset_index()
         frames.append(frame.assign(trial=trial.name, cases=len(found), zero=found["zero"].sum()))

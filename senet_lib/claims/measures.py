@@ -72,8 +72,10 @@ def _total(claim: Claim, book: Book, evidence: Evidence) -> Found:
         remark = say("macs", macs=best, flops=millions(2 * best, 1), claim=claim,
                      half=millions(MILLION * claim.middle / 2, 1),
                      thop=millions(thop_total(claim.models[0]), 1))  # fmt: skip
-    text = "; ".join(texts) if len(totals) > 1 else millions(best)
-    return exact(best / MILLION, text, remark=remark)
+    if len(totals) == 1:
+        return exact(best / MILLION, millions(best), remark=remark)
+    text = "; ".join(texts)
+    return exact(best / MILLION, text, remark="; ".join(filter(None, (text, remark))))
 
 
 def _added(claim: Claim, book: Book, evidence: Evidence) -> Found:

@@ -27,8 +27,9 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
                 look = {"color": "white" if value > 55 else INK, "size": 9}
                 if value >= 0.5:
                     axes.text(column, row, f"{value:.0f}", ha="center", va="center", **look)
-            axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-            axes.set_yticks(range(len(classes)), classes)
+            plain = {"parse_math": False}  # a class may be called $5
+            axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", **plain)
+            axes.set_yticks(range(len(classes)), classes, **plain)
         axes.grid(visible=False)
         axes.set(xlabel="predicted", ylabel="true")
         figure.colorbar(picture, ax=axes, label="% of the true class", shrink=0.8)

@@ -8,7 +8,6 @@ from senet_lib.analysis.families import variant
 BLUE, VERMILION, INK, MUTED, GRID = "#0072B2", "#D55E00", "#1d2329", "#56616c", "#dfe3e7"
 FURTHER = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 STYLE = {
-    "text.parse_math": False,  # a class may be called $5
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.titlesize": 10.5,
