@@ -113,15 +113,15 @@ def _runs(arguments: argparse.Namespace) -> None:
         which = " with " + " ".join(arguments.where) if arguments.where else ""
         print(f"no run{which} below {arguments.root}")
         return
-    head = ["study", "model", "seed", "status", "error %", "epochs", "precision", "minutes", "path"]
+    head = ["study", "network", "seed", "status", "error %", "epochs", "precision", "minutes"]
     rows = []
     for run in table.to_dict("records"):
         found = [""] * 4
         if run["status"] == "finished":
             found = [f"{100 * run['test_error']:.2f}", run["recipe"]["epochs"], run["precision"],
                      f"{run['wall_seconds'] / 60:.1f}"]  # fmt: skip
-        rows.append([run["study"], run["model"], run["seed"], run["status"], *found, run["path"]])
-    print_table(head, rows, right=(2, 4, 5, 7))
+        rows.append([*(run[name] for name in head[:4]), *found, run["path"]])
+    print_table([*head, "path"], rows, right=(2, 4, 5, 7))
     for path, problem in table[table["problem"] != ""][["path", "problem"]].values:
         print(problem if problem.startswith(path) else f"{path}: {problem}")
 

@@ -150,7 +150,7 @@ def test_evaluate_maps_classes_by_name_and_refuses_other_images(prints, says, ru
 def test_runs_lists_what_is_there(capsys, prints, says, run, monkeypatch):
     root = str(run.parents[2])
     head, line = prints("runs", "--root", root).splitlines()
-    assert head.split()[:4] == ["study", "model", "seed", "status"]
+    assert head.split()[:4] == ["study", "network", "seed", "status"]
     assert "resnet20" in line
     assert "finished" in line
     for column in ("modle", "root"):

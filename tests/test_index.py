@@ -61,6 +61,7 @@ def test_a_study_says_what_has_become_of_its_runs_and_leads_to_them(clone):
     make_run(root, "resnet20", 1, 0.54, recipe=Recipe(epochs=1))
     make_run(root, "se_resnet20", 0, 0.40)
     make_run(root, "resnet32", 0, 0.45)  # which the study does not ask for
+    own = make_run(root, "se_resnet20", 2, 0.90, overrides={"reduction": 4})  # neither this one
     (root / "demo/se_resnet20/seed1").mkdir()
     (root / "demo/se_resnet20/seed1/checkpoint.pt").touch()
     report = clone / "outputs" / "reports" / "demo" / "index.html"
@@ -72,9 +73,10 @@ def test_a_study_says_what_has_become_of_its_runs_and_leads_to_them(clone):
     study = found["study"].loc["demo"]
     ways = study["trained for"].split("; ")
     assert [way.split(",")[0] for way in ways] == ["2 epochs over 2", "1 epoch over 2"]
-    assert study["runs"] == "3 of 4 finished, 1 more, 1 unfinished"
-    assert (study["lowest"], study["highest"]) == pytest.approx((40, 52))
-    assert {40, 52} <= set(found["network"]["mean error %"].round(6))
+    assert study["runs"] == "3 of 4 finished, 2 more, 1 unfinished"
+    assert (study["lowest"], study["highest"]) == pytest.approx((40, 90))
+    errors = found["network"].set_index("network")["mean error %"].round(6)
+    assert (errors["resnet20"].max(), errors["se_resnet20"], errors[own.network]) == (52, 40, 90)
     html = found["study"].to_html(escape=False) + found["network"].to_html(escape=False)
     links = {Path(unquote(target)).resolve() for target in re.findall(r'href="(.*?)"', html)}
     kept = clone / "outputs/published/runs/kept/resnet20/seed2/record.json"

@@ -13,7 +13,6 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from senet_lib.analysis import trials
-from senet_lib.analysis.families import label
 from senet_lib.analysis.gates import untrained_network
 from senet_lib.analysis.grids import Explain
 from senet_lib.analysis.scores import USUAL, write_scores
@@ -63,7 +62,7 @@ class CamStudy:
             raise DataError(f"{compared.dataset.name} has too few classes for grids of images")
         few = max(OBJECTS_A_GRID * grids // FEW, 1)
         self.few = trials.make_trials(compared, max(grids // FEW, 1), few)
-        self.networks = {label(run): run.load_model() for run in self.runs}
+        self.networks = {run.network: run.load_model() for run in self.runs}
         self.num_removals = max(grids // GRIDS_A_REMOVAL, LEAST_REMOVALS)
         self.page_folder = Path(page_folder or anchored("outputs/reports") / study)
 

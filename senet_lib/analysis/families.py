@@ -4,15 +4,10 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from senet_lib.models.attention import AttentionSpec
-from senet_lib.runs.records import RunRecord, full_name
+from senet_lib.runs.records import RunRecord
 
 # Settings that say which attention a network has, and how; the others say what it is put in.
 OF_ATTENTION = {"gate_at", *(spec.name for spec in fields(AttentionSpec))}
-
-
-def label(run: RunRecord) -> str:
-    """Name of the network with every setting of it, such as `se_resnet20+reduction=4`."""
-    return full_name(run.model, run.overrides)
 
 
 def family(model: str, models: Sequence[str]) -> str:
@@ -35,10 +30,10 @@ def variant(model: str, models: Sequence[str]) -> str:
 
 
 def by_model(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Runs by the label of their network, seeds ascending; families together, plain first."""
+    """Runs by the name of their network, seeds ascending; families together, plain first."""
     groups: dict[str, list[RunRecord]] = {}
     for run in sorted(runs, key=lambda r: r.seed):
-        groups.setdefault(label(run), []).append(run)
+        groups.setdefault(run.network, []).append(run)
     names = list(groups)
     order = {f: i for i, f in enumerate(dict.fromkeys(family(m, names) for m in names))}
     ranked = sorted(names, key=lambda m: (order[family(m, names)], variant(m, names) != "plain"))

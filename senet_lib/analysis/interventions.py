@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet_lib.analysis import gates
-from senet_lib.analysis.families import label
 from senet_lib.analysis.statistics import interval
 from senet_lib.errors import unknown
 from senet_lib.evaluation import evaluating
@@ -164,7 +163,7 @@ def write_summary(
     rows = {"first": stages.iloc[0], "last": stages.iloc[-1]} if len(stages) else {}
     ends = {end: row[list(SHARES)].dropna().to_dict() for end, row in rows.items()}
     content: dict[str, Any] = {
-        "model": label(run), "seed": run.seed, "images": images,
+        "model": run.network, "seed": run.seed, "images": images,
         "layers": len(table), "first": ends.get("first"), "last": ends.get("last"),
         "error": float(fixed.loc["none", "error"]),
         "fixed_error": float(fixed.loc["all", "error"]),

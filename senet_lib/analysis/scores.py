@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from senet_lib.analysis.families import label
 from senet_lib.analysis.localisation import METRICS
 from senet_lib.analysis.statistics import interval
 from senet_lib.analysis.trials import FAITHFULNESS_LABELS, Compared
@@ -87,7 +86,7 @@ def write_scores(
     ]
     write_json(path, {
         **known, "fingerprint": run.data_fingerprint, "seed": seed, "method": method,
-        "layer": layer, "compared": [[label(r), r.seed] for r in compared.runs],
+        "layer": layer, "compared": [[r.network, r.seed] for r in compared.runs],
         "right": compared.right, "rows": rows,
     })  # fmt: skip
 

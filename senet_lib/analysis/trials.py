@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from senet_lib.analysis import grids as grid
 from senet_lib.analysis.cam import compute_maps
 from senet_lib.analysis.faithfulness import area, blurred, removal_curve, road, road_curves
-from senet_lib.analysis.families import label
 from senet_lib.analysis.grids import Explain, Grids
 from senet_lib.analysis.localisation import METRICS, chance, score
 from senet_lib.data.augment import normalise
@@ -105,8 +104,8 @@ def compare(
     else:  # a copy counts no seed twice
         paths = [path for path in find_runs(folder) if names(path)[1] is not None]
         whole = [run for path in paths if (run := look(path)[0])]
-    known = [run for run in whole if label(run) in models]
-    runs = sorted(known, key=lambda run: (list(models).index(label(run)), run.seed))
+    known = [run for run in whole if run.network in models]
+    runs = sorted(known, key=lambda run: (list(models).index(run.network), run.seed))
     if not runs:
         asked = f"{folder} has no finished run of {', '.join(models)}"
         raise RecordError(f"{asked}; `make study STUDY={study}` makes them")

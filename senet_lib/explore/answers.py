@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from senet_lib.analysis.cam import CamMaps, compute_maps
-from senet_lib.analysis.families import family, label
+from senet_lib.analysis.families import family
 from senet_lib.analysis.gates import Gates, record_gates
 from senet_lib.data import load_matching, read_picture
 from senet_lib.data.augment import normalise
@@ -58,7 +58,7 @@ class Trained:
 
     def __init__(self, run: RunRecord, num_images: int = 300) -> None:
         self.run, self.num_images = run, num_images
-        self.name = f"{label(run)}, seed {run.seed}"
+        self.name = f"{run.network}, seed {run.seed}"
         self.survey: Gates | None = None
         self._lock = threading.RLock()  # gates are read by hooks, which see every pass
         self._kept: dict[tuple, Any] = {}  # a map takes 4 KiB, so nothing need be forgotten
@@ -226,7 +226,7 @@ def usual_pair(networks: Sequence[Trained]) -> list[Trained]:
     two networks, or the only one."""
     first: dict[str, Trained] = {}
     for one in networks:
-        first.setdefault(label(one.run), one)
+        first.setdefault(one.run.network, one)
     pairs = [(name, family(name, list(first))) for name in first]
     pairs = [pair for pair in pairs if pair[0] != pair[1] and pair[1] in first]
     pair = min(pairs, key=lambda p: p[0] != f"se_{p[1]}", default=list(first)[:2])
@@ -237,7 +237,7 @@ def usual_study(offers: Mapping[str, Sequence[Trained]]) -> str:
     """The study to begin with: one whose data is on this machine, and that has a pair."""
 
     def drawbacks(name: str) -> tuple[bool, bool]:
-        first, *others = (label(one.run) for one in usual_pair(offers[name]))
+        first, *others = (one.run.network for one in usual_pair(offers[name]))
         return bool(offers[name][0].missing), family(first, others) not in others
 
     return min(offers, key=drawbacks)

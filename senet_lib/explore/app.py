@@ -15,7 +15,6 @@ import numpy as np
 
 from senet_lib.analysis.cam import METHOD_NAMES, METHODS
 from senet_lib.analysis.confusion import choose_images, commonest, confusion_matrix
-from senet_lib.analysis.families import label
 from senet_lib.errors import SenetError, counted, one_line, unknown
 from senet_lib.evaluation import probabilities
 from senet_lib.explore import pictures
@@ -183,7 +182,7 @@ class Explorer:
         """Show the first study and networks; what was asked for and is not there is said."""
         self.study.options = list(self._offers)
         self.study.value = study if study in self._offers else usual_study(self._offers)
-        known = {label(one.run) for one in self._offers[self.study.value]}
+        known = {one.run.network for one in self._offers[self.study.value]}
         self._open_study([model for model in models if model in known])
         if study and study not in self._offers:
             raise unknown("study", study, self._offers)
@@ -197,7 +196,7 @@ class Explorer:
         """Show another study: its networks, classes and images."""
         self._say("Loading …")
         networks = self._offers[self.study.value]
-        first = {label(one.run): one for one in reversed(networks)}
+        first = {one.run.network: one for one in reversed(networks)}
         shown = [first[name] for name in models][:MOST_NETWORKS] or usual_pair(networks)
         places = [*shown, *(one for one in networks if one not in shown), *MOST_NETWORKS * shown]
         for column, one in zip(self.columns, places, strict=False):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from senet_lib.data.datasets import CIFAR_COUNTS, SHAPES_TRAIN
 from senet_lib.errors import CheckpointError, RecordError, UnknownNameError, counted, unknown
 from senet_lib.files import anchored
-from senet_lib.runs.records import RunRecord, full_name, list_runs, load_run
+from senet_lib.runs.records import RunRecord, list_runs, load_run
 from senet_lib.runs.weights import WEIGHTS
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _row(run: Mapping[str, Any]) -> dict[str, Any]:
     weights = Path(run["path"]) / WEIGHTS
     return {
         **{key: run[key] for key in COLUMNS if key in run},
-        "model": full_name(run["model"], run["overrides"]),
+        "model": run["network"],
         "protocol": training_in_words(run),
         "num_images": _images_used(run),
         "epochs": run["recipe"]["epochs"],

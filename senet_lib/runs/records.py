@@ -87,6 +87,11 @@ class RunRecord:
     files: Mapping[str, str] = field(default_factory=dict, compare=False)  # SHA-256 of those beside
 
     @property
+    def network(self) -> str:
+        """Name of the network with every setting of it, such as `se_resnet20+reduction=4`."""
+        return full_name(self.model, self.overrides)
+
+    @property
     def recipe_id(self) -> str:
         """Equal exactly when two recipes are, whatever version wrote the records."""
         return Recipe.from_dict(self.recipe).id
@@ -300,13 +305,15 @@ def list_runs(root: str | Path = DEFAULT_ROOT, **where: Any) -> "pd.DataFrame":
         where: keep the rows whose column equals the value, as in `model="resnet20"`;
             UnknownNameError where there is no such column.
     Returns:
-        The fields of `RunRecord`, with `path` as text. `status` is "finished", "unfinished" (a
-        checkpoint to go on from), "failed" or "damaged"; rows other than finished have study, model
-        and seed alone. `problem` says what is damaged, or in which folder the same run is; else "".
+        The fields of `RunRecord`, with `path` as text, and `network`, the model's name with every
+        setting. `status` is "finished", "unfinished" (a checkpoint to go on from), "failed" or
+        "damaged"; rows other than finished have study, model, network and seed alone. `problem`
+        says what is damaged, or in which folder the same run is; else "".
     """
     import pandas as pd
 
-    columns = [*(f.name for f in dataclasses.fields(RunRecord)), "recipe_id", "problem"]
+    columns = [f.name for f in dataclasses.fields(RunRecord)]
+    columns += ["network", "recipe_id", "problem"]
     for name in where:
         if name not in columns:
             raise unknown("column", name, columns)
@@ -317,8 +324,10 @@ def list_runs(root: str | Path = DEFAULT_ROOT, **where: Any) -> "pd.DataFrame":
         known = len(folder.parts) >= 3 and seed is not None
         named = {"study": folder.parts[-3], "model": model, "seed": seed} if known else {}
         row = run.to_dict() if run else {"study": "", "model": "", **named}
+        network = run.network if run else row["model"]
         problem = reason if status == "damaged" else ""
-        rows[folder] = {**row, "path": str(folder), "status": status, "problem": problem}
+        found = {"path": str(folder), "network": network, "status": status, "problem": problem}
+        rows[folder] = row | found
         runs += [run] if run else []
     for copy, original in copies(runs).items():
         rows[copy]["problem"] = f"the same network and seed as {original}"
