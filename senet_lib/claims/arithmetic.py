@@ -143,8 +143,10 @@ def _plain_bound(claim: Claim, book: Book) -> Derivation:
     field, unit = ("macs", "MACs") if claim.measure == "macs" else ("num_params", "parameters")
     projected, padded = (getattr(cost(n), field) for n in (plain, f"{plain}+shortcut=A"))
     least = min(projected, padded)
-    text = say("plain-bound", plain=plain, least=least, unit=unit, projected=projected, claim=claim)
-    return Derivation(text=text, ruled_out=claim.loose[1] <= least / MILLION, fact="deep-network")
+    text = say("plain-bound", plain=plain, least=least, unit=unit, projected=projected)
+    if out := claim.loose[1] <= least / MILLION:
+        text = say("plain-bound-below", text=text, claim=claim)
+    return Derivation(text=text, ruled_out=out, fact="deep-network")
 
 
 def _densenet(claim: Claim, book: Book) -> Derivation:
@@ -169,11 +171,9 @@ def _gate_macs(claim: Claim, book: Book) -> Derivation:
         most = 100 * max(share, (gated - plain + pooled + scaled) / plain)
         text += say("gate-macs-percent", claim=claim)
     else:
-        # Were the last zero of 100 no digit, the source's own overhead would still bound the base.
-        base, overhead = book[TABLE("", "flops")], book["b-flop-overhead"]
-        highest = min(base.loose[1], claim.high / (1 + overhead.low / 100))
-        most = highest * (1 + share)
-        text += say("gate-macs-total", overhead=overhead, highest=highest, most=most, claim=claim)
+        base = book[TABLE("", "flops")]
+        most = base.high * (1 + share)
+        text += say("gate-macs-total", base=base, most=most, claim=claim)
     return Derivation(text=text, ruled_out=claim.low > most, fact="gate-macs")
 
 

@@ -26,13 +26,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from senet_lib.analysis.scores import StudyScores, all_scores
 from senet_lib.claims.arithmetic import ARITHMETIC
 from senet_lib.claims.claim import Claim, content, load_claims, load_protocol, say
 from senet_lib.claims.equivalence import count_if_false
 from senet_lib.claims.evidence import Evidence, claim_runs
 from senet_lib.claims.measures import MEASURES, Found, exact
-from senet_lib.claims.widths import family_range, fitting_widths
+from senet_lib.claims.widths import PREFIXES, family_range, fitting_widths
 from senet_lib.errors import counted
 from senet_lib.files import anchored
 from senet_lib.recipe import load_study
@@ -55,8 +57,8 @@ class Judgement(Found):
     commands: Sequence[str]  # what to type to get the runs that are missing
     near_miss: bool  # the figure would agree if the last zero printed is no digit
     fact: str  # the fact that a contradiction rests on, by its key
-    # what the figure lies between over all widths that print the source's totals, in the claim's
-    # unit; None where its network's widths are stated
+    # what the figure lies between over the choices of `claims.widths`, in the claim's unit; None
+    # where its network's widths are stated
     family: tuple[float, float] | None
 
     def lines(self) -> dict[str, str]:
@@ -118,7 +120,7 @@ def _judge(claim: Claim, book: Mapping[str, Claim], evidence: Evidence) -> Judge
     found = MEASURES[claim.measure](claim, book, evidence)
     if derived and derived.number is not None and found.number is None:
         found = exact(derived.number, f"{derived.number:.3g}")
-    family, near = family_range(claim), False
+    family, near = None if found.runs else family_range(claim), False
     if derived and derived.ruled_out:
         verdict, if_false = CONTRADICTED, 1.0
     elif family:
@@ -136,14 +138,16 @@ def _judge(claim: Claim, book: Mapping[str, Claim], evidence: Evidence) -> Judge
         remarks.insert(0, _named(missing))
     elif verdict == DEPENDS:
         low, high = family
+        both = ", whatever the gates squeeze" * (len(PREFIXES.get(claim.models[0], "")) > 1)
         about = {"number": len(fitting_widths()), "low": low, "high": high, "claim": claim}
-        remarks.insert(0, say("widths", **about))
+        remarks.insert(0, say("widths", **about, readings=both))
     elif claim.reconstructed:
         remarks.insert(0, "measured on our reconstruction")
     if near:
         remarks.insert(0, "a near miss: it agrees if the last zero printed is no digit")
     if verdict != CONTRADICTED:
         remarks.append(claim.reply or claim.note)
+        remarks.append(content()["protocols"].get(claim.protocol, {}).get("remark"))
     if verdict == NOT_MEASURED:
         remarks.append(_elsewhere(claim, evidence))
     changes = {"remark": "; ".join(filter(None, remarks)), "if_false": if_false}
@@ -180,7 +184,7 @@ def _elsewhere(claim: Claim, evidence: Evidence) -> str:
     if not groups or claim.measure in ("epoch", "sigma", "localisation"):
         return ""
     run, n = groups[0][0], len(groups[0])
-    means = [sum(100 * run.test_error for run in runs) / n for runs in groups]
+    means = [100 * np.mean([run.test_error for run in runs]) for runs in groups]
     said = " and ".join(f"{m:.2f} % ({name})" for name, m in zip(claim.models, means, strict=True))
     return say("elsewhere", run=run, epochs=counted(run.recipe["epochs"], "epoch"), means=said,
                images=run.recipe.get("train_images") or 50_000,

@@ -69,13 +69,14 @@ def _total(claim: Claim, book: Book, evidence: Evidence) -> Found:
     best, remark = totals[claim.models[0]], ""
     texts = [f"{millions(n)} ({model.replace('+', ', ')})" for model, n in totals.items()]
     if claim.measure == "macs":
-        remark = say("macs", macs=best, flops=millions(2 * best, 1), claim=claim,
-                     half=millions(MILLION * claim.middle / 2, 1),
+        remark = say("macs", claim=claim, half=millions(MILLION * claim.middle / 2, 1),
                      thop=millions(thop_total(claim.models[0]), 1))  # fmt: skip
     if len(totals) == 1:
         return exact(best / MILLION, millions(best), remark=remark)
     text = "; ".join(texts)
-    return exact(best / MILLION, text, remark="; ".join(filter(None, (text, remark))))
+    found = exact(best / MILLION, text, remark=text)
+    differ = len({claim.holds(n / MILLION) for n in totals.values()}) > 1
+    return found.saying(say("shortcut") if differ else "", remark)
 
 
 def _added(claim: Claim, book: Book, evidence: Evidence) -> Found:
@@ -279,7 +280,8 @@ def _localisation(claim: Claim, book: Book, evidence: Evidence) -> Found:
     chosen = next((d for d in found if (d.trial, d.metric) == CHOSEN), None)
     named = f"judged by {METRICS[CHOSEN[1]].label}, {TRIAL_LABELS[CHOSEN[0]]}"
     if chosen is None:
-        waiting = Found(missing=evidence.missing(claim, FEWEST_SEEDS), remark=named)
+        every = replace(claim, models=order)  # the maps of all of them are compared
+        waiting = Found(missing=evidence.missing(every, FEWEST_SEEDS), remark=named)
         return waiting.saying(*_short_maps(claim, order, evidence))
     mean = _of_mean(list(own[0].per_seed(claim.models[0], *CHOSEN).values()))
     by_chance = 1 / math.factorial(len(order))
@@ -292,7 +294,8 @@ def _localisation(claim: Claim, book: Book, evidence: Evidence) -> Found:
     judged = _judged(claim, evidence, mean, chosen.seeds, answer=answer, if_false=if_false)
     others = [d.ordered for d in found if d is not chosen]
     count = counted(len(others), "other definition")
-    return judged.saying(f"{named}; {say('localisation', others=count, ordered=sum(others))}")
+    about = {"in_order": "in" if chosen.ordered else "not in", "ordered": sum(others)}
+    return judged.saying(f"{named}; {say('localisation', others=count, **about)}")
 
 
 def _short_maps(claim: Claim, order: Sequence[str], evidence: Evidence) -> list[str]:

@@ -24,10 +24,10 @@ TOTALS = {
 }  # fmt: skip
 """What a choice must print, and the claim that says what."""
 PREFIXES = {
-    "res2net29": "", "se_res2net29": "se_", "se_res2net29_last": "last_",
-    "se_res2net29_first2": "first2_",
+    "res2net29": [""], "se_res2net29": ["se_"], "se_res2net29_last": ["last_", "last_z_"],
+    "se_res2net29_first2": ["first2_", "first2_z_"],
 }  # fmt: skip
-"""Of the columns of `fitting_widths` that say a network's sizes."""
+"""Of the columns of `fitting_widths` that say a network's sizes, by each reading of the source."""
 
 
 def res2net_sizes(stem: np.ndarray, widths: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -36,11 +36,12 @@ def res2net_sizes(stem: np.ndarray, widths: Sequence[np.ndarray]) -> dict[str, n
 
     Returns:
         params and macs of the network without gates; se_params and se_macs with gates on the whole
-        of Z; last_params with gates on stream s; first2_params with gates for the streams 1 and 2
-        that squeeze the whole of Z, as the source writes it (W1 in R^{C/r x C}).
+        of Z; last_params with gates for stream s, first2_params for the streams 1 and 2, squeezing
+        these alone; last_z_params and first2_z_params with gates for the same that squeeze the
+        whole of Z, as the source writes it (W1 in R^{C/r x C}).
     """
     params, macs, previous = 29 * stem, 27 * stem * SIDES[0] ** 2, stem
-    gates = {"se": 0, "last": 0, "first2": 0}
+    gates = dict.fromkeys(("se", "last", "first2", "last_z", "first2_z"), 0)
     for stage, width in enumerate(widths):
         channels = SCALE * width
         cascade = (SCALE - 1) * 9 * width**2
@@ -57,8 +58,9 @@ def res2net_sizes(stem: np.ndarray, widths: Sequence[np.ndarray]) -> dict[str, n
             previous = channels
         hidden = np.maximum(channels // REDUCTION, 1)
         gates["se"] += BLOCKS * 2 * channels * hidden
-        gates["last"] += BLOCKS * 2 * width * np.maximum(width // REDUCTION, 1)
-        gates["first2"] += BLOCKS * (channels + 2 * width) * hidden
+        for name, part in (("last", width), ("first2", 2 * width)):
+            gates[name] += BLOCKS * 2 * part * np.maximum(part // REDUCTION, 1)
+            gates[f"{name}_z"] += BLOCKS * (channels + part) * hidden
     params, macs = params + CLASSES * previous + CLASSES, macs + CLASSES * previous
     found = {"params": params, "macs": macs, "se_macs": macs + gates["se"]}
     return found | {f"{name}_params": params + more for name, more in gates.items()}
@@ -93,8 +95,9 @@ def family_range(claim: Claim) -> tuple[float, float] | None:
         (drop,) = load_claims(f"{claim.id}-derror")
         values = added / 1e6 / -float(drop.value)
     else:
-        column = PREFIXES.get(claim.models[0] if claim.models else "", "?") + claim.measure
-        if column not in found:
+        readings = PREFIXES.get(claim.models[0] if claim.models else "", [])
+        columns = found.columns.intersection([name + claim.measure for name in readings])
+        if columns.empty:
             return None
-        values = found[column] / 1e6
+        values = found[columns].to_numpy() / 1e6
     return float(values.min()), float(values.max())
