@@ -73,10 +73,14 @@ def test_numbers_are_those_of_the_whole_studys_comparison(runs):
 
 
 def test_the_gates_places_in_a_res2net_are_an_axis(tmp_path):
-    models = ("res2net29", "se_res2net29_last", "se_res2net29", "se_res2net29+gate_at=output")
+    places = ("_last", "", "+gate_at=output", "+gate_at=literal")
+    models = ("res2net29", *(f"se_res2net29{place}" for place in places))
     runs = [make_run(tmp_path, m, s, 0.3 + 0.01 * s) for m in models for s in (0, 1)]
     found = ablate(runs, "gate_at")
-    assert found.frame["value"].tolist()[1:] == ["last", "fused", "output"]
+    assert found.frame["value"].tolist()[1:] == ["last", "fused", "output", "literal"]
+    # The literal block has no last convolution: the plain network is not what it is without gates.
+    assert found.frame["difference"].isna().tolist() == [True, False, False, False, True]
+    assert found.frame["se_difference"].isna().tolist() == [False, False, True, False, False]
     assert found.frame["model"].iloc[0] == "res2net29"
     assert tuple(AXES) == STUDIED
     assert all(axis.reference in axis.values for axis in AXES.values())

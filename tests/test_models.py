@@ -242,6 +242,7 @@ def test_compiles_into_one_graph(name: str, channels: int) -> None:
         ("se_resnet20+reduction=many", {}, "whole number"),
         ("se_resnet20+squeeze=max+reduction=8", {}, "se_resnet20+reduction=8+squeeze"),
         ("se_resnet20+reduction=8+reduction=4", {}, "once"),
+        ("se_resnet20+reduction=08", {}, "'08'"), ("se_resnet20+stages=3,1", {}, "stages=1,3"),
     ],
 )  # fmt: skip
 def test_bad_settings_are_refused(name: str, arguments: dict, text: str) -> None:

@@ -1,5 +1,6 @@
 """Training: determinism, stopping and resuming, and what a run leaves behind."""
 
+import copy
 import dataclasses
 import errno
 import json
@@ -423,6 +424,33 @@ def test_an_epoch_uses_every_full_batch_once(small_data):
     assert shown <= known
     engine = Engine(create_model("resnet20"), data, Recipe(batch_size=1000), 0, PLAIN)
     assert (engine.batch_size, engine.steps_per_epoch) == (192, 1)  # more than there are
+
+
+def test_what_a_network_draws_and_how_it_is_updated_outlive_a_stop(small_data):
+    """Dropout, and the optimiser's own arithmetic, which is the setup's and no checkpoint's."""
+    data = load_data(small_data)
+
+    def engine() -> Engine:
+        torch.manual_seed(0)
+        layers = (torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.Linear(3072, 10))
+        return Engine(torch.nn.Sequential(*layers), data, Recipe(batch_size=32), 0, PLAIN)
+
+    whole, first, rest = engine(), engine(), engine()
+    whole.run_epoch(0, 0, lambda step: None)
+
+    def stop(step: int) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        first.run_epoch(0, 0, stop)
+    state = copy.deepcopy(first.state())
+    state["optimizer"]["param_groups"][0]["fused"] = True
+    rest.load_state(state)
+    rest.run_epoch(0, 2, lambda step: None)
+    assert not rest.optimizer.param_groups[0]["fused"]
+    for ours, theirs in zip(rest.model.parameters(), whole.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -48,11 +48,14 @@ def controls(models: Sequence[str], against: str = "plain") -> dict[str, str]:
     Args:
         models: names, as `by_model` gives them.
         against: "plain", the network of the same family without attention, or "se", the one with SE
-            at its usual settings, which the questions about a single setting need.
+            at its usual settings, which the questions about a single setting need. The literal
+            block lacks a convolution beside, so that no plain network is its control.
     """
     if against not in CONTROLS:
         raise unknown("control", against, CONTROLS)
-    named = {model: CONTROLS[against] + family(model, models) for model in models}
+    apart = "gate_at=literal" if against == "plain" else None
+    whole = [model for model in models if apart not in model.split("+")]
+    named = {model: CONTROLS[against] + family(model, models) for model in whole}
     return {m: control for m, control in named.items() if control in models and control != m}
 
 

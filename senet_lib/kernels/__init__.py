@@ -1,8 +1,9 @@
 """Kernels for training on a CPU: convolution, normalisation, attention, streams.
 
 They do in one pass over memory what PyTorch does in several, and a 3x3 convolution with fewer
-multiplications. The arithmetic is PyTorch's, summed in another order: float32, or maps of bfloat16
-with the rest in float32. One C++ source for every set of instructions is compiled at first use
+multiplications. Maps are float32 or bfloat16; the rest is float32, weights too, which PyTorch and
+oneDNN (with AMX) round to bfloat16; so bfloat16 rounds less here than there, and float32, by
+Winograd's transforms, more. One C++ source for every set of instructions is compiled at first use
 (some seconds) and kept in the cache folder. Left to PyTorch, which is as fast, are convolutions of
 1x1, of stride 2, in groups, of few channels or of more than 256 (with AMX all but the gradient of
 wide ones on the smallest maps), linear layers, other attentions.

@@ -65,8 +65,8 @@ class ConvBlockAttention(nn.Module):
     """channel gates - scale - spatial gates - scale; `gate` holds the channel gates.
 
     Source: Woo et al. 2018 (arXiv:1807.06521), eq. 1 to 3.
-    Differs from the paper: no biases unless gate_bias is set; as in its equations, no
-    normalisation after the 7x7 convolution.
+    As in its equations, there is no normalisation after the 7x7 convolution, and no bias unless
+    gate_bias is set.
     """
 
     def __init__(self, channels: int, spec: AttentionSpec) -> None:
@@ -84,8 +84,8 @@ class ConcurrentGate(nn.Module):
     """Sum of SE's channel gates and the gates of a 1x1 convolution over the channels.
 
     Source: Roy et al. 2018 (arXiv:1803.02579), scSE.
-    Differs from the paper: hidden width C/r with r = 16 where the paper has r = 2; no biases
-    unless gate_bias is set. Its sum of two products is written as one, x * (channel + spatial).
+    Differs from the paper: hidden width C/r with r = 16 where the paper has r = 2. Its sum of two
+    products is written as one, x * (channel + spatial).
     """
 
     def __init__(self, channels: int, spec: AttentionSpec) -> None:
@@ -118,7 +118,8 @@ class GatherGate(nn.Module):
 class LearntScale(nn.Module):
     """A learnt number a channel, which no image changes; it starts at 1.
 
-    A control without attention: what SE gains over it, it gains by looking at the image.
+    A control without attention. Behind a normalisation, which has such a factor of its own, it is
+    the plain network written otherwise; SE also starts at one half, see `Half`.
     """
 
     def __init__(self, channels: int, spec: AttentionSpec) -> None:

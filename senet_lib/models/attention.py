@@ -179,8 +179,9 @@ class ExciteGate(nn.Module):
 class SqueezeExcite(nn.Module):
     """squeeze - excite - scale: multiply each channel by a gate computed from all channels.
 
-    Source: Hu et al. 2018 (arXiv:1709.01507), eq. 2 squeeze, eq. 3 excite, eq. 4 scale.
-    Differs from the paper: no biases unless gate_bias is set; squeeze and gate can be exchanged.
+    Source: Hu et al. 2018 (arXiv:1709.01507), eq. 2 squeeze, eq. 3 excite, eq. 4 scale; without
+    biases, as in its section 6, unless gate_bias is set, as in the public weights.
+    Differs from the paper: squeeze and gate can be exchanged.
     """
 
     def __init__(self, channels: int, spec: AttentionSpec) -> None:

@@ -79,7 +79,9 @@ class CNN7(Network):
     Raises:
         SenetError: a position other than standard, which needs a shortcut.
     Source: Jordan 2024 (arXiv:2404.00498), the network of airbench94.
-    Differs from the paper: ReLU for GELU, maps of even size.
+    Differs from the paper: ReLU for GELU, maps of even size, no bias of the whitening and one of
+    the last layer, PyTorch's momentum and epsilon of normalisations, He-normal filters beside the
+    identity.
     """
 
     def __init__(

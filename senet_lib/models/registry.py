@@ -156,11 +156,18 @@ def split_name(name: str) -> tuple[str, dict[str, object]]:
 def _setting(key: str, text: str) -> object:
     """The value that a text in a name stands for."""
     if key == "stages":
-        parts = text.split(",")
-        return tuple(int(part) if part.isdecimal() else part for part in parts)
-    if text in ("true", "false"):
-        return text == "true"
-    return int(text) if text.isdecimal() else text
+        parts = tuple(_number(part) for part in text.split(","))
+        numbers = [part for part in parts if isinstance(part, int)]
+        if numbers != sorted(set(numbers)):
+            ordered = ",".join(map(str, sorted(set(numbers))))
+            raise SenetError(f"stages={text} must be in order, each once: stages={ordered}")
+        return parts
+    return text == "true" if text in ("true", "false") else _number(text)
+
+
+def _number(text: str) -> int | str:
+    """A whole number, if the text is how one is written."""
+    return int(text) if text.isdecimal() and text == str(int(text)) else text
 
 
 def check_name(name: str) -> None:

@@ -33,6 +33,7 @@ class ResNet(Network):
         shortcut: A (no parameters) or B (projection) where the shape changes.
         attention: which attention, where.
     Source: He et al. 2016 (arXiv:1512.03385), sections 3.4 and 4.2.
+    Differs from the paper: shortcut B on 32x32 images too, where section 4.2 has A.
     """
 
     def __init__(
@@ -64,7 +65,8 @@ class PreactResNet(Network):
         bottleneck: whether the blocks are bottlenecks with four times the width at their ends.
         shortcut, attention: as in `ResNet`.
     Source: He et al. 2016 (arXiv:1603.05027); Zagoruyko and Komodakis 2016 (arXiv:1605.07146).
-    Differs from the paper: no dropout.
+    Differs from the paper: no dropout; a first block that changes no shape adds its input as the
+    first convolution left it, where the paper's appendix normalises and rectifies it first.
     """
 
     def __init__(

@@ -63,7 +63,9 @@ class RunRecord:
     num_val: int  # images held out
     test_error: float  # share of wrong predictions after the last epoch
     test_loss: float  # mean cross-entropy after the last epoch
-    train_loss: float  # mean loss over the last epoch's batches
+    # mean loss over the last epoch's batches: with label smoothing, of the smoothed labels; with an
+    # average of the weights, of those that are averaged
+    train_loss: float
     num_params: int  # parameters
     macs: int  # of convolutions and linear layers, for one image
     images_per_second: float | None  # steady state, training alone; None: too short to tell

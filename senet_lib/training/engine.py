@@ -1,7 +1,8 @@
 """One network, one optimiser and the images they train on, a step at a time.
 
-The images stay on the device as one uint8 tensor. All randomness of an epoch is drawn before it, as
-a function of (seed, epoch), so that a step depends on nothing but its number and the weights.
+The images stay on the device as one uint8 tensor. Order and augmentation of an epoch are drawn
+before it, as a function of (seed, epoch), and what a network draws itself, such as dropout, by
+(seed, step): a step depends on nothing but its number and the weights.
 """
 
 # Legend: N images of a batch, H height, W width, C channels, K classes.
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -161,6 +163,8 @@ class Engine:
         self.start_clock()
         for step, images, labels in self.batches(epoch, first_step):
             lr = learning_rate(self.recipe, epoch * steps + step, steps)
+            own = np.random.SeedSequence([self.seed, epoch * steps + step])
+            torch.manual_seed(int(own.generate_state(1, np.uint64)[0]))  # of a network's dropout
             self.train_step(images, labels, lr, step)
             self._tick()
             after_step(step + 1)
@@ -250,7 +254,10 @@ class Engine:
     def load_state(self, state: dict) -> None:
         """Put back what `state` gave."""
         self.model.load_state_dict(state["model"])
+        fused = [group["fused"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(self.optimizer.param_groups, fused, strict=True):
+            group["fused"] = own  # that of this setup, whatever was used before
         if self.average:
             self.average.load_state(state["average"])
         self.step_losses.copy_(state["step_losses"])
