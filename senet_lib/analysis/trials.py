@@ -40,6 +40,8 @@ TRIAL_LABELS = {
     "mosaic": "Focus mosaic",
     "objects": "object",
 }
+KNOW_NOTHING = {"chance": "a uniform map", "untrained": "untrained networks"}
+OTHERS = KNOW_NOTHING | {"wrong": "the same maps, wrong region"}  # what stands below the networks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
