@@ -1,4 +1,4 @@
-"""What all tests share: threads, seeds, data sets and a recipe small enough for a test.
+"""What all tests share: threads, seeds, data sets, and what a mistake must be told by.
 
 Imports of the package stand inside the fixtures, so that a broken module fails its own tests alone.
 """
@@ -42,6 +42,17 @@ def _environment():
         os.environ.update(before)
 
 
+@pytest.fixture(autouse=True)
+def _one_line(monkeypatch):
+    """A user's mistake is told in one line, whichever test makes it."""
+    from senet_lib.errors import SenetError
+
+    told = []
+    monkeypatch.setattr(SenetError, "__init__", lambda _, *words: told.append(str(*words)))
+    yield
+    assert not [text for text in told if "\n" in text]
+
+
 @pytest.fixture(scope="session")
 def shapes():
     """The embedded data set."""
@@ -58,14 +69,6 @@ def cifar10():
     if not (data_dir() / "cifar10.npz").is_file():
         pytest.skip(f"no cifar10.npz in {data_dir()}; set SENET_DATA to the folder that holds it")
     return load_data("cifar10")
-
-
-@pytest.fixture
-def tiny_recipe():
-    """One epoch in small batches: enough to go through every line of training."""
-    from senet_lib.recipe import Recipe
-
-    return Recipe(epochs=1, batch_size=16, lr=0.05, schedule=())
 
 
 @pytest.fixture

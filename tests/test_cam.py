@@ -218,9 +218,8 @@ class Odd(nn.Module):
     ],
 )
 def test_mistakes_are_named(model, images, changes, error, says):
-    with pytest.raises(error, match=says) as caught:
+    with pytest.raises(error, match=says):
         compute_maps(**{"model": model, "images": images, **changes})
-    assert "\n" not in str(caught.value)
 
 
 def test_cases_by_hand():

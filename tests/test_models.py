@@ -246,9 +246,8 @@ def test_compiles_into_one_graph(name: str, channels: int) -> None:
     ],
 )  # fmt: skip
 def test_bad_settings_are_refused(name: str, arguments: dict, text: str) -> None:
-    with pytest.raises(SenetError, match=re.escape(text)) as caught:
+    with pytest.raises(SenetError, match=re.escape(text)):
         create_model(name, **arguments)
-    assert "\n" not in str(caught.value)
     if not arguments:
         with pytest.raises(SenetError, match=re.escape(text)):
             check_name(name)

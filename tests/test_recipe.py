@@ -27,9 +27,8 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_refused(fields):
-    with pytest.raises((RecipeError, UnknownNameError), match=next(iter(fields))) as caught:
+    with pytest.raises((RecipeError, UnknownNameError), match=next(iter(fields))):
         Recipe.from_dict(fields)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_recipe_survives_its_dictionary():
@@ -100,9 +99,8 @@ GOOD = {"study": "s", "protocol": "p", "data": "shapes", "models": ["resnet20"],
     ],
 )  # fmt: skip
 def test_mistakes_in_a_study_are_named(change, says):
-    with pytest.raises((RecipeError, UnknownNameError), match=says) as caught:
+    with pytest.raises((RecipeError, UnknownNameError), match=says):
         load_study({**GOOD, **change})
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +129,6 @@ def test_study_files_that_cannot_be_meant(tmp_path, content, says):
         load_study(path)
     line = str(caught.value)
     assert "study.yaml" in line
-    assert "\n" not in line
     assert len(line) < 300
 
 
