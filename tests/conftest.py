@@ -72,6 +72,31 @@ def cifar10():
 
 
 @pytest.fixture
+def untouched():
+    """A block that leaves a model's modes, hooks, tensors and gradients as they were."""
+    from contextlib import contextmanager
+    from copy import deepcopy
+
+    import torch
+
+    def look(model):
+        parts = [(m.training, [*m._forward_hooks, *m._forward_pre_hooks]) for m in model.modules()]
+        kinds = [(type(p), p.requires_grad, p.dtype, p.stride()) for p in model.parameters()]
+        slopes = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        return (parts, kinds), deepcopy((model.state_dict(), slopes))
+
+    @contextmanager
+    def block(model):
+        before, tensors = look(model)
+        yield
+        after, same = look(model)
+        assert after == before
+        torch.testing.assert_close(same, tensors, rtol=0, atol=0)
+
+    return block
+
+
+@pytest.fixture
 def prints(capsys):
     """Runs a command that must do what it is asked; gives what it prints."""
     from senet_lib.cli import main

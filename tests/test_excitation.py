@@ -89,19 +89,16 @@ def test_every_attention_has_one_gate_an_image_and_channel(attention):
     assert found.averaged == (("attention",) if attention == "scse" else ())
 
 
-def test_the_model_is_left_as_it_was():
+def test_the_model_is_left_as_it_was(untouched):
     model = create_model("se_resnet20").train()
     model.stage2.eval()  # a mode that differs from submodule to submodule
-    modes, before = [m.training for m in model.modules()], copy.deepcopy(model.state_dict())
     images, labels = noise(4, size=32), np.array([0, 1, 2, 3])
-    layer = excitation.record_gates(model, images).layers[-1]
-    interventions.channel_importance(model, images, labels, layer)
-    interventions.fixed_gates(model, images, labels, {layer: np.zeros(64)})
-    with pytest.raises(RuntimeError):
-        excitation.record_gates(model, torch.zeros(2, 5, 32, 32))
-    assert [m.training for m in model.modules()] == modes
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+    with untouched(model):
+        layer = excitation.record_gates(model, images).layers[-1]
+        interventions.channel_importance(model, images, labels, layer)
+        interventions.fixed_gates(model, images, labels, {layer: np.zeros(64)})
+        with pytest.raises(RuntimeError):
+            excitation.record_gates(model, torch.zeros(2, 5, 32, 32))
 
 
 class Twice(SmallNet):

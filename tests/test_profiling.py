@@ -51,24 +51,16 @@ def test_a_module_called_twice_costs_twice_and_weighs_once() -> None:
     assert profile.num_params == 9
 
 
-def test_the_model_is_left_as_it_was() -> None:
+def test_the_model_is_left_as_it_was(untouched) -> None:
     model = create_model("se_resnet20").train()
     model.stage1.eval()
     model.stem.norm.register_forward_hook(lambda *_: None)
-    modes = [module.training for module in model.modules()]
-    hooks = [list(module._forward_hooks) for module in model.modules()]
-    state = {key: value.clone() for key, value in model.state_dict().items()}
     random_state = torch.get_rng_state()
-    profile_model(model)
-    assert [module.training for module in model.modules()] == modes
-    assert [list(module._forward_hooks) for module in model.modules()] == hooks
-    assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
+    with untouched(model):
+        profile_model(model)
+        with pytest.raises(SenetError, match="does not run"):  # a failure leaves it so too
+            profile_model(model, (4, 32, 32))
     assert torch.equal(torch.get_rng_state(), random_state)
-    assert all(p.grad is None for p in model.parameters())
-    with pytest.raises(SenetError, match="does not run"):  # a failure leaves it so too
-        profile_model(model, (4, 32, 32))
-    assert [module.training for module in model.modules()] == modes
-    assert [list(module._forward_hooks) for module in model.modules()] == hooks
 
 
 @pytest.mark.parametrize("size", [(32, 32), (3, 0, 32), (3, 32.0, 32)])
