@@ -115,10 +115,13 @@ def test_memory_and_time_on_a_gpu():
 # Published points and the figure
 
 
+DEPTHS = (20, 32, 44, 56, 110)
+
+
 @pytest.mark.parametrize(
     ("network", "model", "options"),
     [
-        *((f"ResNet-{n}", f"resnet{n}", {"shortcut": s}) for n in (20, 56, 110) for s in "AB"),
+        *((f"ResNet-{n}", f"resnet{n}", {"shortcut": s}) for n in DEPTHS for s in "AB"),
         *((f"SE-ResNet-{n}", f"se_resnet{n}", {"gate_bias": True}) for n in (20, 56, 110)),
         ("DenseNet-BC-100-12", "densenet_bc100_12", {}),
         ("ResNet-18", "resnet18", {}),

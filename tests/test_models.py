@@ -27,34 +27,19 @@ PAIRED = {
 ALONE = {"densenet_bc100_12", "se_res2net29_last", "se_res2net29_first2"}
 ALL_NAMES = sorted({*PAIRED, *(f"se_{name}" for name in PAIRED), *ALONE})
 
-# Published counts, or arithmetic from the published layer tables.
+# Published counts, or arithmetic from the published layer tables. Those of plain networks and many
+# more stand in analysis/literature.csv, with which test_costs.py compares ours.
 PARAMS = {
-    "resnet18": 11_173_962,
     "se_resnet18": 11_261_002,
     "se_resnet18+gate_bias=true": 11_263_042,
-    "resnet20+shortcut=A": 269_722,
-    "resnet20": 272_474,
-    "resnet32+shortcut=A": 464_154,
-    "resnet32": 466_906,
-    "resnet44+shortcut=A": 658_586,
-    "resnet44": 661_338,
-    "resnet56+shortcut=A": 853_018,
-    "resnet56": 855_770,
-    "resnet110+shortcut=A": 1_727_962,
-    "resnet110": 1_730_714,
     "se_resnet20": 272_474 + 2_016,
-    "se_resnet20+gate_bias=true": 274_847,
     "se_resnet56": 855_770 + 6_048,
-    "se_resnet56+gate_bias=true": 862_889,
     "se_resnet110": 1_730_714 + 12_096,
-    "se_resnet110+gate_bias=true": 1_744_952,
     "se_resnet20+reduction=2+shortcut=A": 285_850,
     "se_resnet20+reduction=4+shortcut=A": 277_786,
     "se_resnet20+reduction=8+shortcut=A": 273_754,
     "se_resnet20+reduction=16+shortcut=A": 271_738,
     "se_resnet20+reduction=32+shortcut=A": 270_778,
-    "wrn16_8": 10_961_370,
-    "densenet_bc100_12": 769_162,
     "res2net29": 636_421,
     "se_res2net29": 657_325,
     # SE on C = 52, 104, 208 channels, wherever it stands: 2 C max(C // 16, 1) a block, nine blocks.
@@ -79,25 +64,6 @@ PARAMS = {
     "resnet20+attention=half": 272_474,
     # Stage 3 has three blocks of 64 channels with 4 hidden units.
     "se_resnet20+stages=3": 272_474 + 3 * 2 * 64 * 4,
-}
-# Two of the published totals include the ten bias additions of the classifier.
-MACS = {
-    "resnet18": 555_422_720,
-    "densenet_bc100_12": 287_929_692,
-    "res2net29": 99_578_912,
-    "se_res2net29": 99_599_816,
-    "resnet56": 125_747_850 - 10,
-    "resnet110": 253_149_834 - 10,
-}
-MEGA_MACS = {
-    "resnet20+shortcut=A": 40.55,
-    "resnet20": 40.81,
-    "resnet32+shortcut=A": 68.86,
-    "resnet32": 69.12,
-    "resnet44+shortcut=A": 97.17,
-    "resnet44": 97.44,
-    "resnet56+shortcut=A": 125.49,
-    "resnet110+shortcut=A": 252.89,
 }
 
 
@@ -133,11 +99,9 @@ def test_parameter_count(name: str, expected: int) -> None:
     assert count(on_meta(name)) == expected
 
 
-@pytest.mark.parametrize(("name", "expected"), [*MACS.items(), *MEGA_MACS.items()])
-def test_macs(name: str, expected: float) -> None:
-    profile = profile_model(create_model(name))
-    assert profile.bias_adds == 10
-    assert expected == (profile.macs if name in MACS else round(profile.macs / 1e6, 2))
+def test_macs_with_gates() -> None:
+    profile = profile_model(create_model("se_res2net29"))
+    assert (profile.macs, profile.bias_adds) == (99_599_816, 10)
 
 
 @pytest.mark.parametrize("name", ALL_NAMES)
