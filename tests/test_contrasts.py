@@ -236,23 +236,3 @@ def test_planned_seeds_are_the_fewest_that_suffice(alone):
 def test_what_cannot_be_compared_is_refused(wrong, says):
     with pytest.raises(SenetError, match=says):
         compare(EQUAL, **wrong)
-
-
-# Simulated studies
-
-
-@pytest.mark.parametrize("n", [2, 3])
-def test_equal_networks_are_named_in_one_study_in_twenty_and_large_effects_in_most(n):
-    """Of 20 variants, seeds normal; of 20,000 studies the share has a standard error of 0.15 %.
-    Large are effects of three SDs of a difference between two runs."""
-    draw = rng(n)
-    bound = dunnett.critical_value(((n, ((n, 20),)),), 21 * (n - 1), 0.95)
-    for num_changed, studies in ((0, 20_000), (1, 4_000), (20, 4_000)):
-        values = draw.normal(size=(studies, 21, n))
-        values[:, 1 : 1 + num_changed] += 3 * math.sqrt(2)
-        means, sd = values.mean(2), np.sqrt(values.var(2, ddof=1).mean(1))
-        named = np.abs(means[:, 1:] - means[:, :1]) > (bound * sd * math.sqrt(2 / n))[:, None]
-        if num_changed:
-            assert named[:, :num_changed].mean() > 0.8
-        assert named[:, num_changed:].any(1).mean() < 0.06
-        assert num_changed or named.any(1).mean() == pytest.approx(0.05, abs=0.01)
