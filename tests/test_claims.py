@@ -21,7 +21,7 @@ from senet_lib.claims.equivalence import Estimate
 from senet_lib.claims.evidence import claim_runs
 from senet_lib.claims.judge import VERDICTS, counts, facts, judge
 from senet_lib.claims.measures import MEASURES
-from senet_lib.cli import main, make_parser, train_settings
+from senet_lib.cli import make_parser, train_settings
 from senet_lib.data.cifar import CIFAR10_FINGERPRINT
 from senet_lib.models import check_name, create_model
 from senet_lib.recipe import Recipe, load_study
@@ -459,15 +459,15 @@ def test_an_iou_holds_where_the_chosen_definition_gives_value_and_order(values, 
         assert judgement.if_false < 1 / 6 if reproduced else judgement.if_false > 5 / 6
 
 
-def test_the_command_gives_a_table_one_claim_or_json_or_one_line(capsys, tmp_path, monkeypatch):
+def test_the_command_gives_a_table_one_claim_or_json_or_one_line(
+    prints, says, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     runs(tmp_path, "resnet56", (0.0581, 0.0582, 0.0583))
-    assert main(["claims", "b-block-*", "--runs", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.count(CONTRADICTED) == 9  # eight rows and the sum
-    assert main(["claims", "b-resnet56-error", "--runs", str(tmp_path)]) == 0
-    assert "5.815 to 5.825" in capsys.readouterr().out
-    assert main(["claims", "--json", "--runs", str(tmp_path)]) == 0
-    rows = {row["id"]: row for row in json.loads(capsys.readouterr().out)}
+    here = ("--runs", tmp_path)
+    assert prints("claims", "b-block-*", *here).count(CONTRADICTED) == 9  # eight rows and the sum
+    assert "5.815 to 5.825" in prints("claims", "b-resnet56-error", *here)
+    rows = {row["id"]: row for row in json.loads(prints("claims", "--json", *here))}
     assert len(rows) == 60
     assert {row["verdict"] for row in rows.values()} == set(VERDICTS)
     row = rows["b-resnet56-error"]
@@ -477,8 +477,6 @@ def test_the_command_gives_a_table_one_claim_or_json_or_one_line(capsys, tmp_pat
     assert (rows["a-se-gain"]["low"], rows["a-se-gain"]["high"]) == (0, None)
     assert len(rows["b-param-overhead"]["family"]) == 2
     assert [rows["b-delta-error"][key] for key in ("number", "interval", "if_false")] == [None] * 3
-    for words, says in ((["b-resnet65-error"], "b-resnet56-error"), (["z*"], "z*"),
-                        (["--runs", "none"], "none")):  # fmt: skip
-        assert main(["claims", *words]) == 2
-        (line,) = capsys.readouterr().err.strip().splitlines()
-        assert says in line
+    says(["claims", "b-resnet65-error"], "b-resnet56-error")
+    says(["claims", "z*"], r"z\*")
+    says(["claims", "--runs", "none"], "none")

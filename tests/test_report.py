@@ -17,7 +17,7 @@ from fake_runs import RECIPE, make_run, settings
 from notebook_cells import run_cells
 
 from senet_lib.analysis.scores import IOU_METRICS, SHARED
-from senet_lib.cli import main, make_parser, train_settings
+from senet_lib.cli import make_parser, train_settings
 from senet_lib.errors import RecordError, UnknownNameError
 from senet_lib.files import write_json
 from senet_lib.recipe import Recipe, load_study
@@ -83,7 +83,7 @@ def test_every_run_that_is_not_compared_is_named_with_its_state_command_and_link
     assert len(found["falls"]) == 0  # no network whose IoU is claimed has maps
 
 
-def test_of_ten_runs_nine_damaged_ones_are_named_and_the_tenth_is_right(tmp_path, capsys):
+def test_of_ten_runs_nine_damaged_ones_are_named_and_the_tenth_is_right(tmp_path, prints):
     """In nine ways, with and without a fitting checksum."""
     seen = [make_run(tmp_path, "resnet20", s, 0.10 + s / 100).path for s in range(10)]
     changes = {"recipe": None}, {"test_error": "0.12"}, {"test_error": math.nan}
@@ -116,8 +116,7 @@ def test_of_ten_runs_nine_damaged_ones_are_named_and_the_tenth_is_right(tmp_path
     assert reasons.keys() == expected.keys()
     assert all(words in reasons[key] for key, words in expected.items())
 
-    assert main(["runs", "--root", str(tmp_path / "demo")]) == 0
-    said = capsys.readouterr().out
+    said = prints("runs", "--root", tmp_path / "demo")
     assert all(f"seed{seed}" in said.partition("\n\n")[0] for seed in range(11))
     lines = [line for line in said.splitlines() if line.startswith(str(tmp_path))]
     assert len(lines) == 9  # eight that are damaged, and the copy
