@@ -223,15 +223,25 @@ def test_the_telling_classes_are_the_extremes_and_their_neighbours():
     assert excitation.telling_classes(means[:2]) == [0, 1]
 
 
-def test_the_notebook_shows_these_numbers(tmp_path, shapes):
-    for name in ("se_resnet20", "resnet20"):
-        run = make_run(tmp_path, name, 0, 0.5, **data_fields(shapes))
-        network = create_model(name)
-        if name == "se_resnet20":
-            make_gates_vary(network, by=[0, 0.01, *[20] * 7])
-        save_network(run, network)
-    chosen = {"study": "demo", "runs_root": str(tmp_path), "page_folder": str(tmp_path)}
-    found = run_cells("excitation", **chosen, num_images=60, num_importance=4)
+@pytest.fixture
+def look(tmp_path, shapes):
+    """The notebook's variables for a run, what its gates are made of multiplied by factors."""
+
+    def look(model="se_resnet20", by=()):
+        network = create_model(model)
+        gates = [m for m in network.modules() if isinstance(m, ExciteGate)]
+        for gate, factor in zip(gates, by, strict=False):
+            gate.expand.weight.data *= factor
+        save_network(make_run(tmp_path, model, 0, 0.5, **data_fields(shapes)), network)
+        chosen = {"study": "demo", "model": model, "num_images": 60, "num_importance": 4}
+        folders = {"runs_root": str(tmp_path), "page_folder": str(tmp_path)}
+        return run_cells("excitation", **chosen, **folders)
+
+    return look
+
+
+def test_the_notebook_shows_these_numbers(look, tmp_path, shapes):
+    found = look(by=[0, 0.01, *[20] * 7])
     assert found["fixed"].index.tolist() == ["none", "stage 1", "stage 2", "stage 3", "all"]
     by_hand = copy.deepcopy(found["network"])
     for layer, values in found["seen"].values.items():
@@ -261,40 +271,20 @@ def test_the_notebook_shows_these_numbers(tmp_path, shapes):
     stages = excitation.stage_table(found["layers"])
     assert kept["mean_last"] == pytest.approx(stages["mean"].iloc[-1])
     with pytest.raises(NoAttentionError):
-        run_cells("excitation", **chosen, model="resnet20")
-
-
-def make_gates_vary(network, by: list[float]) -> None:
-    """Multiply what each layer's gates are made of."""
-    gates = [m for m in network.modules() if isinstance(m, ExciteGate)]
-    for gate, factor in zip(gates, by, strict=True):
-        gate.expand.weight.data *= factor
+        look("resnet20")
 
 
 @pytest.mark.parametrize(
     ("by", "said"), [(0, "No layer's gates vary"), (20, "In stage3.2 alone, which looks")]
 )
-def test_gates_that_never_vary_know_no_class(tmp_path, shapes, by, said):
-    run = make_run(tmp_path, "se_resnet20", 0, 0.5, **data_fields(shapes))
-    network = create_model("se_resnet20")
-    make_gates_vary(network, by=[*[0] * 8, by])
-    save_network(run, network)
-    chosen = {"study": "demo", "runs_root": str(tmp_path), "page_folder": str(tmp_path)}
-    found = run_cells("excitation", **chosen, num_images=60, num_importance=4)
-    assert said in found["outputs"][-1].markdown
+def test_gates_that_never_vary_know_no_class(look, by, said):
+    assert said in look(by=[*[0] * 8, by])["outputs"][-1].markdown
 
 
 @pytest.mark.parametrize("model", ["se_resnet20+squeeze=std", "resnet20+attention=cbam"])
-def test_a_layer_counts_though_it_slept_before_and_gates_of_places_are_named(
-    tmp_path, shapes, model
-):
-    run = make_run(tmp_path, model, 0, 0.5, **data_fields(shapes))
+def test_a_layer_counts_though_it_slept_before_and_gates_of_places_are_named(look, model):
     torch.manual_seed(1)  # other layers than those of the untrained network, of seed 0, are asleep
-    save_network(run, create_model(model))
-    chosen = {"study": "demo", "model": model, "runs_root": str(tmp_path)}
-    found = run_cells(
-        "excitation", **chosen, page_folder=str(tmp_path), num_images=60, num_importance=4
-    )
+    found = look(model)
     assert len(found["known"]) == found["looks"].sum()
     cbam = "cbam" in model
     assert found["known"]["untrained"].isna().any() == (not cbam)
