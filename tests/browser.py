@@ -1,4 +1,4 @@
-"""What tests that drive a browser share: Chromium, servers of their own, and a tiny study.
+"""What tests that drive a browser share: Chromium, and servers of their own.
 
 Imported by name (`from browser import chromium`); nothing here needs playwright until it is used.
 """
@@ -149,32 +149,3 @@ def _write(path: Path, content: dict) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
-
-
-# A tiny study
-
-TINY_RUNS = (("se_resnet20", 0), ("se_resnet20", 1), ("resnet20", 0))
-TINY_TEST_IMAGES = 60
-
-
-def few_images(path: Path) -> Any:
-    """Write a file of 80 and 60 images of `shapes`; gives the data set."""
-    from senet_lib.data.datasets import make_shapes
-    from senet_lib.data.sources import KEYS, Arrays, write_npz
-
-    data = make_shapes(num_train=80, num_test=TINY_TEST_IMAGES, seed=1)
-    write_npz(path, Arrays(**{key: getattr(data, key) for key in KEYS}, classes=data.classes))
-    return data
-
-
-def tiny_study(folder: Path) -> None:
-    """Train three small networks for a few steps on a few images, which lie beside the runs."""
-    from senet_lib.recipe import Recipe
-    from senet_lib.training.fit import fit
-
-    few_images(folder / "tiny.npz")
-    how = {"device": "cpu", "precision": "fp32", "compile": "off", "progress": "none"}
-    how |= {"recipe": Recipe(epochs=1, batch_size=16, lr=0.05, schedule=()), "study": "tiny"}
-    for model, seed in TINY_RUNS:
-        out = folder / "runs" / "tiny" / model / f"seed{seed}"
-        fit(model=model, seed=seed, data=str(folder / "tiny.npz"), out=out, **how)

@@ -148,9 +148,21 @@ def made_once(tmp_path_factory, name, make):
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """The root of a tiny study's runs, which no test changes."""
-    from browser import tiny_study
+    return made_once(tmp_path_factory, "study", make_study) / "runs"
 
-    return made_once(tmp_path_factory, "study", tiny_study) / "runs"
+
+def make_study(folder):
+    """Train three small networks for a few steps on a few images, which lie beside the runs."""
+    from fake_runs import save_shapes
+
+    from senet_lib.recipe import Recipe
+    from senet_lib.training.fit import fit
+
+    how = {"device": "cpu", "precision": "fp32", "compile": "off", "progress": "none"}
+    how |= {"recipe": Recipe(epochs=1, batch_size=16, lr=0.05, schedule=()), "study": "tiny"}
+    how["data"] = save_shapes(folder / "tiny.npz", 80, 60, seed=1)
+    for model, seed in (("se_resnet20", 0), ("se_resnet20", 1), ("resnet20", 0)):
+        fit(model=model, seed=seed, out=folder / "runs/tiny" / model / f"seed{seed}", **how)
 
 
 @pytest.fixture(scope="session")

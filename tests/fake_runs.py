@@ -59,9 +59,9 @@ def make_run(
     return record
 
 
-def save_shapes(path: Path, num_train: int, num_test: int) -> str:
+def save_shapes(path: Path, num_train: int, num_test: int, seed: int = 0) -> str:
     """Write a few drawn images as a file of one's own."""
-    few, names = make_shapes(num_train, num_test), ("x_train", "y_train", "x_test", "y_test")
+    few, names = make_shapes(num_train, num_test, seed), ("x_train", "y_train", "x_test", "y_test")
     np.savez(path, **{n: getattr(few, n) for n in names}, classes=np.array(few.classes))
     return str(path)
 

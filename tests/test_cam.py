@@ -7,13 +7,14 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from fake_runs import save_shapes
 from PIL import Image
 from torch import Tensor, nn
 
 from senet_lib.analysis import cam
 from senet_lib.analysis.cam import METHODS, LayerError, compute_maps, find_layer, scale_for_display
 from senet_lib.cli import main
-from senet_lib.data.datasets import make_shapes
+from senet_lib.data.datasets import load_data
 from senet_lib.errors import DataError, UnknownNameError
 from senet_lib.evaluation import predict
 from senet_lib.models import create_model
@@ -242,24 +243,18 @@ def test_panels_by_hand():
 
 
 @pytest.fixture(scope="module")
-def few():
-    return make_shapes(num_train=24, num_test=60)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(few, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cam")
-    arrays = {name: getattr(few, name) for name in ("x_train", "y_train", "x_test", "y_test")}
-    np.savez(folder / "few.npz", **arrays, classes=np.array(few.classes))
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cam") / "weights.safetensors"
+    data = save_shapes(path.with_name("few.npz"), 24, 60)
+    few = load_data(data)
     spec = NetSpec(model="se_resnet20", overrides={}, classes=few.classes, mean=few.mean,
-                   std=few.std, data=str(folder / "few.npz"))  # fmt: skip
-    network = trained_a_bit("se_resnet20", few.num_classes)
-    save_weights(folder / "weights.safetensors", network, spec)
-    return folder / "weights.safetensors"
+                   std=few.std, data=data)  # fmt: skip
+    save_weights(path, trained_a_bit("se_resnet20", few.num_classes), spec)
+    return path
 
 
-def test_the_gallery_shows_right_and_wrong_cases_of_each_class(checkpoint, few, tmp_path):
-    folder = tmp_path / "new" / "folder"
+def test_the_gallery_shows_right_and_wrong_cases_of_each_class(checkpoint, tmp_path):
+    few, folder = load_data(str(checkpoint.with_name("few.npz"))), tmp_path / "new" / "folder"
     assert main(["gradcam", "--checkpoint", str(checkpoint), "--out-dir", str(folder),
                  "--per-class", "2"]) == 0  # fmt: skip
     text = (folder / "index.html").read_text(encoding="utf-8")

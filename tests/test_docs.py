@@ -15,11 +15,12 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
-from browser import chromium, few_images  # noqa: F401 (one is a fixture)
+from browser import chromium  # noqa: F401 (a fixture)
+from fake_runs import save_shapes
 from PIL import Image
 
 from senet_lib import cli
-from senet_lib.data.datasets import data_dir
+from senet_lib.data.datasets import data_dir, load_data
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {path.name: path for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
@@ -112,7 +113,8 @@ def clone(tmp_path) -> Path:
         (tmp_path / ".venv" / path.name).symlink_to(path)
     (tmp_path / ".venv" / ".installed").unlink(missing_ok=True)  # the environment's own mark
     (tmp_path / ".venv" / ".installed").touch()
-    Image.fromarray(few_images(tmp_path / "few.npz").x_test[0]).save(tmp_path / "picture.png")
+    few = load_data(save_shapes(tmp_path / "few.npz", 80, 60))
+    Image.fromarray(few.x_test[0]).save(tmp_path / "picture.png")
     for path in tmp_path.glob("configs/*.yaml"):
         study = smaller(yaml.safe_load(path.read_text("utf-8")))
         path.write_text(yaml.safe_dump(study), "utf-8")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import TINY_TEST_IMAGES
 from fake_runs import make_run
 from PIL import Image
 
@@ -143,7 +142,7 @@ def test_gates_read_in_parts_are_those_of_each_image(tiny, tmp_path):
     shares = list(one.read())
     assert shares == sorted(shares)
     assert shares[-1] == 1
-    assert len(one.images) == len(one.evaluated[1]) == TINY_TEST_IMAGES
+    assert len(one.images) == len(one.evaluated[1]) == 60
     for index in (0, 22):
         alone = one.gates(one.picture(index))
         for layer, values in one.survey.values.items():

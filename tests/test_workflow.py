@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from browser import few_images
+from fake_runs import save_shapes
 
 from senet_lib.recipe import Recipe, load_study
 
@@ -41,7 +41,7 @@ def checkout(tmp_path_factory):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)
     shutil.copy(REPOSITORY / "Snakefile", folder)
-    few_images(folder / "tiny.npz")
+    save_shapes(folder / "tiny.npz", 80, 60)
     (folder / "tiny.yaml").write_text(TINY, encoding="utf-8")
     return folder
 
