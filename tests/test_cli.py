@@ -80,6 +80,7 @@ def test_mistakes_end_with_one_line_and_code_2(says, tmp_path, run):
         refused("--set", word, model="se_resnet20", says_so=reason)
     (tmp_path / "file").touch()
     says(_train(data, tmp_path / "file"), "file: File exists")
+    says(_train(data, tmp_path / "file" / "run"), re.escape(str(tmp_path / "file")))
     says(["frobnicate"], "invalid choice")
     for asked, configs, right in (("study", "sweep", "sweep"), ("sweep", "smoke", "study")):
         path = Path(__file__).parents[1] / "configs" / f"{configs}.yaml"

@@ -66,12 +66,6 @@ def test_a_limit_on_memory_is_said_in_one_line(tiny_data, tmp_path):
     fails([sys.executable, "-c", code, *words[3:]], "memory")
 
 
-def test_where_nothing_can_be_written_the_folder_is_named(tiny_data, tmp_path):
-    (tmp_path / "file").touch()
-    out = tmp_path / "file" / "run"  # also for root, whom no mode keeps out
-    fails([*TRAIN, "--data", tiny_data, "--out", str(out)], str(tmp_path / "file"))
-
-
 def test_of_four_processes_on_one_folder_one_trains(start, tiny_data, tmp_path):
     started = [start(train, tiny_data, tmp_path / "run") for _ in range(4)]
     for process in started:
