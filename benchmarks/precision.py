@@ -52,7 +52,7 @@ def main() -> None:
                 by_seed[seed] = record.test_error
                 print(f"seed {seed}, {precision}: {100 * record.test_error:.2f} %", flush=True)
     differences = [errors["bf16"][seed] - errors["fp32"][seed] for seed in arguments.seeds]
-    mean, low, high = interval(differences) or (np.mean(differences), math.nan, math.nan)
+    mean, (low, high) = np.mean(differences), interval(differences) or (math.nan, math.nan)
     spread = {p: float(np.std(list(by_seed.values()), ddof=1)) for p, by_seed in errors.items()}
     print(
         f"bf16 minus fp32: {100 * mean:+.2f} points (95 % t interval {100 * low:+.2f} to "
