@@ -25,7 +25,7 @@ MOST_BYTES = 250_000
 TRAINING = {"epochs": 10, "train_images": 1000, "out": "../run"}  # about a minute on two cores
 
 sys.path.insert(0, str(ROOT / "tests"))
-from browser import copy_notebook, jupyter_server  # noqa: E402 (where the tests keep them)
+from browser import again, copy_notebook, jupyter_server  # noqa: E402 (where the tests keep them)
 
 
 def take_index(page: Any, address: str) -> None:
@@ -76,8 +76,7 @@ def _open_and_run(page: Any, address: str, name: str) -> None:
     page.get_by_text("| Idle").wait_for()  # before, nothing would be run
     if name != "index":
         page.locator(".jp-SideBar [data-id='filebrowser']").click()
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    again(page)
 
 
 def _copy_of_the_clone(folder: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import pytest
 from browser import (
     PATIENCE_MS,
+    again,
     chromium,  # noqa: F401 (a fixture)
     copy_notebook,
     jupyter_server,
@@ -44,12 +45,6 @@ def page(chromium, tmp_path, monkeypatch):  # noqa: F811
         page.close()
 
 
-def run_all(page) -> None:
-    page.evaluate(WATCH)
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-
-
 def wait_for_box(page, selector: str, condition: str) -> None:
     """Wait until an element, which is drawn anew all the time, lies as wanted."""
     page.wait_for_function(f"""() => {{
@@ -66,7 +61,8 @@ def test_the_curves_move_and_an_interrupted_run_goes_on(page, tmp_path):
     errors = page.locator("[data-mime-type='application/vnd.jupyter.stderr'], .jp-mod-error")
     words = page.locator(".senet-words")
 
-    run_all(page)
+    page.evaluate(WATCH)
+    again(page)
     page.wait_for_function("document.querySelector('.senet-words')?.innerText.match('epoch 2')")
     page.locator("[role=progressbar][aria-label=training]").wait_for()
     wait_for_box(page, ".senet-bar", "100 < width")  # a third of 824 pixels
@@ -81,7 +77,8 @@ def test_the_curves_move_and_an_interrupted_run_goes_on(page, tmp_path):
     assert page.locator("img[alt]:not(.senet-curves)").count() == 0  # the cells below were not run
 
     page.set_viewport_size({"width": 1200, "height": 900})
-    run_all(page)
+    page.evaluate(WATCH)
+    again(page)
     page.get_by_text("; going on in epoch ").wait_for()
     page.get_by_text("is wrong on").wait_for()  # the answer, in the last cell
     words.filter(has_text="3 epochs in ").wait_for()  # drawn when the browser has the time
