@@ -149,16 +149,6 @@ def test_every_method_is_pytorch_grad_cams_before_its_scaling(model, images, met
     np.testing.assert_allclose(scale_for_display(raw)[clear], theirs[clear], atol=1e-3)
 
 
-def test_upsampling_by_hand():
-    model = nn.Sequential(nn.AvgPool2d((1, 2)), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    model.append(nn.Linear(1, 1, bias=False))
-    nn.init.ones_(model[3].weight)
-    images = torch.tensor([0.0, 0.0, 4.0, 4.0]).view(1, 1, 1, 4)
-    # The pooled map is (0, 4) and its gradient 1/2 at both places.
-    found = compute_maps(model, images, layer="0").maps
-    np.testing.assert_allclose(found, [[[0, 0.5, 1.5, 2]]], atol=1e-7)
-
-
 def test_the_last_layer_is_what_is_averaged(model, images):
     assert isinstance(find_layer(model, "last"), nn.Identity)
     last, stage = (compute_maps(model, images, layer=name).maps for name in ("last", "stage3"))
