@@ -48,7 +48,7 @@ def _one_line(monkeypatch):
     from senet_lib.errors import SenetError
 
     told = []
-    monkeypatch.setattr(SenetError, "__init__", lambda _, *words: told.append(str(*words)))
+    monkeypatch.setattr(SenetError, "__init__", lambda _, *words: told.extend(map(str, words)))
     yield
     assert not [text for text in told if "\n" in text]
 
