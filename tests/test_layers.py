@@ -14,7 +14,7 @@ LAYERS = (
     {"training", "analysis"},  # neighbours: neither imports the other
     {"claims", "report"},
     {"figures", "explore", "cli", "listing", "options", "tensorboard", "workflow", "__main__"}
-    | {"sweep", "lab", "served", "explore_numbers"},
+    | {"sweep", "lab", "served"},
 )
 PLACE = {name: place for place, names in enumerate(LAYERS) for name in names}
 
