@@ -106,9 +106,9 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _event_writer(logdir: str, stack: ExitStack) -> Any:
     """What writes each epoch's numbers for TensorBoard, of a resumed run those before it too."""
-    from senet_lib.tensorboard import add_epoch, event_file, events_of, writer_class
+    from senet_lib.tensorboard import add_epoch, event_file, events_of
 
-    writer_class()  # that it is missing is said before the first epoch
+    errors.need("tensorboard", "tensorboard")  # which is said before the first epoch
     writer = None
 
     def tell(history: Sequence[Mapping[str, float]], _: object, run: Path) -> None:

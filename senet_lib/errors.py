@@ -4,6 +4,7 @@ A `SenetError` is a user's mistake, a `ValueError` in Python and exit code 2 on 
 """
 
 import difflib
+import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -97,6 +98,14 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     if not near and len(known) > 100:
         hint = f"none of the {len(known):,} that there are is near"
     return UnknownNameError(f"unknown {kind} {name!r}; {hint}")
+
+
+def need(extra: str, *packages: str) -> None:
+    """MissingDependencyError, with the remedy, unless all these packages of an extra are there."""
+    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
+        raise MissingDependencyError(
+            f"{', '.join(missing)} is missing; install with: pip install 'senet-lib[{extra}]'"
+        )
 
 
 def counted(number: int, noun: str) -> str:

@@ -4,7 +4,6 @@ The file also says what its classes are and how images are normalised. PyTorch h
 TorchScript; PT2 is its successor.
 """
 
-import importlib.util
 import io
 import json
 import logging
@@ -16,10 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from senet_lib.errors import MissingDependencyError, SenetError, one_line, unknown
+from senet_lib.errors import SenetError, need, one_line, unknown
 from senet_lib.files import replacing
 
 TOLERANCE = 1e-4
+ONNX = ("onnx", "onnxscript", "onnxruntime")  # packages of the extra
 _TRACE_BATCH, _CHECK_BATCH = 2, 3
 _FREE_BATCH = ({0: torch.export.Dim("batch", min=1)},)
 _ABOUT = "senet.json"  # what the file says of itself goes by this name
@@ -72,7 +72,7 @@ def export_model(
         raise unknown("export format", str(format), _FORMATS)
     write, load, suffix = _FORMATS[format]
     if format == "onnx":
-        _require_onnx()
+        need("export", *ONNX)
     path = Path(path)
     if path.is_dir():
         raise SenetError(f"{path} is a folder; name a file such as {path / f'model{suffix}'}")
@@ -125,7 +125,7 @@ def load_exported(path: str | Path) -> tuple[Callable[[Tensor], Tensor], dict[st
     if not path.is_file():
         raise SenetError(f"there is no file {path}")
     if format == "onnx":
-        _require_onnx()
+        need("export", *ONNX)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the choice of format is the user's
@@ -133,15 +133,6 @@ def load_exported(path: str | Path) -> tuple[Callable[[Tensor], Tensor], dict[st
         return run, dict(json.loads(about or "{}"))
     except Exception as error:  # each runtime has errors of its own
         raise SenetError(f"{path} is no network that can be loaded: {one_line(error)}") from None
-
-
-def _require_onnx() -> None:
-    """MissingDependencyError with the remedy unless all packages of the extra are installed."""
-    packages = ("onnx", "onnxscript", "onnxruntime")
-    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
-        raise MissingDependencyError(
-            f"ONNX needs {', '.join(missing)}; install with: pip install 'senet-lib[export]'"
-        )
 
 
 def _write_onnx(network: nn.Module, path: Path, images: Tensor, about: str) -> None:

@@ -108,12 +108,9 @@ def open_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
         RecordError: the file there is no study of Optuna.
         SenetError: Optuna, a model or the data is not to be had.
     """
-    try:
-        import optuna
-    except ImportError:
-        raise errors.MissingDependencyError(
-            "Optuna is missing; install it with: pip install 'senet-lib[sweep]'"
-        ) from None
+    errors.need("sweep", "optuna")
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = from_top(root, ROOT) / sweep.study
     for model in sweep.models:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from senet_lib.errors import MissingDependencyError, SenetError
+from senet_lib.errors import SenetError, need
 from senet_lib.runs.records import HISTORY, RECORD, RunRecord, load_run
 
 if TYPE_CHECKING:
@@ -24,24 +24,16 @@ SETTINGS = ("epochs", "batch_size", "lr", "lr_policy", "weight_decay", "nesterov
 GATED_IMAGES = 256
 
 
-def writer_class() -> type["SummaryWriter"]:
-    """TensorBoard's writer of events; MissingDependencyError where it is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise MissingDependencyError(
-            "TensorBoard is missing; install it with: pip install 'senet-lib[tensorboard]'"
-        ) from None
-    return SummaryWriter
-
-
 @contextmanager
 def event_file(folder: str | Path) -> Iterator["SummaryWriter"]:
-    """A writer of TensorBoard's events into a folder; what an earlier one left there goes."""
-    kind, folder = writer_class(), Path(folder)
-    for old in folder.glob("events.out.tfevents.*"):
+    """A writer of TensorBoard's events into a folder; what an earlier one left there goes.
+    MissingDependencyError where TensorBoard is not installed."""
+    need("tensorboard", "tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    for old in Path(folder).glob("events.out.tfevents.*"):
         old.unlink()
-    with kind(str(folder)) as writer:
+    with SummaryWriter(str(folder)) as writer:
         yield writer
 
 

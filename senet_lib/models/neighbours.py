@@ -8,7 +8,7 @@ from types import ModuleType
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet_lib.errors import MissingDependencyError, SenetError, one_line, unknown
+from senet_lib.errors import SenetError, need, one_line, unknown
 
 LIBRARIES = ("timm", "torchvision")
 
@@ -62,12 +62,9 @@ def list_neighbours(library: str) -> list[str]:
 
 def load_timm() -> ModuleType:
     """The library timm; MissingDependencyError where it is not installed."""
-    try:
-        import timm
-    except ImportError:
-        raise MissingDependencyError(
-            "timm is missing; install it with: pip install 'senet-lib[timm]'"
-        ) from None
+    need("timm", "timm")
+    import timm
+
     return timm
 
 
