@@ -114,7 +114,7 @@ def test_what_cannot_be_compared_is_refused(runs_root, tmp_path):
     with pytest.raises(DataError, match="was changed"):
         trials.compare("demo", ["resnet20"], str(tmp_path))
     make_run(tmp_path, "resnet20", 1, 0.1, data_fingerprint="cd" * 32)
-    with pytest.raises(RecordError, match="differ"):
+    with pytest.raises(RecordError, match="mixes 2 recipes or datasets"):
         trials.compare("demo", ["resnet20"], str(tmp_path))
 
 

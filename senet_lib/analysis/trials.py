@@ -22,11 +22,12 @@ from senet_lib.analysis.cam import compute_maps
 from senet_lib.analysis.faithfulness import area, blurred, removal_curve, road, road_curves
 from senet_lib.analysis.grids import Explain, Grids
 from senet_lib.analysis.localisation import METRICS, chance, score
+from senet_lib.analysis.predictions import correct_matrix
 from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import Dataset
 from senet_lib.errors import DataError, RecordError
 from senet_lib.runs.evaluate import images_of
-from senet_lib.runs.records import DEFAULT_ROOT, RunRecord, find_runs, from_top, look, names
+from senet_lib.runs.records import DEFAULT_ROOT, RunRecord
 from senet_lib.runs.study import collect
 
 DRAW = 2020  # seed of the draw of tiles; the same for every network, seed and study
@@ -93,33 +94,20 @@ def compare(
     """Find the runs of some networks in a study, all seeds, and the images to ask them about.
 
     Args:
-        study, runs_root: its name, a folder below the root.
+        study, config, runs_root: as in `collect`, whose errors these are too.
         models: registry names; those without a finished run are left out, as damaged runs are.
-        config: the study's settings as in `collect`, which sets aside what is not of them; empty:
-            all runs there are.
     Raises:
-        RecordError: no run of these has finished, or they are of different data or recipes.
+        RecordError: no run of these has finished.
     """
-    folder = from_top(runs_root, DEFAULT_ROOT) / study
-    if config:
-        whole = collect(study, config, runs_root).runs
-    else:  # a copy counts no seed twice
-        paths = [path for path in find_runs(folder) if names(path)[1] is not None]
-        whole = [run for path in paths if (run := look(path)[0])]
-    known = [run for run in whole if run.network in models]
+    known = [run for run in collect(study, config, runs_root).runs if run.network in models]
     runs = sorted(known, key=lambda run: (list(models).index(run.network), run.seed))
     if not runs:
-        asked = f"{folder} has no finished run of {', '.join(models)}"
+        asked = f"study {study} has no finished run of {', '.join(models)}"
         raise RecordError(f"{asked}; `make study STUDY={study}` makes them")
-    if len({(r.data_fingerprint, r.recipe_id, r.num_val) for r in runs}) > 1:
-        raise RecordError(f"the runs in {folder} differ in data or recipe and cannot be compared")
     dataset = images_of(runs[0])
-    right = np.ones(len(dataset.y_test), bool)
-    for run in runs:
-        logits, labels = run.test_logits()
-        if not np.array_equal(labels, dataset.y_test):
-            raise DataError(f"the images of {run.path} are not those of {run.data} on this machine")
-        right &= logits.argmax(1) == labels
+    if not np.array_equal(runs[0].test_logits()[1], dataset.y_test):
+        raise DataError(f"the labels of {runs[0].path} are not those of {runs[0].data} here")
+    right = correct_matrix(runs).all(0)
     number = int(right.sum())
     kept = np.flatnonzero(right if number >= FEWEST_RIGHT else np.ones_like(right))
     return Compared(runs=runs, dataset=dataset, kept=kept, right=number)
