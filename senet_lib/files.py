@@ -95,6 +95,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_of_json(content: Any) -> str:
+    """SHA-256 of what JSON says, however it is laid out, likewise."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a mapping as JSON, whole or not at all; ValueError for NaN and others it cannot say."""
     write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -5,8 +5,6 @@ command line and what is refused in a study's file are all made from it.
 """
 
 import dataclasses
-import hashlib
-import json
 import math
 import re
 import shlex
@@ -18,6 +16,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from senet_lib import plugins, strict_yaml
 from senet_lib.errors import RecipeError, unknown
+from senet_lib.files import sha256_of_json
 from senet_lib.strict_yaml import shown
 
 LR_POLICIES = ("step", "one_cycle")
@@ -136,8 +135,7 @@ class Recipe:
         """
         default = Recipe().to_dict()
         changed = {k: v for k, v in self.to_dict().items() if v != default[k]}
-        text = json.dumps(changed, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return sha256_of_json(changed)[:12]
 
 
 def check_setting(spec: Field, value: Any, where: str = "") -> Any:

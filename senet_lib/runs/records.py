@@ -6,7 +6,6 @@ SHA-256 of the files beside it and of its own content, checked where they are re
 
 import csv
 import dataclasses
-import hashlib
 import io
 import json
 import os
@@ -22,7 +21,7 @@ import numpy as np
 
 from senet_lib.device import computed_on
 from senet_lib.errors import RecordError, SenetError, counted, unknown
-from senet_lib.files import anchored, read_json, sha256_of, write_whole
+from senet_lib.files import anchored, read_json, sha256_of, sha256_of_json, write_whole
 from senet_lib.recipe import Recipe, needed_fields
 from senet_lib.runs import DEFAULT_ROOT, FAILED, HISTORY, LOGITS, RECORD
 from senet_lib.runs.weights import CHECKPOINT, PREVIOUS, WEIGHTS, load_network
@@ -183,13 +182,8 @@ def save_record(record: RunRecord) -> None:
     """Write record.json with the checksums of the files beside it, all of which must be on disk."""
     present = [name for name in CHECKED if (record.path / name).is_file()]
     content = record.to_dict() | {"files": {n: sha256_of(record.path / n) for n in present}}
-    text = json.dumps({**content, "sha256": _digest(content)}, indent=2, allow_nan=False) + "\n"
-    write_whole(record.path / RECORD, text)
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    """SHA-256 of what a record says, however its JSON is laid out."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    content["sha256"] = sha256_of_json(content)
+    write_whole(record.path / RECORD, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def save_history(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
@@ -233,7 +227,7 @@ def load_run(path: str | Path) -> RunRecord:
     # Fields with a default are younger than others.
     fields = read_json(path, [name for name in needed_fields(RunRecord) if name != "path"])
     digest = fields.pop("sha256", None)
-    if (digest or "files" in fields) and digest != _digest(fields):
+    if (digest or "files" in fields) and digest != sha256_of_json(fields):
         raise RecordError(f"{path} was changed after it was written: its checksum differs")
     known = {spec.name for spec in dataclasses.fields(RunRecord)} - {"path"}
     record = RunRecord(path=folder, **{name: fields[name] for name in known if name in fields})

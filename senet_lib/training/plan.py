@@ -1,7 +1,6 @@
 """What a run is before its first step, and what is in its folder already."""
 
 import dataclasses
-import hashlib
 import json
 import re
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 from senet_lib import plugins
 from senet_lib.data.datasets import Dataset, hold_out, load_data, take
 from senet_lib.errors import CheckpointError, RecipeError, RunExistsError
-from senet_lib.files import anchored, partial_name
+from senet_lib.files import anchored, partial_name, sha256_of_json
 from senet_lib.models import input_size
 from senet_lib.profiling import profile_model
 from senet_lib.recipe import Recipe, check_study
@@ -82,8 +81,7 @@ def make_job(
     profile = profile_model(spec.build(), (channels, *dataset.x_train.shape[1:3]))
     paper = recipe == Recipe() and data == "cifar10" and not num_val and not overrides
     protocol = protocol or ("paper" if paper else "custom")
-    settings = json.dumps([recipe.id, spec.overrides, num_val], sort_keys=True)
-    tag = hashlib.sha256(settings.encode()).hexdigest()[:6]
+    tag = sha256_of_json([recipe.id, spec.overrides, num_val])[:6]
     stem = re.sub(r"[^A-Za-z0-9.-]+", "_", Path(data).stem)[:80].lstrip("._-") or "data"
     study = check_study(study or ("paper" if paper else f"{stem}-{tag}"))
     return Job(
