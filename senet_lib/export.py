@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from senet_lib.data.augment import LEAST_STD
 from senet_lib.errors import SenetError, need, one_line, unknown
 from senet_lib.files import replacing
 
@@ -36,7 +37,7 @@ class Normalised(nn.Module):
         super().__init__()
         self.network = network
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).clamp(min=1 / 255).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).clamp(min=LEAST_STD).view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network((images - self.mean) / self.std)

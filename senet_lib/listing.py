@@ -11,8 +11,8 @@ from typing import Any
 from senet_lib.errors import MissingDependencyError, SenetError, unknown
 from senet_lib.files import anchored
 from senet_lib.options import command, option, pairs
+from senet_lib.runs import REPORTS
 
-REPORTS = (Path("outputs/reports"), Path("outputs/published/reports"))
 ROOT = option("--root", default="outputs/runs", metavar="DIR", help="default: outputs/runs")
 
 

@@ -18,9 +18,9 @@ from senet_lib.analysis.statistics import interval
 from senet_lib.analysis.trials import FAITHFULNESS_LABELS, Compared
 from senet_lib.errors import RecordError
 from senet_lib.files import read_json, write_json
+from senet_lib.runs import REPORTS
 from senet_lib.runs.records import anchored
 
-REPORTS = (Path("outputs/reports"), Path("outputs/published/reports"))
 PATTERN = "localisation-seed*.json"
 USUAL = ("gradcam", "last")  # method and layer of the maps that are kept and judged
 COLUMNS = (

@@ -18,6 +18,8 @@ from torch import Tensor
 from senet_lib.device import memory_format
 from senet_lib.errors import DataError
 
+LEAST_STD = 1 / 255  # a smaller standard deviation, as of a constant channel, counts as this
+
 
 class EpochPlan(NamedTuple):
     """What happens to the images of one epoch; position k of a tensor is the k-th image shown."""
@@ -117,7 +119,7 @@ def normalise(
     Args:
         images: (B, H, W, 3) uint8.
         mean: of each channel, in [0, 1].
-        std: of each channel; a value under 1/255, as of a constant channel, counts as 1/255.
+        std: of each channel, of which `LEAST_STD` is the least.
         dtype: of the result; the arithmetic is float32 in any case.
     Returns:
         (B, 3, H, W) in the `memory_format` of the device.
@@ -136,7 +138,7 @@ def _scale_and_shift(
     mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Factors of `pixel * scale + shift` for one row of pixels, kept to spare a copy each batch."""
-    spread = np.maximum(np.asarray(std, np.float64), 1 / 255)
+    spread = np.maximum(np.asarray(std, np.float64), LEAST_STD)
     scale = 1 / (255 * spread)
     shift = -np.asarray(mean, np.float64) / spread
     with torch.inference_mode(False):

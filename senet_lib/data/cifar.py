@@ -5,6 +5,7 @@ import pickle
 import socket
 import tempfile
 from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,9 @@ _LAYOUTS = {
 }  # fmt: skip
 # What a pickle of arrays and lists needs; anything else in one could run a stranger's code.
 _HARMLESS = {
-    (f"numpy.{core}.multiarray", name)
-    for core in ("core", "_core")
-    for name in ("_reconstruct", "scalar")
-} | {
-    ("numpy._core.numeric", "_frombuffer"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
+    *product(("numpy.core.multiarray", "numpy._core.multiarray"), ("_reconstruct", "scalar")),
+    *product(("numpy",), ("ndarray", "dtype")),
+    *(("numpy._core.numeric", "_frombuffer"), ("_codecs", "encode")),
 }
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from senet_lib.data import cifar, sources
+from senet_lib.data.augment import LEAST_STD
 from senet_lib.data.cifar import CIFAR10_CLASSES, CIFAR10_FINGERPRINT, CIFAR_COUNTS
 from senet_lib.data.image_folder import read_folder
 from senet_lib.data.shapes import CLASSES as SHAPES_CLASSES
@@ -56,8 +57,8 @@ class Dataset(Arrays):
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Population standard deviation of each channel over x_train, in [0, 1]; that of a nearly
-        constant channel counts as one step of a pixel, 1/255, as in `augment.normalise`."""
+        """Population standard deviation of each channel over x_train, in [0, 1], at least
+        `augment.LEAST_STD`."""
         return tuple(std for _, std in self._moments)
 
     @cached_property
@@ -70,7 +71,7 @@ class Dataset(Arrays):
             total = pixels.size
             first, second = (int(values.sum(dtype=np.int64)) for values in (pixels, squares))
             deviation = ((second * total - first * first) / total**2) ** 0.5
-            found.append((first / total / 255, max(deviation, 1) / 255))
+            found.append((first / total / 255, max(deviation / 255, LEAST_STD)))
         return found
 
 

@@ -24,10 +24,10 @@ from senet_lib.files import anchored, write_json, write_whole
 from senet_lib.report.parameters import check_parameters as check_parameters
 from senet_lib.report.parameters import describe_parameters as describe_parameters
 from senet_lib.report.parameters import find_notebook, read_cells, read_notebook
+from senet_lib.runs import FAILED
 from senet_lib.runs.lock import handling, locked, stopping
 from senet_lib.runs.provenance import git_state
 
-FAILURE = "failed.json"
 KERNEL_START_SECONDS = 120
 LONGEST_SOCKET_FOLDER = 80  # a Unix socket's path may have about 100 bytes
 
@@ -119,7 +119,7 @@ def execute(
         _check_place(path)
     _check_language(source)
     checked = check_parameters(source, parameters or {})
-    partial, failure = out.with_suffix(".partial.ipynb"), out.parent / FAILURE
+    partial, failure = out.with_suffix(".partial.ipynb"), out.parent / FAILED
     with locked(out.with_name(f".{out.name}.lock"), f"{out} is being made by another process"):
         failure.unlink(missing_ok=True)
         try:
@@ -189,8 +189,9 @@ def _run(source: Path, partial: Path, parameters: dict[str, Any]) -> None:
         notebook = parameterize_notebook(notebook, parameters, **kernel)
     # a private folder for one kernel's sockets and settings
     private = tempfile.TemporaryDirectory(prefix="senet-", ignore_cleanup_errors=True)
-    ends = [number for number in stopping() if number != signal.SIGINT]  # which unwinds by itself
-    with private as folder, handling(ends, _leave):
+    # These unwind the stack, as SIGINT does: the kernel is stopped and the folder removed.
+    ends = [number for number in stopping() if number != signal.SIGINT]
+    with private as folder, handling(ends, lambda number, _: sys.exit(128 + number)):
         try:
             papermill.execute_notebook(
                 notebook,
@@ -261,11 +262,6 @@ def _kernel_manager(folder: Path) -> type:
             return "ipc" if sockets else "tcp"
 
     return Manager
-
-
-def _leave(number: int, frame: object) -> None:
-    """Unwind the stack, so that the kernel is stopped and the folder removed."""
-    raise SystemExit(128 + number)
 
 
 def _tidy(partial: Path, **facts: str) -> None:
