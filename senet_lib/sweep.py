@@ -22,14 +22,7 @@ from senet_lib.data.datasets import hold_out, load_data, take
 from senet_lib.errors import RecipeError, RecordError
 from senet_lib.models import check_name
 from senet_lib.plugins import behind
-from senet_lib.recipe import (
-    MACHINE,
-    Recipe,
-    Settings,
-    check_setting,
-    load_settings,
-    setting,
-)
+from senet_lib.recipe import MACHINE, Recipe, Settings, check_setting, load_settings, setting
 from senet_lib.runs.records import RunRecord, from_top
 from senet_lib.runs.study import train_command
 from senet_lib.strict_yaml import shown
