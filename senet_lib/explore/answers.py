@@ -25,16 +25,9 @@ from senet_lib.data.pictures import SIZE
 from senet_lib.errors import DataError, RecordError
 from senet_lib.models.attention import attention_paths
 from senet_lib.models.blocks import Network
+from senet_lib.runs import DEFAULT_ROOT, LOGITS, RECORD
 from senet_lib.runs.published import PUBLISHED
-from senet_lib.runs.records import (
-    DEFAULT_ROOT,
-    LOGITS,
-    RECORD,
-    RunRecord,
-    anchored,
-    find_runs,
-    load_run,
-)
+from senet_lib.runs.records import RunRecord, anchored, find_runs, load_run
 from senet_lib.runs.weights import WEIGHTS
 
 PUBLISHED_ROOT = PUBLISHED / "runs"

@@ -22,19 +22,11 @@ from senet_lib.analysis.ablation import find_axes
 from senet_lib.errors import RecordError
 from senet_lib.evaluation import error_and_loss, predict
 from senet_lib.files import replacing_folder, write_whole
+from senet_lib.runs import DEFAULT_ROOT, HISTORY, records
 from senet_lib.runs.evaluate import images_of
 from senet_lib.runs.lock import locked
 from senet_lib.runs.published import MAX_WEIGHTS_BYTES, PUBLISHED
-from senet_lib.runs.records import (
-    DEFAULT_ROOT,
-    HISTORY,
-    RunRecord,
-    from_top,
-    list_runs,
-    load_run,
-    save_logits,
-    save_record,
-)
+from senet_lib.runs.records import RunRecord, from_top, list_runs, load_run
 from senet_lib.runs.study import collect
 from senet_lib.runs.weights import WEIGHTS, load_network, save_weights
 
@@ -56,13 +48,13 @@ def _publish_run(record: RunRecord, folder: Path, whole: bool) -> None:
             shutil.copyfile(record.path / NOTEBOOK, partial / NOTEBOOK)
         keeps_weights = whole and 2 * record.num_params <= MAX_WEIGHTS_BYTES
         logits, labels = record.test_logits()
-        save_logits(partial, _halved(logits, 0 if keeps_weights else FRACTION), labels)
+        records.save_logits(partial, _halved(logits, 0 if keeps_weights else FRACTION), labels)
         error = None
         if keeps_weights:
             model, spec = load_network(record.path / WEIGHTS)
             save_weights(partial / WEIGHTS, model.half(), spec)
             error = _error_of(partial / WEIGHTS, record)
-        save_record(replace(record, path=partial, weights_error=error))
+        records.save_record(replace(record, path=partial, weights_error=error))
 
 
 def _halved(logits: np.ndarray, fraction: int = 0) -> np.ndarray:

@@ -15,15 +15,8 @@ from typing import Any
 
 import torch
 
+from senet_lib import errors
 from senet_lib.device import KEEP_PEAKS, Setup, computed_on, keep_freed_memory, rounding
-from senet_lib.errors import (
-    NonFiniteLossError,
-    OutOfMemoryError,
-    RecipeError,
-    RunStopped,
-    counted,
-    is_out_of_memory,
-)
 from senet_lib.evaluation import error_and_loss, predict
 from senet_lib.recipe import Recipe, check_study
 from senet_lib.runs import provenance, records
@@ -111,10 +104,12 @@ def fit(
     """
     began = time.perf_counter()
     if max_minutes is not None and not max_minutes > 0:
-        raise RecipeError(f"max_minutes is {max_minutes}; it must be above 0")
+        raise errors.RecipeError(f"max_minutes is {max_minutes}; it must be above 0")
     check_study(test_every, "test_every")
     if not checkpoint_minutes >= 0:
-        raise RecipeError(f"checkpoint_minutes is {checkpoint_minutes}; it must be 0 or above")
+        raise errors.RecipeError(
+            f"checkpoint_minutes is {checkpoint_minutes}; it must be 0 or above"
+        )
     with stop_signals() as signals:
         job = make_job(
             model, recipe or Recipe(), seed, data, out, study, protocol, overrides or {}, num_val
@@ -122,7 +117,7 @@ def fit(
         if (job.out / RECORD).is_file():
             return plan.finished(job, precision)
         if signals:
-            raise RunStopped(reason=signals[0], path=job.out)
+            raise errors.RunStopped(reason=signals[0], path=job.out)
         busy = f"{job.out} is being trained by another process right now"
         with locked(job.out / LOCK, busy), _memory_named(job):
             if (job.out / RECORD).is_file():  # finished while we waited for the folder
@@ -195,9 +190,9 @@ def _memory_named(job: Job) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+        if not errors.is_out_of_memory(error):
             raise
-        raise OutOfMemoryError(
+        raise errors.OutOfMemoryError(
             f"there is too little memory to train {job.spec.model} in {job.out}; a smaller "
             "--batch-size needs less. What was done up to the last checkpoint is kept"
         ) from None
@@ -211,7 +206,7 @@ def _evaluate(job: Job, engine: Engine, *, keep: bool) -> tuple[float, float]:
     error, loss = error_and_loss(logits, torch.from_numpy(dataset.y_test).to(logits.device))
     if keep:
         if not (logits.isfinite().all() and math.isfinite(loss)):  # the last step did it
-            raise NonFiniteLossError(epoch=job.recipe.epochs, step=engine.steps_per_epoch)
+            raise errors.NonFiniteLossError(epoch=job.recipe.epochs, step=engine.steps_per_epoch)
         records.save_logits(job.out, logits.cpu().numpy(), dataset.y_test)
     return error, loss
 
@@ -257,7 +252,7 @@ class _Keeper:
         if reason:
             epochs = self.job.recipe.epochs
             where = f"in epoch {position.epoch + 1} of {epochs} after step {position.step}"
-            raise RunStopped(reason=reason, path=self.job.out, where=where)
+            raise errors.RunStopped(reason=reason, path=self.job.out, where=where)
         self.engine.start_clock()
 
 
@@ -265,7 +260,7 @@ def _check_finite(losses: torch.Tensor, epoch: int) -> None:
     """Raise NonFiniteLossError for the first step of an epoch (from 0) whose loss is not finite."""
     finite = losses.isfinite()
     if not finite.all():
-        raise NonFiniteLossError(epoch=epoch + 1, step=int((~finite).nonzero()[0]) + 1)
+        raise errors.NonFiniteLossError(epoch=epoch + 1, step=int((~finite).nonzero()[0]) + 1)
 
 
 def _finish(keeper: _Keeper, source: tuple[str | None, bool | None]) -> RunRecord:
@@ -298,7 +293,7 @@ def _finish(keeper: _Keeper, source: tuple[str | None, bool | None]) -> RunRecor
 
 
 def _announcement(job: Job, setup: Setup, position: Position) -> str:
-    where = f"{computed_on(setup)}, {counted(setup.threads, 'thread')}"
+    where = f"{computed_on(setup)}, {errors.counted(setup.threads, 'thread')}"
     begun = position.epoch or position.step
     at = f"; going on in epoch {position.epoch + 1}, step {position.step}" if begun else ""
     if setup.kernels_missing:
