@@ -16,14 +16,10 @@ if TYPE_CHECKING:
     from senet_lib.training.fit import fit
 
 _HOMES = {
-    "create_model": "senet_lib.models",
-    "list_models": "senet_lib.models",
-    "list_pretrained": "senet_lib.runs.published",
-    "load_pretrained": "senet_lib.runs.published",
-    "RunRecord": "senet_lib.runs.records",
-    "list_runs": "senet_lib.runs.records",
-    "load_run": "senet_lib.runs.records",
-    "fit": "senet_lib.training.fit",
+    "models": ("create_model", "list_models"),
+    "runs.published": ("list_pretrained", "load_pretrained"),
+    "runs.records": ("RunRecord", "list_runs", "load_run"),
+    "training.fit": ("fit",),
 }
 _MODULES = ("claims", "data", "models", "profiling")
 
@@ -35,8 +31,9 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `senet --help` needs no torch."""
     from importlib import import_module
 
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"senet_lib.{home}"), name)
     if name in _MODULES:
         return import_module(f"senet_lib.{name}")
     raise AttributeError(f"module 'senet_lib' has no attribute {name!r}")
