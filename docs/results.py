@@ -1,9 +1,11 @@
-"""Print the README's table of the published runs: python docs/results.py"""
+"""Print the README's table of published runs, and what they say of SE: python docs/results.py"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from senet_lib.analysis.errors import leaderboard
+import numpy as np
+
+from senet_lib.analysis.errors import compare_runs, leaderboard
 from senet_lib.runs.records import RunRecord, find_runs, load_run
 
 RUNS = Path(__file__).resolve().parents[1] / "outputs" / "published" / "runs" / "laptop"
@@ -25,5 +27,20 @@ def table(runs: Sequence[RunRecord]) -> str:
     return "\n".join(lines)
 
 
+def answer(runs: Sequence[RunRecord]) -> str:
+    """The differences that SE makes, as at the top of the report."""
+    pairs = compare_runs(runs, rng=np.random.default_rng(0)).frame
+    pairs = pairs[pairs["model"] == "se_" + pairs["control"]]
+    said = [
+        f"{row.control} {100 * row.difference:+.2f} "
+        f"({100 * row.low:+.2f} to {100 * row.high:+.2f}; n = {row.n}"
+        + f" with and {row.n_control} without" * (row.n != row.n_control)
+        + ")"
+        for row in pairs.itertuples()
+    ]
+    return f"What SE changes, in points, with 95 % intervals that hold together: {', '.join(said)}."
+
+
 if __name__ == "__main__":
-    print(table([load_run(folder) for folder in find_runs(RUNS)]))
+    found = [load_run(folder) for folder in find_runs(RUNS)]
+    print(table(found), answer(found), sep="\n\n")

@@ -4,6 +4,7 @@ forward pass in eval mode, in fp32, channels last, on the machine at hand."""
 # Legend: N images of a batch.
 
 import copy
+import logging
 import time
 import weakref
 from collections.abc import Sequence
@@ -14,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
-from torch.utils.benchmark import Timer
 
 from senet_lib.device import KEEP_PEAKS, Setup, rounding, synchronise
 from senet_lib.errors import SenetError
@@ -71,6 +71,9 @@ def measure(
         stack.enter_context(rounding(tf32=False))  # fp32 means fp32 inside
         network, batch = setup.place(copy.deepcopy(model).float().eval()), setup.place(noise)
         threads = setup.threads
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # that CUDA lacks
+        from torch.utils.benchmark import Timer
+
         scope = {"network": network, "batch": batch}
         timer = Timer("network(batch)", globals=scope, num_threads=threads)
         with torch.inference_mode():

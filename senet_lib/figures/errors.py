@@ -6,7 +6,9 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from senet_lib.figures.style import INK, STYLE
+from senet_lib.figures.style import STYLE
+
+DARK = "#222222"  # on pale cells, by day and by night: a page's ink is light at night
 
 
 def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
@@ -24,7 +26,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
         picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
         if len(classes) <= 20:
             for (row, column), value in np.ndenumerate(share):
-                look = {"color": "white" if value > 55 else INK, "size": 9}
+                look = {"color": "white" if value > 55 else DARK, "size": 9}
                 if value >= 0.5:
                     axes.text(column, row, f"{value:.0f}", ha="center", va="center", **look)
             plain = {"parse_math": False}  # a class may be called $5

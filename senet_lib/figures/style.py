@@ -3,6 +3,8 @@ apart (Okabe and Ito): a plain network is blue, the same network with SE vermili
 
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
+
 from senet_lib.analysis.families import variant
 
 BLUE, VERMILION, INK, MUTED, GRID = "#0072B2", "#D55E00", "#1d2329", "#56616c", "#dfe3e7"
@@ -47,3 +49,9 @@ def legend_name(name: str, kind: str, models: Sequence[str]) -> str:
     others = {variant(m, models) for m in models} - {"plain", "se"}
     crowded = len(others) > len(FURTHER) and variant(name, models) in others
     return "other variants" if crowded else kind
+
+
+def few_ticks(ax: Axes) -> None:
+    """Below an axis of like numbers: few of them, and written out."""
+    ax.locator_params(axis="x", nbins=4)
+    ax.ticklabel_format(axis="x", useOffset=False)

@@ -32,7 +32,7 @@ EQUATION = re.compile(CODE + r"|\$\$(.+?)\$\$|\$(\S(?:[^$\n]*\S)?)\$", re.DOTALL
 INKS = {"#1d2329": "ink", "#000000": "ink", "#56616c": "muted", "#dfe3e7": "line"}
 FOR_ALL = "stroke-linejoin: round; stroke-linecap: butt"  # what Matplotlib asks of every line
 SHORTEST_CONTENTS = 3  # sections
-SMALL_POINTS = 400
+SMALL_POINTS = 420
 MAIN = "content"  # a name that no section may take
 LOOK = 'class="look"'  # what the script for looking without a kernel brings to life
 
@@ -73,10 +73,11 @@ def render(notebook: Path, back: str = "", at: str = "") -> str:
 
     content = nbformat.read(notebook, as_version=4)
     given = content.metadata.get("papermill", {}).get("parameters", {})
-    if content.cells and "model" in given:  # one network of several: its page says which
+    if content.cells and {"model", "axis"} & given.keys():  # one of several: its page says which
         seed = f", seed {given['seed']}" if "seed" in given else ""
         head = content.cells[0]
-        head.source = re.sub("^# ", f"# {given['model']}{seed}: ", head.source)
+        which = given.get("model", given.get("axis"))
+        head.source = re.sub("^# ", f"# {which}{seed}: ", head.source)
     numbers = itertools.count(1)
     exporter = HTMLExporter(
         config=Config({"NbConvertBase": {"display_data_priority": list(FORMATS)}}),
@@ -98,7 +99,7 @@ def render(notebook: Path, back: str = "", at: str = "") -> str:
     body, _ = exporter.from_notebook_node(content, resources)
     body, sections = _with_names(TABLE.sub(_in_a_box, RELATIVE.sub(rf"\g<0>{at}", body)))
     return frame(
-        _title(content.cells) or notebook.stem,
+        " · ".join(filter(None, [_title(content.cells) or notebook.stem, given.get("study")])),
         body,
         contents=sections if len(sections) >= SHORTEST_CONTENTS else (),
         back=back,
