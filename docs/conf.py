@@ -1,6 +1,11 @@
 """How Sphinx makes pages of docs/*.md and of the docstrings: `make docs`, without a network."""
 
+import ast
+import dataclasses
+import inspect
+import itertools
 import re
+import textwrap
 from typing import Any, NoReturn
 
 from docutils.nodes import Element, SkipNode
@@ -41,8 +46,32 @@ html_math_renderer = "mathml"
 html_copy_source = False
 
 
+def fields(cls: type) -> list[str]:
+    """What a dataclass says of its own fields, by comments or `recipe.setting`, for Napoleon."""
+    lines = textwrap.dedent(inspect.getsource(cls)).splitlines()
+    said = []
+    for node in ast.parse("\n".join(lines)).body[0].body:
+        if isinstance(node, ast.AnnAssign):
+            about = getattr(cls, "__dataclass_fields__", {})[node.target.id].metadata
+            above = itertools.takewhile(
+                lambda line: line.strip()[:1] == "#", lines[node.lineno - 2 :: -1]
+            )
+            behind = lines[node.end_lineno - 1][node.end_col_offset :].strip()
+            words = " ".join(line.strip(" #") for line in [*reversed([*above]), behind])
+            words = (
+                about["help"] + f", {about['within']}" * bool(about["within"]) if about else words
+            )
+            said += [f"    {node.target.id}: {words.strip()}"] if words.strip() else []
+    return ["", "Attributes:", *said, ""] if said else []
+
+
 def plain(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings mark code alone; a source behind its heading goes below it, for Napoleon."""
+    """Docstrings mark code alone; a source behind its heading goes below it, for Napoleon. Those of
+    dataclasses are told their fields."""
+    if what == "class" and dataclasses.is_dataclass(obj):
+        lines += fields(obj)
+    if what in ("attribute", "data", "property") and lines:
+        lines[0] = lines[0].replace(": ", " – ", 1)  # Napoleon takes what comes before for a type
     heads = "|".join(napoleon_custom_sections)
     text = re.sub(rf"^({heads}): ", r"\1:\n    ", "\n".join(lines), flags=re.MULTILINE)
     parts = enumerate(re.split(r"(`[^`]*`)", text))

@@ -103,9 +103,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
 def need(extra: str, *packages: str) -> None:
     """MissingDependencyError, with the remedy, unless all these packages of an extra are there."""
     if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
-        raise MissingDependencyError(
-            f"{', '.join(missing)} is missing; install with: pip install 'senet-lib[{extra}]'"
-        )
+        how = f"in a clone: pip install -c constraints.txt -e '.[{extra}]'"
+        raise MissingDependencyError(f"{', '.join(missing)} is missing; {how}")
 
 
 def counted(number: int, noun: str) -> str:

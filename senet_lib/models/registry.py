@@ -104,8 +104,8 @@ def create_model(
             or a network of another library, "timm:resnet18" or "torchvision:resnet18+size=64".
         num_classes: K, at least 1.
         in_channels: channels of an image, at least 1.
-        overrides: settings of this model by name, such as reduction=8 or shortcut="A"; an unknown
-            one is told all of them. A new `attention` starts from that attention's defaults.
+        overrides: settings of this model by name, such as reduction=8 or shortcut="A"; where one is
+            unknown the error lists them. A new `attention` starts from that attention's defaults.
     Returns:
         A network in training mode that maps (N, in_channels, H, W) to logits (N, K).
     Raises:

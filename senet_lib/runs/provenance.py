@@ -30,11 +30,14 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: "torch.device") -> dict[str, Any]:
-    """Processor, cores and operating system, and the GPU where one is used."""
+    """Processor, its widest instructions, cores, operating system, and the GPU if one is used."""
     import torch
 
-    system = f"{platform.system()} {platform.machine()}"
-    found = {"cpu": _cpu_name(), "cores": cores(), "system": system}
+    from senet_lib.kernels.native import has_amx
+
+    found = {"cpu": _cpu_name(), "cores": cores()}
+    found["instructions"] = torch.backends.cpu.get_cpu_capability() + " and AMX" * has_amx()
+    found["system"] = f"{platform.system()} {platform.machine()}"
     if device.type == "cuda":
         found["cuda"] = torch.version.cuda
     if device.type in ("cuda", "xpu"):

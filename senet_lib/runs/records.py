@@ -78,7 +78,7 @@ class RunRecord:
     git_commit: str | None  # commit of the source, if it was a checkout
     git_dirty: bool | None  # whether tracked files differed from that commit
     versions: Mapping[str, str]  # of Python and the packages that decide the numbers
-    hardware: Mapping[str, Any]  # processor, cores, system, and GPU
+    hardware: Mapping[str, Any]  # processor, instructions, cores, system, and GPU
     started: str  # time of the first start, ISO 8601, UTC
     finished: str  # time of the record, likewise
     fused: bool = False  # whether senet_lib.kernels did what they can
@@ -104,8 +104,8 @@ class RunRecord:
 
     @property
     def machine(self) -> str:
-        """GPU, processor, cores and system, as far as they are known."""
-        known = [self.hardware.get(key) for key in ("gpu", "cpu", "system")]
+        """GPU, processor, instructions, system and cores, as far as they are known."""
+        known = [self.hardware.get(key) for key in ("gpu", "cpu", "instructions", "system")]
         if type(cores := self.hardware.get("cores")) is int:
             known.append(counted(cores, "core"))
         return ", ".join(filter(None, known))
