@@ -216,4 +216,4 @@ def test_the_notebook_shows_these_numbers(pages, runs_root, tmp_path, monkeypatc
     said = found["outputs"][-1].markdown
     assert f"untrained {energy['untrained'].mean():.3f}, a uniform map 0.250" in said
     gated, plain = (energy.set_index("model")["score"][m] for m in ("se_resnet20", "resnet20"))
-    assert f"{gated:.3f} beside {plain:.3f}" in said
+    assert f"{gated:.3f}, {gated - plain:+.3f} from resnet20" in said
