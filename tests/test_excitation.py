@@ -76,6 +76,15 @@ def test_layers_are_named_by_path_in_the_order_they_run():
     assert found.ends == [f"stage{s}.2.attention" for s in (1, 2, 3)]
 
 
+def test_a_stage_is_shown_by_its_last_layer_that_looks():
+    """Or, where none does, by its last one, in the order of the stages."""
+    looks, asleep = np.array([[0.2, 0.5], [0.8, 0.5]]), np.full((2, 2), 0.5)
+    layers = {"stage1.0": looks, "stage1.1": looks, "stage1.2": asleep}
+    layers |= {"stage2.0": asleep, "stage2.1": asleep, "stage3.0": looks}
+    found = Gates(values={f"{name}.attention": v for name, v in layers.items()})
+    assert found.ends == [f"stage{end}.attention" for end in ("1.1", "2.1", "3.0")]
+
+
 @pytest.mark.parametrize("attention", ["se", "eca", "cbam", "scse", "ge", "scale"])
 def test_every_attention_has_one_gate_an_image_and_channel(attention):
     reduction = 2 if attention in ("se", "cbam", "scse") else 16
@@ -294,7 +303,7 @@ def test_a_layer_counts_though_it_slept_before_and_gates_of_places_are_named(loo
 def test_a_stage_whose_gates_hardly_vary_has_no_share_of_variance(tmp_path):
     still = 0.5 + 1e-4 * LABELS[:, None] * np.ones((1, 2))
     values = {"stage1.0.attention": still, "stage2.0.attention": np.array(PAPER)}
-    table = excitation.layer_table(excitation.Gates(values=values), LABELS)
+    table = excitation.layer_table(Gates(values=values), LABELS)
     fixed = interventions.fixed_table(dict.fromkeys(("none", "all"), np.zeros((2, 4))))
     run = make_run(tmp_path, "se_resnet20", 0, 0.5)
     interventions.write_summary(run, 4, table, fixed, str(tmp_path))

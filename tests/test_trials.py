@@ -12,7 +12,7 @@ import torch
 from fake_runs import RECIPE, data_fields, make_run, save_network
 from notebook_cells import run_cells
 
-from senet_lib.analysis import cam_study, scores, trials
+from senet_lib.analysis import cam_study, families, scores, trials
 from senet_lib.analysis.cam_study import CamStudy
 from senet_lib.claims.definitions import definitions
 from senet_lib.errors import DataError, RecordError
@@ -21,7 +21,8 @@ from senet_lib.models import create_model
 from senet_lib.runs.records import save_logits, save_record
 
 MODELS = ("resnet20", "se_resnet20")
-PUBLISHED = Path(__file__).parent.parent / "outputs" / "published" / "reports" / "smoke"
+ROOT = Path(__file__).parent.parent
+PUBLISHED = ROOT / "outputs" / "published" / "reports" / "smoke"
 T_1 = 12.7062  # 97.5 % point of Student's t with 1 degree of freedom, from a printed table
 
 
@@ -174,7 +175,9 @@ def test_scores_of_different_kinds_are_not_mixed_and_older_ones_are_read(tmp_pat
     one.write_text(json.dumps(content))
     table = scores.read_scores(tmp_path).table()
     assert (table["wrong"].isna().all(), table["mean"].notna().all()) == (True, True)
-    for text in (json.dumps({**content, "method": "layercam"}), "{}", "{"):
+    fewer = [{**row, "cases": row["cases"] // 2} for row in content["rows"]]
+    others = ({"method": "layercam"}, {"right": 1}, {"rows": fewer})
+    for text in (*(json.dumps({**content, **other}) for other in others), "{}", "{"):
         other.write_text(text)
         with pytest.raises(RecordError):
             scores.read_scores(tmp_path)
@@ -196,6 +199,20 @@ def test_a_definition_gives_the_order_or_does_not(b, ordered):
     (found,) = definitions(known, ["b", "a"])
     assert (found.ordered, found.seeds) == (ordered, 3)
     assert definitions(replace(known, frame=frame[frame["model"] == "a"]), ["b", "a"]) == []
+
+
+def test_a_network_without_its_plain_form_stands_alone():
+    """Of the answer's networks, one with its plain form, one whose plain form has no maps."""
+    content = json.loads((ROOT / "notebooks" / "gradcam.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in content["cells"]]
+    (cell,) = (text for text in cells if "def gained" in text)
+    names, values = ["resnet20", "se_resnet20", "se_resnet110"], [0.25, 0.5, 0.75]
+    frame = {"model": names, "trial": "grid2", "metric": "energy", "score": values}
+    known = {"scores": pd.DataFrame({**frame, "untrained": 0.3, "chance": 0.25}), "pd": pd}
+    known |= {"family": families.family, "escape": str, "metric_label": scores.metric_label}
+    exec(cell.partition("\n\n\nfirst")[0], known)
+    said = known["gained"]("grid2", "energy", "Here")
+    assert "resnet20 0.250, se_resnet20 0.500, +0.250 from resnet20, se_resnet110 0.750;" in said
 
 
 def test_the_notebook_shows_these_numbers(pages, runs_root, tmp_path, monkeypatch, shapes):

@@ -89,9 +89,10 @@ def compute_maps(
         Jiang et al. 2021 (LayerCAM), Draelos and Carin 2020 (arXiv:2011.08891), Wang et al. 2020
         (arXiv:1910.01279), Muhammad and Yeasin 2020 (arXiv:2008.00299).
     Differs from the papers: as pytorch-grad-cam does. Grad-CAM++ takes the logit where its paper
-        has the exponential of it. Score-CAM masks the normalised image, so what is covered has the
-        mean colour, weights by the softmax over channels of the logit, and enlarges its masks with
-        corners aligned, while the map it gives is enlarged like every other, corners not aligned.
+        has the exponential of it, and adds 1e-6 to a denominator that on large maps is no larger.
+        Score-CAM masks the normalised image, so what is covered has the mean colour, weights by the
+        softmax over channels of the logit, and enlarges its masks with corners aligned, while the
+        map it gives is enlarged like every other, corners not aligned.
     """
     import pytorch_grad_cam
 

@@ -52,10 +52,12 @@ class Gates:
 
     @property
     def ends(self) -> list[str]:
-        """The last layer of each stage; without stages the first, the middle and the last."""
-        last = {self.stage(layer): layer for layer in self.layers}
+        """The last layer of each stage whose gates vary, or if none does, the last; without stages
+        the first, the middle and the last of all."""
+        varies = {name: values.std(0).max() >= CONSTANT_SD for name, values in self.values.items()}
+        last = {self.stage(layer): layer for layer in sorted(self.layers, key=varies.get)}
         if None not in last:
-            return list(last.values())
+            return sorted(last.values(), key=self.layers.index)
         chosen = {0, len(self.layers) // 2, len(self.layers) - 1}
         return [self.layers[i] for i in sorted(chosen)]
 

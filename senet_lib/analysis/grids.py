@@ -131,7 +131,7 @@ def tile_maps(grids: Grids, explain: Explain) -> np.ndarray:
     The case's class is explained on every tile of its grid, its own and the others, and the raw
     maps are laid side by side at their common scale. So nothing of one tile can reach another, not
     by a spatial mean and not by gates: what differs from `grid_maps`, whose arguments these are, is
-    the mixture.
+    the mixture, convolutions across borders and the blur of enlarging the whole picture at once.
 
     Source: after the DiFull setting of Rao et al. 2022.
     Differs from the paper: DiFull joins a classification head to each tile, so that the other tiles

@@ -167,8 +167,9 @@ def write_summary(
         "layers": len(table), "first": ends.get("first"), "last": ends.get("last"),
         "error": float(fixed.loc["none", "error"]),
         "fixed_error": float(fixed.loc["all", "error"]),
-        "fixed_reach": float(fixed.loc["all", "error_reach"]),
     }  # fmt: skip
+    if np.isfinite(reach := float(fixed.loc["all", "error_reach"])):  # one image has none
+        content["fixed_reach"] = reach
     folder = Path(page_folder or anchored("outputs/reports") / run.study)
     write_json(folder / f"gates-{content['model']}.json", content)
 

@@ -98,8 +98,13 @@ def read_scores(folder: str | Path) -> StudyScores | None:
     contents = [read_json(path, (*SHARED, "seed", "right", "rows")) for path in paths]
     if not contents:
         return None
-    if len({tuple(str(c[key]) for key in SHARED) for c in contents}) > 1:
-        raise RecordError(f"the files {PATTERN} in {folder} are of different recipes or methods")
+    cases = [sorted({(row["trial"], row["cases"]) for row in c["rows"]}) for c in contents]
+    kinds = zip(cases, contents, strict=True)
+    if len({(str(asked), *(str(c[key]) for key in (*SHARED, "right"))) for asked, c in kinds}) > 1:
+        raise RecordError(
+            f"the files {PATTERN} in {folder} are of different recipes, methods, images or numbers "
+            "of cases: make them again alike, a seed after the other"
+        )
     frames = [pd.DataFrame(c["rows"]).assign(seed=c["seed"]) for c in contents]
     return StudyScores(
         **{key: contents[0][key] for key in SHARED},

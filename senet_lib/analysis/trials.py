@@ -66,8 +66,8 @@ class Trial:
 
     @property
     def wrong(self) -> np.ndarray:
-        """(M, H, W) bool, regions where the class is not: in a grid the next tile, in a mosaic the
-        two other tiles, else the region of the image before."""
+        """(M, H, W) bool, other regions: in a grid the next tile, in a mosaic the two other tiles,
+        else that of the image before, which may overlap this one's."""
         if self.grids is None:
             return np.roll(self.masks, 1, axis=0)
         return ~self.masks if self.name == "mosaic" else self.grids.masks(shift=1)
