@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Threads that wait for one another by spinning halve the speed as soon as anything else runs
     # on the machine. Read when torch is first imported, which no command has done yet.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     speak()
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = make_parser().parse_args(words)
@@ -44,8 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         plugins.use(arguments.plugins)
         code = arguments.run(arguments) or 0
-        if sys.stdout:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -26,6 +26,10 @@ def read(path: Path) -> Any:
     return parse(text, str(path))
 
 
+# What an impossible date makes of the parser, for one, or a tag that its value is not.
+_ODD = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
+
+
 def parse(text: str, where: str) -> Any:
     """What a text in YAML means; errors as in `read`, which call it `where`."""
     import yaml
@@ -49,8 +53,7 @@ def parse(text: str, where: str) -> Any:
         raise
     except RecursionError:
         raise RecipeError(f"{where} is nested too deeply") from None
-    except (yaml.YAMLError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-        # An impossible date, for one, or a tag that its value is not.
+    except (yaml.YAMLError, *_ODD) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         place = "" if line is None else f" (line {line + 1})"
         raise RecipeError(f"{where} is not valid YAML{place}") from None

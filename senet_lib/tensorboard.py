@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from senet_lib.errors import SenetError, need
+from senet_lib.errors import RecordError, SenetError, need
 from senet_lib.runs.records import HISTORY, RECORD, RunRecord, load_run
 
 if TYPE_CHECKING:
@@ -60,7 +60,12 @@ def write_run(path: str | Path, logdir: str | Path, *, gates: bool = True) -> Pa
         raise SenetError(f"{path} holds no run: there is no {HISTORY}")
     folder = events_of(path, logdir)
     record = load_run(path) if (path / RECORD).is_file() else None
-    history = record.history if record else pd.read_csv(path / HISTORY)
+    try:
+        history = record.history if record else pd.read_csv(path / HISTORY).astype(float)
+    except RecordError:
+        raise
+    except ValueError:  # pandas' errors are ValueErrors
+        raise RecordError(f"{path / HISTORY} is damaged: it is no table of numbers") from None
     with event_file(folder) as writer:
         for row in history.to_dict("records"):
             add_epoch(writer, row)

@@ -42,7 +42,8 @@ def _follow(news: "_News", config: str | Path, cores: str) -> int:
                     with suppress(subprocess.TimeoutExpired):
                         process.wait(SECONDS)
                         running = False
-                    news.tell()
+                    with suppress(BrokenPipeError):  # nobody reads on, and the study goes on
+                        news.tell()
             except KeyboardInterrupt:  # Snakemake has it too, and lets the runs write a checkpoint
                 return process.wait() or 130
             finally:

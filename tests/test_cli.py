@@ -42,6 +42,7 @@ SETTINGS = {
     "reduction=0": "whole number from 1, not 0", "reduction=-": "must be one value",
     "reduction=1e400": "whole number from 1", "reduction=[1]": "must be one value",
     "gate={a: b}": "must be one value", "stages=2024-13-45": "not valid YAML",
+    "stages=!!map x": "not valid YAML",
     "a=[" + "[" * 5000: "nested too deeply", "reduction=" + "9" * 5000: "not valid YAML",
     "reduction=true": "whole number from 1, not True", "shortcut=null": "known: A, B",
     "width=3": "has no setting 'width'", "gate=[a": "not valid YAML", "reduction": "key=value",
@@ -234,3 +235,14 @@ def test_predict_says_the_same_of_a_run_and_of_what_was_exported_from_it(
         (tmp_path / "no.onnx", picture, "there is no file .*no.onnx"),
     ):
         says(["predict", "--model", source, image], reason)
+
+
+def test_commands_run_where_nobody_listens(monkeypatch, tmp_path):
+    """As behind `>&-`, where Python has no stream."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "s.yaml").write_text("study: [")
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["models"]) == 0
+    assert main(["study", "s"]) == 2

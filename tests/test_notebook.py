@@ -232,7 +232,10 @@ def test_what_cannot_be_run_is_refused(tmp_path, notebook):
         (tmp_path / "j.ipynb").write_text(json.dumps(content), encoding="utf-8")
         with pytest.raises(SenetError, match="julia"):
             execute(tmp_path / "j.ipynb", out)
-    for text in ("[]", "{}", '{"cells": [1]}', '{"cells": [{"source": 3}]}', "[" * 5000, "no json"):
+    cells = (1, {"source": 3}, {"source": [3]}, {"source": "", "metadata": None},
+             {"source": "", "metadata": {"tags": None}})  # fmt: skip
+    odd = [{"cells": [cell]} for cell in cells] + [{"cells": [], "metadata": {"kernelspec": None}}]
+    for text in ("[]", "{}", *map(json.dumps, odd), "[" * 5000, "no json"):
         notebook.write_text(text, encoding="utf-8")
         with pytest.raises(SenetError, match="is not a notebook"):
             execute(notebook, out)

@@ -65,6 +65,18 @@ def test_each_end_is_a_line_and_the_rest_is_in_the_log(said, tmp_path):
     assert "Building DAG of jobs" in log
 
 
+def test_a_reader_that_has_seen_enough_stops_no_study(said, tmp_path, monkeypatch):
+    """As in `senet study tiny | head -1`: what it began is waited for."""
+
+    def tell(news: workflow._News) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(workflow._News, "tell", tell)
+    ended = "import pathlib, time; time.sleep(0.3); pathlib.Path('ended').touch()"
+    assert said(ended)[0] == 0
+    assert (tmp_path / "ended").exists()
+
+
 def test_one_study_is_made_by_one_process_at_a_time(said, tmp_path):
     """Or both would write into one log."""
     logs = tmp_path / "outputs" / "logs" / "tiny"

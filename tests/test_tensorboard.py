@@ -63,6 +63,13 @@ def test_again_replaces_a_run_under_way_is_shown_and_nothing_is_one_line(
         assert main([*words, "--no-gates"]) == 0
     for model in ("resnet20", "se_resnet20"):
         assert len(read(tmp_path / "log" / "few" / model / "seed0").Scalars("rate")) == 2
+    begun = tmp_path / "runs/few/odd/seed0/history.csv"  # of a run that was stopped
+    for damaged in (b"", b"epoch,lr\n1,x\n", b"epoch\n\xff", b"a\n1,2\n1,2,3\n"):
+        begun.parent.mkdir(parents=True, exist_ok=True)
+        begun.write_bytes(damaged)
+        assert main([*words, "--no-gates"]) == 1
+        assert "history.csv is damaged" in capsys.readouterr().err
+    shutil.rmtree(begun.parents[1])
     (tmp_path / "runs/few/resnet20/seed0/record.json").write_text("{")
     capsys.readouterr()
     assert main(words) == 1

@@ -167,7 +167,7 @@ def _check_headers(path: Path, headers: dict[str, np.ndarray]) -> None:
             raise DataError(
                 f"{path}: x_{split} is {_spell(x)}; it must be (N, H, W, 3) uint8, N at least 1"
             )
-        if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+        if y.ndim != 1 or y.dtype.kind not in "iu":
             raise DataError(f"{path}: y_{split} is {_spell(y)}; it must be (N,) of whole numbers")
         if x.shape[0] != y.shape[0]:
             raise DataError(

@@ -65,12 +65,20 @@ def read_notebook(path: Path) -> dict[str, Any]:
     """A notebook file's content; SenetError where it is no notebook of format 4."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        whole = all(isinstance(cell["source"], (str, list)) for cell in content["cells"])
-        if whole and isinstance(content.get("metadata", {}), dict):
+        about = content.get("metadata", {})
+        kinds = [about.get(key, {}) for key in ("kernelspec", "language_info")]
+        if all(map(_is_whole, content["cells"])) and all(isinstance(k, dict) for k in kinds):
             return content
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise SenetError(f"{path} is not a notebook (or not a whole one)")
+
+
+def _is_whole(cell: Any) -> bool:
+    """Whether a cell's source is text, in one piece or lines, and its tags, if any, are a list."""
+    lines = [cell["source"]] if isinstance(cell["source"], str) else list(cell["source"])
+    tags = cell.get("metadata", {}).get("tags", [])
+    return all(isinstance(line, str) for line in lines) and isinstance(tags, list)
 
 
 def read_cells(path: Path) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from senet_lib.runs.records import RECORD, RunRecord, find_runs, is_a, load_run
 from senet_lib.runs.weights import NetSpec, load_network
 
 PICTURES_AT_ONCE = 100  # which bounds the memory that `classify` takes
+MOST_AT_ONCE = 1_000_000  # images of a batch
 
 
 def images_of(run: "RunRecord | NetSpec", data: str = "") -> Dataset:
@@ -73,8 +74,8 @@ def evaluate(
     checkpoint: str | Path, data: str = "", *, device: str = "auto", batch_size: int | None = None
 ) -> Evaluation:
     """Measure a saved network's error in fp32; see `load_network`, `images_of`, `predict`."""
-    if batch_size is not None and batch_size < 1:
-        raise SenetError(f"batch size is {batch_size}; it must be at least 1")
+    if batch_size is not None and not 1 <= batch_size <= MOST_AT_ONCE:
+        raise SenetError(f"batch size is {batch_size}; it must be from 1 to {MOST_AT_ONCE:,}")
     model, spec, record, dataset = network_and_images(checkpoint, data)
     setup = Setup.choose(device=device, precision="fp32", compile="off", threads=0)
     model = setup.place(model)
