@@ -194,6 +194,8 @@ def test_compiles_into_one_graph(name: str, channels: int) -> None:
         ("densenet_bc100_12", {"attention": "se", "position": "pre"}, "shortcut"),
         ("resnet20", {"shortcut": "C"}, "shortcut"),
         ("resnet20", {"num_classes": 0}, "num_classes"),
+        ("cnn7", {"num_classes": 2**62}, "100,000"),
+        ("res2net29", {"base_width": 10**30}, "at most 100,000"),
         ("resnet20", {"in_channels": "3"}, "in_channels"),
         ("resnet20", {"attention": "se", "stages": [4]}, "1 to 3"),
         ("resnet20+reduction=8", {}, "reduction"),

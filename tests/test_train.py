@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,13 @@ from senet_lib import kernels
 from senet_lib.data.augment import crop_flip, draw_epoch, normalise, pad_images
 from senet_lib.data.datasets import load_data
 from senet_lib.device import DTYPES, Setup, rounding
-from senet_lib.errors import NonFiniteLossError, OutOfMemoryError, RecordError, RunExistsError
+from senet_lib.errors import (
+    NonFiniteLossError,
+    OutOfMemoryError,
+    RecipeError,
+    RecordError,
+    RunExistsError,
+)
 from senet_lib.models import create_model
 from senet_lib.recipe import Recipe, learning_rate
 from senet_lib.runs.lock import locked
@@ -384,6 +391,16 @@ def test_epochs_are_told_and_on_disk_as_they_come_and_the_process_is_left_as_it_
     accuracy = 100 * (1 - last.test_error)
     line = capsys.readouterr().out.splitlines()[-1]
     assert line == f"Epoch 2 - Loss: {last.train_loss:.2f} | Test Acc: {accuracy:.1f}%"
+
+
+def test_what_no_record_could_say_is_refused_before_the_first_step(small_data, tmp_path):
+    """And a path is as good as its text."""
+    asked = {"model": "resnet20", "recipe": RECIPE, "seed": 0, "out": None, "study": None,
+             "protocol": None, "overrides": {}, "num_val": 0, "data": Path(small_data)}  # fmt: skip
+    assert plan_module.make_job(**asked).spec.data == small_data
+    for name, value in (("num_val", np.int64(8)), ("num_val", 8.0), ("recipe", {"epochs": 1})):
+        with pytest.raises(RecipeError, match=name):
+            plan_module.make_job(**{**asked, name: value})
 
 
 def test_a_study_without_a_name_is_called_alike_by_every_version(small_data):

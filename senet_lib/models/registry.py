@@ -28,6 +28,7 @@ from senet_lib.models.resnet import PreactResNet, ResNet
 
 CIFAR_SIZE = (3, 32, 32)
 IMAGENET_SIZE = (3, 224, 224)
+MOST = 100_000  # of any number that a network is asked for
 Builder = Callable[..., nn.Module]
 _ATTENTION_FIELDS = tuple(f.name for f in fields(AttentionSpec))
 
@@ -125,9 +126,11 @@ def create_model(
             )
         if isinstance(overrides[key], (list, dict)) and key != "stages":
             raise SenetError(f"{key} must be one value, not {overrides[key]!r}")
+        if isinstance(overrides[key], int) and overrides[key] > MOST:
+            raise SenetError(f"{key} must be at most {MOST:,}, not {overrides[key]!r}")
     for key, value in (("num_classes", num_classes), ("in_channels", in_channels)):
-        if type(value) is not int or value < 1:
-            raise SenetError(f"{key} must be a whole number from 1, not {value!r}")
+        if type(value) is not int or not 1 <= value <= MOST:
+            raise SenetError(f"{key} must be a whole number from 1 to {MOST:,}, not {value!r}")
     arguments = {**entry.settings, **overrides}
     if "attention" in inspect.signature(entry.build).parameters:
         chosen = {key: arguments.pop(key) for key in _ATTENTION_FIELDS if key in arguments}

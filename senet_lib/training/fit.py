@@ -53,7 +53,7 @@ def fit(
     model: str,
     recipe: Recipe | None = None,
     seed: int = 0,
-    data: str = "cifar10",
+    data: str | Path = "cifar10",
     out: str | Path | None = None,
     study: str | None = None,
     protocol: str | None = None,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -60,12 +61,17 @@ class Position:
 
 
 def make_job(
-    model: str, recipe: Recipe, seed: int, data: str, out: str | Path | None, study: str | None,
-    protocol: str | None, overrides: Mapping[str, Any], num_val: int,
+    model: str, recipe: Recipe, seed: int, data: str | Path, out: str | Path | None,
+    study: str | None, protocol: str | None, overrides: Mapping[str, Any], num_val: int,
 ) -> Job:  # fmt: skip
     """Load the data and the model, and settle every name; raises before anything is written."""
     if type(seed) is not int or not 0 <= seed < 2**63:
         raise RecipeError(f"seed is {seed!r}; it must be a whole number from 0 to 2**63 - 1")
+    if type(num_val) is not int:  # which the record could not say
+        raise RecipeError(f"num_val is {num_val!r}; it must be a whole number")
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"recipe is a {type(recipe).__name__}; give a Recipe(epochs=3, lr=0.1)")
+    data, protocol = os.fspath(data), protocol and str(protocol)
     channels = input_size(model)[0]
     spec = NetSpec(
         model=model, overrides=dict(overrides), data=data, num_val=num_val,
