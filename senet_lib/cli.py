@@ -110,9 +110,7 @@ def _event_writer(logdir: str, stack: ExitStack) -> Any:
     """What writes each epoch's numbers for TensorBoard, of a resumed run those before it too."""
     from senet_lib.tensorboard import add_epoch, event_file, events_of
 
-    errors.need(
-        "tensorboard", "tensorboard"
-    )  # which is said before the first epoch, as is the next
+    errors.need("tensorboard", "tensorboard")  # what cannot be is said before the first epoch
     Path(logdir).mkdir(parents=True, exist_ok=True)
     writer = None
 

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from senet_lib.cli import main
 from senet_lib.data import load_data
 from senet_lib.errors import SenetError
+from senet_lib.files import sha256_of_json
 from senet_lib.recipe import Recipe, Study, learning_rate, load_study
-from senet_lib.runs.records import RunRecord, _digest, list_runs, load_run
+from senet_lib.runs.records import RunRecord, list_runs, load_run
 from senet_lib.runs.study import collect
 
 EXAMPLES = int(os.environ.get("SENET_EXAMPLES", "200"))
@@ -125,7 +126,7 @@ def test_a_record_or_one_line_and_never_the_other_runs_cost(run, changes, sealed
     try:
         if sealed:
             fields["files"] = {}
-            fields["sha256"] = _digest(json.loads(json.dumps(fields)))
+            fields["sha256"] = sha256_of_json(json.loads(json.dumps(fields)))
         path.write_text(json.dumps(fields), encoding="utf-8")
     except (TypeError, ValueError):  # JSON cannot say it
         return

@@ -26,6 +26,7 @@ from senet_lib.errors import (
     RecipeError,
     RecordError,
     RunExistsError,
+    RunStopped,
 )
 from senet_lib.models import create_model
 from senet_lib.recipe import Recipe, learning_rate
@@ -34,7 +35,7 @@ from senet_lib.runs.records import RECORD, load_run
 from senet_lib.runs.weights import CHECKPOINT, WEIGHTS, load_network
 from senet_lib.training import plan as plan_module
 from senet_lib.training.engine import Engine
-from senet_lib.training.fit import RunStopped, fit
+from senet_lib.training.fit import fit
 
 RECIPE = Recipe(epochs=2, batch_size=32, lr=0.05, lr_policy="one_cycle")
 LEFT = {"record.json", "history.csv", "test_logits.npz", "weights.safetensors"}

@@ -9,10 +9,9 @@ import torch
 from victims import FULL, train
 
 from senet_lib.data.datasets import load_data
-from senet_lib.errors import SenetError
+from senet_lib.errors import RunStopped, SenetError
 from senet_lib.runs.records import load_run
 from senet_lib.runs.weights import load_checkpoint, load_network
-from senet_lib.training.fit import RunStopped
 
 DAMAGES = 500 if FULL else 40
 
