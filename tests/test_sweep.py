@@ -230,7 +230,7 @@ def test_what_lies_there_is_no_study_or_optuna_is_missing(written, tmp_path, say
     says(words, "optuna.db")
     says([*words, "--workers", "0"], "--workers")
     monkeypatch.setitem(sys.modules, "optuna", None)
-    says(words, r"senet-lib\[sweep\]")
+    says(words, r"-e '.\[sweep\]'")
 
 
 def test_the_repositorys_sweep_is_valid():
