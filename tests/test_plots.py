@@ -2,13 +2,14 @@
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from fake_runs import make_run
 
 from senet_lib.analysis import families
 from senet_lib.figures import style
 from senet_lib.figures.errors import confusion
-from senet_lib.report.table import show
+from senet_lib.report.table import show, table
 
 MODELS = ["resnet20", "se_resnet20", "res2net29", "se_res2net29", "se_res2net29_last"]
 
@@ -62,3 +63,9 @@ def test_a_figure_is_shown_as_reproducible_svg_with_words(monkeypatch):
     assert not confusion(np.eye(100, dtype=int), list(map(str, range(100)))).axes[0].texts
     with pytest.raises(ValueError, match="description"):
         show(matplotlib.figure.Figure())
+
+
+def test_an_index_that_only_counts_is_left_out_and_one_with_a_name_stays():
+    frame = pd.DataFrame({"mean gate": [0.25, 0.5]})
+    counts, stages = (table(f).to_html() for f in (frame, frame.rename_axis("stage")))
+    assert ("row_heading" in counts, "row_heading" in stages) == (False, True)

@@ -121,7 +121,7 @@ def table(
         return Text(empty)
     blank = frame.map(lambda value: isinstance(value, str | list) and not value).all()
     frame = frame.loc[:, ~blank]
-    counts = isinstance(frame.index, pd.RangeIndex)
+    counts = isinstance(frame.index, pd.RangeIndex) and not frame.index.name
     if frame.index.name:
         frame = frame.rename_axis(index=None, columns=frame.index.name)
     name = f"{zlib.crc32(f'{caption}{list(frame.columns)}{frame.shape}'.encode()):x}"
