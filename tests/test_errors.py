@@ -74,6 +74,27 @@ def test_all_runs_lend_their_spread_and_seeds_may_differ(runs):
     assert other.set_index("model").loc["resnet20", "difference"] == pytest.approx(0.07 / 3)
 
 
+def test_what_the_arithmetic_changes_is_told_from_networks_that_had_both(runs, tmp_path):
+    assert len(errors.by_arithmetic(runs)) == 1
+    others = {"resnet20": (0.34, 0.36), "se_resnet20": (0.30,), "se_resnet44": (0.5,)}
+    runs += [
+        make_run(tmp_path / "bf16", model, seed, error, precision="bf16")
+        for model, values in others.items()
+        for seed, error in enumerate(values)
+    ]
+    found = errors.by_arithmetic(runs)
+    assert list(found.index) == ["cpu, fp32", "cpu, bf16"]
+    assert found["runs"].tolist() == [12, 4]
+    assert np.isnan(found["difference"].iloc[0])
+    row = found.iloc[1]
+    assert row["networks"] == 2
+    assert row["difference"] == pytest.approx(((0.35 - 0.94 / 3) + (0.30 - 0.29)) / 2)
+    squares = [np.var(values) * 3 for values in (PLAIN, SE, LAST)] + [0.01**2 / 2, 0.02**2 / 2]
+    sd = np.sqrt(sum(squares) / 8)
+    each = np.sqrt((1 / 2 + 1 / 3 + 1 + 1 / 3) / 4)
+    assert row["reach"] == pytest.approx(t.ppf(0.975, 8) * sd * each)
+
+
 def test_the_leaderboards_interval_is_of_the_pooled_spread(runs, tmp_path):
     board = errors.leaderboard(runs)
     assert board["model"].iloc[0] == "se_resnet20+reduction=4"

@@ -33,11 +33,14 @@ REMARK = "one two three four five six seven eight nine ten " * 4 + "the end"
 
 
 def notebook_of(folder: Path, *cells: Any, **metadata: Any) -> Path:
-    """An executed notebook: text is a Markdown cell, anything else the output of a cell."""
+    """An executed notebook: text is a Markdown cell, None a cell without output, anything else the
+    output of a cell."""
     content = nbformat.v4.new_notebook(metadata={"senet": {"show_code": False}, **metadata})
     for cell in cells:
         if isinstance(cell, str):
             content.cells.append(nbformat.v4.new_markdown_cell(cell))
+        elif cell is None:
+            content.cells.append(nbformat.v4.new_code_cell("silent = True"))
         else:
             data = cell if isinstance(cell, dict) else {"text/html": cell._repr_html_()}
             shown = nbformat.v4.new_output("display_data", data)
@@ -158,6 +161,15 @@ def test_sections_of_the_same_name_are_linked_apart(tmp_path):
     contents = re.search(r"<nav.*?</nav>", text, re.DOTALL)[0]
     assert re.findall(r'href="#([^"]*)"', contents) == ids
     assert "<nav" not in render(notebook_of(tmp_path, "# T", "## One", "## Two"))
+
+
+def test_a_section_whose_code_shows_nothing_is_left_out_with_its_parts(tmp_path):
+    cells = "# Title", None, "## Words\n\nNo code.", "## Silent\n\nHidden.", None, "hidden too"
+    cells += "### Silent part", None, "## Half", None, "### Full", sortable(), "### Hollow", None
+    shown = render(notebook_of(tmp_path, *cells, "## End", None, sortable()))
+    heads = re.findall("<h[23].*?>(.*?)</h", shown)
+    assert heads == ["Words", "Half", "Full", "End"]
+    assert "idden" not in shown.partition("<main")[2]
 
 
 def test_equations_are_set_without_a_script_and_code_is_left_alone(tmp_path):

@@ -66,7 +66,7 @@ def test_every_run_that_is_not_compared_is_named_with_its_state_command_and_link
     found = run_cells("report", **options)
     study = found["runs"]
     assert [(r.model, r.seed) for r in study.runs] == [("resnet20", 0)]
-    assert {(p.model, p.seed, p.state) for p in study.problems} == {
+    assert {(p.model, *p.seeds, p.state) for p in study.problems} == {
         ("resnet20", 1, "failed"), ("resnet20", 2, "missing"), ("se_resnet20", 0, "set aside"),
         ("se_resnet20", 1, "unfinished"), ("se_resnet20", 2, "damaged"),
     }  # fmt: skip
@@ -106,7 +106,7 @@ def test_of_ten_runs_nine_damaged_ones_are_named_and_the_tenth_is_right(tmp_path
     make_run(tmp_path, "resnet20", 10, 0.3)  # so that most runs have the same images
     study = collect(config=json.dumps(config), runs_root=tmp_path)
     assert {run.seed: run.test_error for run in study.runs} == {0: 0.10, 10: 0.3}
-    reasons = {(p.seed, p.state): p.reason for p in study.problems}
+    reasons = {(*p.seeds, p.state): p.reason for p in study.problems}
     expected = {
         (1, "damaged"): "recipe", (2, "damaged"): "test_error", (3, "damaged"): "test_error",
         (4, "damaged"): "test_error", (5, "set aside"): "other images", (6, "damaged"): LOGITS,
@@ -143,6 +143,11 @@ def test_a_run_outside_the_settings_is_set_aside_and_without_any_all_are_taken(t
     study = collect(config=json.dumps(settings(models=["resnet20"], seeds=[0])), runs_root=tmp_path)
     problems = {(p.model, p.state, bool(p.command)) for p in study.problems}
     assert problems == {("resnet20", "missing", True), ("resnet32", "set aside", False)}
+    (gone,) = collect(
+        config=json.dumps(settings(models=["resnet44"])), runs_root=tmp_path
+    ).problems[:-1]
+    assert (gone.model, gone.seeds) == ("resnet44", tuple(settings()["seeds"]))
+    assert "--seeds 0 1" in gone.command
     study = collect("demo", runs_root=tmp_path)
     assert len(study.runs) == study.num_wanted == 1
     with pytest.raises(UnknownNameError, match="did you mean demo"):
@@ -168,6 +173,8 @@ def test_the_command_for_a_missing_run_makes_that_very_run(tmp_path, as_file):
         (tmp_path / "s.yaml").write_text(config)
         config = str(tmp_path / "s.yaml")
     study = replace(load_study(content), plugins=("own.py",), precision="fp32", threads=3)
+    several = train_command(study, config, "se_resnet20", 1, 2)
+    assert make_parser().parse_args(shlex.split(several)[1:]).seeds == [1, 2]
     command = shlex.split(train_command(study, config, "se_resnet20", 1))
     assert command[:2] == ["senet", "train"]
     arguments = make_parser().parse_args(command[1:])
@@ -293,7 +300,8 @@ def test_the_top_says_whether_by_how_much_how_sure_and_at_what_cost(
     assert all(part in words for part in said)
     if len(errors) == 2:
         assert all(part in top for part in ("10 %", "0.1 %"))
-    assert len(names["runs"].problems) == 6 - sum(map(len, errors.values()))
+    gone = [seed for problem in names["runs"].problems for seed in problem.seeds]
+    assert len(gone) == 6 - sum(map(len, errors.values()))
 
 
 @pytest.mark.slow

@@ -42,6 +42,30 @@ def _errors(groups: Mapping[str, Sequence[RunRecord]]) -> dict[str, dict[int, fl
     return {model: {run.seed: run.test_error for run in runs} for model, runs in groups.items()}
 
 
+def by_arithmetic(runs: Sequence[RunRecord]) -> pd.DataFrame:
+    """What the way of computing (`RunRecord.computed_on`) does to the error of a study's runs.
+
+    Returns:
+        A row a way, the commonest first: runs; networks, how many were trained in this way and in
+        the commonest; of these the difference (their error in this way minus that in the commonest,
+        the mean over them) and the reach of its 95 % interval, by Student's t with the SD pooled
+        over networks and ways. NaN where there is none, as for the commonest itself.
+    """
+    found = [(run.network, run.computed_on, run.test_error) for run in runs]
+    frame = pd.DataFrame(found, columns=["network", "way", "error"])
+    ways = frame["way"].value_counts()
+    cells = frame.groupby(["network", "way"])["error"]
+    means, seeds = (cells.agg(how).unstack() for how in ("mean", "count"))
+    df = len(frame) - cells.ngroups
+    sd = np.sqrt(((frame["error"] - cells.transform("mean")) ** 2).sum() / df) if df else math.nan
+    apart = means.sub(means[ways.index[0]], axis=0).assign(**{ways.index[0]: math.nan})
+    share = (1 / seeds).add(1 / seeds[ways.index[0]], axis=0).where(apart.notna())
+    networks = apart.notna().sum()
+    reach = stats.t.ppf(0.975, df) * sd * np.sqrt(share.sum()) / networks.replace(0, math.nan)
+    columns = {"runs": ways, "networks": networks, "difference": apart.mean(), "reach": reach}
+    return pd.DataFrame(columns).loc[ways.index]
+
+
 def controls(models: Sequence[str], against: str = "plain") -> dict[str, str]:
     """{network: control} of those whose control is there.
 

@@ -199,15 +199,8 @@ def _commands(claim: Claim, missing: Sequence[tuple[str, int]]) -> list[str]:
     config = content()["protocols"][claim.protocol]["config"]
     path = anchored(config)
     by_file = path.is_file() and load_study(path).recipe == protocol.recipe
-    commands = []
-    for model, seeds in _by_model(missing).items():
-        command = f"senet train --config {config} --model {model} --seed {seeds[0]}"
-        if not by_file:
-            command = train_command(protocol, "", model, seeds[0])
-        if len(seeds) > 1:
-            several = f"--seeds {' '.join(map(str, seeds))}"
-            command = command.replace(f"--seed {seeds[0]}", several)
-        commands.append(command)
+    runs = _by_model(missing).items()
+    commands = [train_command(protocol, config if by_file else "", m, *seeds) for m, seeds in runs]
     if claim.measure == "localisation":
         study, measured = claim.protocol, [c for c in load_claims() if c.measure == claim.measure]
         models = shlex.quote("models=" + json.dumps([c.models[0] for c in measured]))

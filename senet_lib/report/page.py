@@ -93,7 +93,7 @@ def render(notebook: Path, back: str = "", at: str = "") -> str:
     )
     show_code = content.metadata.get("senet", {}).get("show_code", True)
     if not show_code:
-        content.cells = _with_what_they_made(content.cells)
+        content.cells = _with_what_they_made(_without_empty_sections(content.cells))
     resources = {"metadata": {"path": str(notebook.parent)}, "show_code": show_code}
     resources["made"] = _made(content, notebook)
     body, _ = exporter.from_notebook_node(content, resources)
@@ -162,6 +162,22 @@ def slug(heading: str) -> str:
 
 def _asset(name: str) -> str:
     return (TEMPLATES / "senet" / name).read_text(encoding="utf-8")
+
+
+def _without_empty_sections(cells: list) -> list:
+    """The cells but for the sections whose code, where there is any, showed nothing."""
+    heads = [re.match("#+(?= )", cell.source * (cell.cell_type == "markdown")) for cell in cells]
+    levels = [len(head[0]) if head else 0 for head in heads]
+    gone: set[int] = set()
+    for start, level in enumerate(levels):
+        if level < 2:
+            continue
+        later = range(start + 1, len(cells))
+        end = next((place for place in later if 0 < levels[place] <= level), len(cells))
+        shown = [bool(c.outputs) for c in cells[start:end] if c.cell_type == "code"]
+        if shown and not any(shown):
+            gone |= set(range(start, end))
+    return [cell for place, cell in enumerate(cells) if place not in gone]
 
 
 def _with_what_they_made(cells: list) -> list:

@@ -24,13 +24,13 @@ from senet_lib.runs.records import RunRecord, from_top
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A run that is not in the comparison."""
+    """A run that is not in the comparison, or all that are missing of one network."""
 
     model: str  # registry name
-    seed: int | None  # its seed, None where the folder does not say
+    seeds: tuple[int, ...]  # its seed, or theirs; empty where the folder does not say
     state: str  # missing, unfinished, failed, damaged or set aside
     reason: str = ""  # what is known about it
-    command: str = ""  # what to type to get the run; empty where nothing needs to be done
+    command: str = ""  # what to type to get it; empty where nothing needs to be done
     files: Sequence[Path] = ()  # what there is to look at
 
 
@@ -125,7 +125,8 @@ def _problem(
     files = [folder / records.RECORD]
     if state in ("unfinished", "failed"):
         files = [*sorted(folder.glob("*.partial.ipynb")), *_logs(logs, model, seed)]
-    return Problem(model=model, seed=seed, state=state, reason=reason, files=files)
+    seeds = () if seed is None else (seed,)
+    return Problem(model=model, seeds=seeds, state=state, reason=reason, files=files)
 
 
 def _set_aside(run: RunRecord, settings: Study) -> str:
@@ -184,23 +185,29 @@ def _complete(
 ) -> list[Problem]:
     """Add the missing runs and the commands; a stray failure of an unwanted run is dropped."""
     finished = {(run.model, run.seed) for run in runs}
-    others, completed = list(problems), []
+    others, completed, missing = list(problems), [], {}
     for model, seed in settings.runs:
-        if (model, seed) not in finished:
-            files = _logs(logs, model, seed)
-            missing = Problem(model=model, seed=seed, state="missing", files=files)
-            problem = next((p for p in others if (p.model, p.seed) == (model, seed)), missing)
-            others = [other for other in others if other is not problem]
+        if (model, seed) in finished:
+            continue
+        problem = next((p for p in others if (p.model, p.seeds) == (model, (seed,))), None)
+        if problem:
+            others.remove(problem)
             first = "move the folder away, then " * (problem.state in ("set aside", "damaged"))
             command = first + train_command(settings, config, model, seed)
             completed.append(replace(problem, command=command))
+        else:
+            missing.setdefault(model, []).append(seed)
+    for model, seeds in missing.items():
+        files = [file for seed in seeds for file in _logs(logs, model, seed)]
+        about = {"state": "missing", "command": train_command(settings, config, model, *seeds)}
+        completed.append(Problem(model=model, seeds=tuple(seeds), files=files, **about))
     return completed + [p for p in others if p.state in ("set aside", "damaged")]
 
 
-def train_command(settings: Settings, config: str, model: str, seed: int) -> str:
-    """What to type to make one run of a study."""
-    run = ["--model", model, "--seed", seed]
-    if os.path.isfile(config):
+def train_command(settings: Settings, config: str, model: str, *seeds: int) -> str:
+    """What to type to make runs of a study, a seed each."""
+    run = ["--model", model, "--seeds" if len(seeds) > 1 else "--seed", *seeds]
+    if os.path.isfile(config) or os.path.isfile(anchored(config)):
         return shlex.join(map(str, ["senet", "train", "--config", config, *run]))
     words = ["senet", "train", "--study", settings.study, *run, "--data", settings.data]
     words += [word for file in settings.plugins for word in ("--plugin", file)]
