@@ -6,6 +6,7 @@ what was asked for, 129, 130 and 143 stopped by SIGHUP, SIGINT and SIGTERM at a 
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -41,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(sys, name) is None:  # it was closed
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     speak()
-    words = list(sys.argv[1:] if argv is None else argv)
+    # A shell knows ~ in `--out ~/x` and not in `--out=~/x`.
+    words = [re.sub("(?<==)~/.*", lambda path: os.path.expanduser(path[0]), word)
+             for word in (sys.argv[1:] if argv is None else argv)]  # fmt: skip
     arguments = make_parser().parse_args(words)
     arguments.words = words
     try:

@@ -237,6 +237,12 @@ def test_predict_says_the_same_of_a_run_and_of_what_was_exported_from_it(
         says(["predict", "--model", source, image], reason)
 
 
+def test_a_path_may_begin_at_home(run, tmp_path, monkeypatch, prints):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "runs").symlink_to(run.parents[2])
+    assert "resnet20" in prints("runs", "--root=~/runs")
+
+
 def test_commands_run_where_nobody_listens(monkeypatch, tmp_path):
     """As behind `>&-`, where Python has no stream."""
     monkeypatch.chdir(tmp_path)
