@@ -172,6 +172,23 @@ def test_a_section_whose_code_shows_nothing_is_left_out_with_its_parts(tmp_path)
     assert "idden" not in shown.partition("<main")[2]
 
 
+def test_where_code_is_shown_parameters_are_folded_and_the_source_is_said_once(tmp_path):
+    given = {"parameters": {"seed": 3}, "input_path": "train.ipynb"}
+    content = nbformat.read(notebook_of(tmp_path, "# T", papermill=given), as_version=4)
+    content.metadata["senet"]["show_code"] = True
+    tags = ["parameters"], ["injected-parameters"], [], ["remove_cell"]
+    for tag in tags:
+        cell = nbformat.v4.new_code_cell(f"x = '{' '.join(tag)}'", metadata={"tags": tag})
+        content.cells.append(cell)
+    nbformat.write(content, tmp_path / "page.ipynb")
+    text = render(tmp_path / "page.ipynb")
+    folds = re.findall(r'<details class="input"( open.*?)?><summary>(.*?)</summary>', text)
+    assert [bool(is_open) for is_open, _ in folds] == [False, False, True]
+    assert folds[2][1] == "Code"
+    assert text.count('<p class="made">') == text.count("-p seed=3") == 1
+    assert "remove_cell" not in text
+
+
 def test_equations_are_set_without_a_script_and_code_is_left_alone(tmp_path):
     prose = "It costs $2C^2/r$, as `$SENET_DATA` and `$OUT` do not: $$a < b$$ and 3 $ more."
     page = render(notebook_of(tmp_path, prose, "| a | b |\n|---|---|\n| 1 | 2 |"))

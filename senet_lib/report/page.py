@@ -91,6 +91,8 @@ def render(notebook: Path, back: str = "", at: str = "") -> str:
             "drawing": lambda svg, alt: _drawing(svg, alt, next(numbers)),
         },
     )
+    shown = [c for c in content.cells if "remove_cell" not in c.metadata.get("tags", ())]
+    content.cells = shown  # but for what is of use by hand alone
     show_code = content.metadata.get("senet", {}).get("show_code", True)
     if not show_code:
         content.cells = _with_what_they_made(_without_empty_sections(content.cells))
