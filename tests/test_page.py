@@ -163,12 +163,13 @@ def test_sections_of_the_same_name_are_linked_apart(tmp_path):
     assert "<nav" not in render(notebook_of(tmp_path, "# T", "## One", "## Two"))
 
 
-def test_a_section_whose_code_shows_nothing_is_left_out_with_its_parts(tmp_path):
+def test_sections_whose_code_shows_nothing_are_left_out_and_the_answer_is_first(tmp_path):
     cells = "# Title", None, "## Words\n\nNo code.", "## Silent\n\nHidden.", None, "hidden too"
     cells += "### Silent part", None, "## Half", None, "### Full", sortable(), "### Hollow", None
-    shown = render(notebook_of(tmp_path, *cells, "## End", None, sortable()))
+    cells += "## Answer\n\nYes.", sortable(), "## End", None, sortable()
+    shown = render(notebook_of(tmp_path, *cells))
     heads = re.findall("<h[23].*?>(.*?)</h", shown)
-    assert heads == ["Words", "Half", "Full", "End"]
+    assert heads == ["Answer", "Words", "Half", "Full", "End"]
     assert "idden" not in shown.partition("<main")[2]
 
 

@@ -95,7 +95,8 @@ def render(notebook: Path, back: str = "", at: str = "") -> str:
     content.cells = shown  # but for what is of use by hand alone
     show_code = content.metadata.get("senet", {}).get("show_code", True)
     if not show_code:
-        content.cells = _with_what_they_made(_without_empty_sections(content.cells))
+        cells = _with_what_they_made(_without_empty_sections(content.cells))
+        content.cells = _answer_first(cells)
     resources = {"metadata": {"path": str(notebook.parent)}, "show_code": show_code}
     resources["made"] = _made(content, notebook)
     body, _ = exporter.from_notebook_node(content, resources)
@@ -168,9 +169,7 @@ def _asset(name: str) -> str:
 
 def _without_empty_sections(cells: list) -> list:
     """The cells but for the sections whose code, where there is any, showed nothing."""
-    heads = [re.match("#+(?= )", cell.source * (cell.cell_type == "markdown")) for cell in cells]
-    levels = [len(head[0]) if head else 0 for head in heads]
-    gone: set[int] = set()
+    levels, gone = [_level(cell) for cell in cells], set()
     for start, level in enumerate(levels):
         if level < 2:
             continue
@@ -180,6 +179,23 @@ def _without_empty_sections(cells: list) -> list:
         if shown and not any(shown):
             gone |= set(range(start, end))
     return [cell for place, cell in enumerate(cells) if place not in gone]
+
+
+def _level(cell: dict) -> int:
+    """The level of the heading that a cell begins with, 0 if with none."""
+    head = re.match("#+(?= )", cell.source) if cell.cell_type == "markdown" else None
+    return len(head[0]) if head else 0
+
+
+def _answer_first(cells: list) -> list:
+    """The cells, a section called Answer before all others: a reader wants it first, a notebook has
+    it last."""
+    heads = [place for place, cell in enumerate(cells) if _level(cell) == 2]
+    for start, end in itertools.pairwise([*heads, len(cells)]):
+        if cells[start].source.startswith("## Answer"):
+            first = heads[0]
+            return cells[:first] + cells[start:end] + cells[first:start] + cells[end:]
+    return cells
 
 
 def _with_what_they_made(cells: list) -> list:
