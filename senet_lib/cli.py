@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     speak()
     # A shell knows ~ in `--out ~/x` and not in `--out=~/x`.
-    words = [re.sub("(?<==)~/.*", lambda path: os.path.expanduser(path[0]), word)
+    words = [re.sub("(?<==)~(?=/|$).*", lambda path: os.path.expanduser(path[0]), word)
              for word in (sys.argv[1:] if argv is None else argv)]  # fmt: skip
     arguments = make_parser().parse_args(words)
     arguments.words = words

@@ -241,6 +241,7 @@ def test_a_path_may_begin_at_home(run, tmp_path, monkeypatch, prints):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "runs").symlink_to(run.parents[2])
     assert "resnet20" in prints("runs", "--root=~/runs")
+    assert "resnet20" in prints("runs", "--root=~")
 
 
 def test_commands_run_where_nobody_listens(monkeypatch, tmp_path):

@@ -93,6 +93,11 @@ def test_what_the_arithmetic_changes_is_told_from_networks_that_had_both(runs, t
     sd = np.sqrt(sum(squares) / 8)
     each = np.sqrt((1 / 2 + 1 / 3 + 1 + 1 / 3) / 4)
     assert row["reach"] == pytest.approx(t.ppf(0.975, 8) * sd * each)
+    alike = [make_run(tmp_path / "alike", "resnet20", seed, 0.1) for seed in (0, 1)]
+    alike.append(make_run(tmp_path / "odd", "resnet20", 0, 0.2, precision="bf16"))
+    row = errors.by_arithmetic(alike).iloc[1]
+    assert row["difference"] == pytest.approx(0.1)
+    assert np.isnan(row["reach"])  # none varies
 
 
 def test_the_leaderboards_interval_is_of_the_pooled_spread(runs, tmp_path):

@@ -166,10 +166,11 @@ def test_sections_of_the_same_name_are_linked_apart(tmp_path):
 def test_sections_whose_code_shows_nothing_are_left_out_and_the_answer_is_first(tmp_path):
     cells = "# Title", None, "## Words\n\nNo code.", "## Silent\n\nHidden.", None, "hidden too"
     cells += "### Silent part", None, "## Half", None, "### Full", sortable(), "### Hollow", None
-    cells += "## Answer\n\nYes.", sortable(), "## End", None, sortable()
+    cells += "## Answers\n\nTwo.", "## Answer\n\nYes.", sortable(), "## End", None, sortable()
     shown = render(notebook_of(tmp_path, *cells))
     heads = re.findall("<h[23].*?>(.*?)</h", shown)
-    assert heads == ["Answer", "Words", "Half", "Full", "End"]
+    assert heads == ["Answer", "Words", "Half", "Full", "Answers", "End"]
+    assert shown.count(">silent<") == 6  # the code of what is left out too
     assert "idden" not in shown.partition("<main")[2]
 
 

@@ -249,6 +249,13 @@ def test_the_page_shows_what_the_records_say_and_how_it_was_made(report):
     for number in (*pair, np.mean(pair), 100 * runs["resnet20", 0].test_error):
         assert f"{number:.2f}" in cells
     assert "OSError: no space" in words
+    notebook = json.loads((NOTEBOOKS / "report.ipynb").read_text(encoding="utf-8"))
+    prose = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "markdown"]
+    named = [re.match("##+ (.*)", cell) for cell in prose]
+    heads = {unescape(head) for head in re.findall("<h[23] .*?>(.*?)</h", text)}
+    ended = set(re.findall(r"<li><strong>(.*?)</strong>", text))
+    assert {head[1] for head in named if head} <= heads | ended
+    assert ended & {head[1] for head in named if head}
     commands = re.findall(r"senet train --config (?!configs/)", words)
     assert len(commands) == 3 + 3  # problems, finished
     folds = re.findall(r'<details class="input"( open.*?)?>', text)
@@ -302,6 +309,17 @@ def test_the_top_says_whether_by_how_much_how_sure_and_at_what_cost(
         assert all(part in top for part in ("10 %", "0.1 %"))
     gone = [seed for problem in names["runs"].problems for seed in problem.seeds]
     assert len(gone) == 6 - sum(map(len, errors.values()))
+
+
+def test_unlike_arithmetic_is_said_with_what_it_changed(tmp_path):
+    made = {("resnet20", 0): "fp32", ("resnet20", 1): "fp32", ("se_resnet20", 0): "fp32"}
+    for (model, seed), precision in (made | {("resnet20", 2): "bf16"}).items():
+        make_run(tmp_path, model, seed, 0.1 + seed / 100, precision=precision)
+    options = {"study": "demo", "runs_root": tmp_path, "page_folder": tmp_path}
+    outputs = run_cells("report", "pairs", **options)["outputs"]
+    (said,) = (str(shown) for shown in outputs if "computed in" in str(shown))
+    assert "computed in 2 ways: cpu, fp32 (3 runs); cpu, bf16 (1 run), +1.50 ± 11.00" in said
+    assert "in 1 network that had both" in said
 
 
 @pytest.mark.slow

@@ -56,8 +56,8 @@ def by_arithmetic(runs: Sequence[RunRecord]) -> pd.DataFrame:
     ways = frame["way"].value_counts()
     cells = frame.groupby(["network", "way"])["error"]
     means, seeds = (cells.agg(how).unstack() for how in ("mean", "count"))
-    df = len(frame) - cells.ngroups
-    sd = np.sqrt(((frame["error"] - cells.transform("mean")) ** 2).sum() / df) if df else math.nan
+    sd, df = pooled_sd({cell: dict(enumerate(some)) for cell, some in cells})
+    sd = sd or math.nan  # where none varies there is no interval
     apart = means.sub(means[ways.index[0]], axis=0).assign(**{ways.index[0]: math.nan})
     share = (1 / seeds).add(1 / seeds[ways.index[0]], axis=0).where(apart.notna())
     networks = apart.notna().sum()

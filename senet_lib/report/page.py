@@ -1,7 +1,9 @@
 """Turn an executed notebook into one HTML page that needs nothing but itself.
 
 Code stands folded beside what it made, or open where the notebook's metadata say
-`"senet": {"show_code": true}`. The page can be read without its script.
+`"senet": {"show_code": true}`. Where it stands folded, a section called Answer comes first, and one
+whose code shows nothing is left out. Cells tagged remove_cell are on no page. The page can be read
+without its script.
 """
 
 import base64
@@ -168,7 +170,8 @@ def _asset(name: str) -> str:
 
 
 def _without_empty_sections(cells: list) -> list:
-    """The cells but for the sections whose code, where there is any, showed nothing."""
+    """The cells but for the headings and prose of sections whose code, where there is any, showed
+    nothing; the code goes with what the next shows."""
     levels, gone = [_level(cell) for cell in cells], set()
     for start, level in enumerate(levels):
         if level < 2:
@@ -177,7 +180,7 @@ def _without_empty_sections(cells: list) -> list:
         end = next((place for place in later if 0 < levels[place] <= level), len(cells))
         shown = [bool(c.outputs) for c in cells[start:end] if c.cell_type == "code"]
         if shown and not any(shown):
-            gone |= set(range(start, end))
+            gone |= {place for place in range(start, end) if cells[place].cell_type != "code"}
     return [cell for place, cell in enumerate(cells) if place not in gone]
 
 
@@ -192,7 +195,7 @@ def _answer_first(cells: list) -> list:
     it last."""
     heads = [place for place, cell in enumerate(cells) if _level(cell) == 2]
     for start, end in itertools.pairwise([*heads, len(cells)]):
-        if cells[start].source.startswith("## Answer"):
+        if re.match(r"## Answer\s*$", cells[start].source, re.M):
             first = heads[0]
             return cells[:first] + cells[start:end] + cells[first:start] + cells[end:]
     return cells

@@ -119,7 +119,7 @@ def table(
     """
     if frame.empty:
         return Text(empty)
-    blank = frame.map(lambda value: isinstance(value, str | list) and not value).all()
+    blank = frame.map(lambda value: isinstance(value, str | list | tuple) and not value).all()
     frame = frame.loc[:, ~blank]
     counts = isinstance(frame.index, pd.RangeIndex) and not frame.index.name
     if frame.index.name:
@@ -137,7 +137,7 @@ def table(
 
 def _cell(value: object) -> str:
     if isinstance(value, (list, tuple)):
-        return " ".join(_cell(item) for item in value if item != "")
+        return " ".join(_cell(item) for item in value if item != "") or "–" * (value == ())
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, Markup) else html.escape(str(value))
