@@ -298,7 +298,7 @@ rule excitation:
             study=STUDY.study,
             seed=STUDY.seeds[0],
             num_images=20 * STUDY.grids,
-            num_importance=2 * STUDY.grids,
+            num_importance=5 * STUDY.grids,
         ),
     threads: THREADS
     resources:

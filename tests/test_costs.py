@@ -167,5 +167,8 @@ def test_the_notebook_counts_measures_and_compares(tmp_path, monkeypatch):
     share = 100 * 2_016 / (274_490 - fewer)
     assert tables["Share of"]["of parameters %"].tolist() == pytest.approx([share])
     assert "resnet20 55.00; " in figures[-1]["text/plain"] + "; "
+    literal = ["res2net29", "se_res2net29", "se_res2net29+gate_at=literal"]
+    pairs = run_cells("profile", "measure", models=literal)["plain"]
+    assert dict(pairs) == {"se_res2net29": "res2net29"}  # the literal block lacks a convolution
     empty = "\n".join(map(str, run_cells("profile", models=[])["outputs"]))
     assert empty.count("No") >= 2  # without networks: no cost, no measurement

@@ -176,6 +176,7 @@ def test_counts_of_closed_open_and_constant_gates_on_paper():
     assert row["constant_share"] == pytest.approx(1 / 3)
     assert (row["layer"], row["stage"], row["channels"]) == ("stage1.0.attention", 1, 3)
     assert row["mean"] == pytest.approx((0.31 + 2.0 + 3.86) / 12)
+    assert layer_row([[-0.7]] * 4, LABELS)["near_zero"] == 0  # a sign turned is no channel closed
 
 
 @pytest.mark.parametrize("attention", ["se", "scse"])
@@ -284,7 +285,7 @@ def test_the_notebook_shows_these_numbers(look, tmp_path, shapes):
 
 
 @pytest.mark.parametrize(
-    ("by", "said"), [(0, "No layer's gates vary"), (20, "In stage3.2 alone, which looks")]
+    ("by", "said"), [(0, "No layer's gates vary"), (20, "In stage3.2 alone, whose gates move")]
 )
 def test_gates_that_never_vary_know_no_class(look, by, said):
     assert said in look(by=[*[0] * 8, by])["outputs"][-1].markdown

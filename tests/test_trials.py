@@ -12,7 +12,7 @@ import torch
 from fake_runs import RECIPE, data_fields, make_run, save_network
 from notebook_cells import run_cells
 
-from senet_lib.analysis import cam_study, families, scores, trials
+from senet_lib.analysis import cam_study, scores, trials
 from senet_lib.analysis.cam_study import CamStudy
 from senet_lib.claims.definitions import definitions
 from senet_lib.errors import DataError, RecordError
@@ -209,7 +209,7 @@ def test_a_network_without_its_plain_form_stands_alone():
     names, values = ["resnet20", "se_resnet20", "se_resnet110"], [0.25, 0.5, 0.75]
     frame = {"model": names, "trial": "grid2", "metric": "energy", "score": values}
     known = {"scores": pd.DataFrame({**frame, "untrained": 0.3, "chance": 0.25}), "pd": pd}
-    known |= {"family": families.family, "escape": str, "metric_label": scores.metric_label}
+    known |= {"escape": str, "metric_label": scores.metric_label}
     exec(cell.partition("\n\n\nfirst")[0], known)
     said = known["gained"]("grid2", "energy", "Here")
     assert "resnet20 0.250, se_resnet20 0.500, +0.250 from resnet20, se_resnet110 0.750;" in said

@@ -155,7 +155,7 @@ def layer_table(gates: Gates, labels: np.ndarray) -> pd.DataFrame:
 
     Returns:
         - layer, stage (None where the path names none), channels (C), mean (of all N * C gates);
-        - near_zero and near_one (gates below 0.05, negative or not, and above 0.95, of N * C),
+        - near_zero and near_one (gates within 0.05 of 0, and those above 0.95, of N * C),
           constant (channels, of C, by `CONSTANT_SD`), and the same as fractions, ending in _share;
         - class_share: share of the gates' variance that lies between the classes' means; NaN where
           none varies. chance: (K - 1) / (N - 1), the expected share if labels had nothing to do
@@ -163,7 +163,7 @@ def layer_table(gates: Gates, labels: np.ndarray) -> pd.DataFrame:
     """
     rows, labels = [], checked_labels(labels, len(next(iter(gates.values.values()))))
     for layer, values in gates.values.items():
-        low, high = int((values < NEAR_ZERO).sum()), int((values > NEAR_ONE).sum())
+        low, high = int((abs(values) < NEAR_ZERO).sum()), int((values > NEAR_ONE).sum())
         still = int((values.std(0, dtype=np.float64) < CONSTANT_SD).sum())
         rows.append({
             "layer": layer, "stage": gates.stage(layer), "channels": values.shape[1],

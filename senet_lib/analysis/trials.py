@@ -157,10 +157,10 @@ def measure(explain: Explain, trials: Sequence[Trial]) -> pd.DataFrame:
     """Score a network, by the maps that `explain` gives of it, on every trial.
 
     Returns:
-        One row a trial and metric: trial, metric, score (over the cases, the mean, on mosaics the
-        median), chance (likewise, of a uniform map), wrong (likewise, of the same maps and
-        `Trial.wrong` regions: what such maps score where they should find nothing), cases (M) and
-        zero (maps without a positive value).
+        One row a trial and metric: trial, metric, score (the mean over the cases; of energy on
+        mosaics the median), chance (likewise, of a uniform map), wrong (likewise, of the same maps
+        and `Trial.wrong` regions: what such maps score where they should find nothing), cases (M)
+        and zero (maps without a positive value).
     """
     frames, metrics = [], list(METRICS)
     for trial in trials:
@@ -168,7 +168,8 @@ def measure(explain: Explain, trials: Sequence[Trial]) -> pd.DataFrame:
         found, wrong = score(maps, masks), score(maps, trial.wrong)
         by_chance = pd.DataFrame({name: chance(name, masks) for name in metrics})
         kinds = {"score": found[metrics], "chance": by_chance, "wrong": wrong[metrics]}
-        frame = pd.DataFrame({kind: some.agg(trial.over_maps) for kind, some in kinds.items()})
+        how = dict.fromkeys(metrics, "mean") | {"energy": trial.over_maps}
+        frame = pd.DataFrame({kind: some.agg(how) for kind, some in kinds.items()})
         frame = frame.rename_axis("metric").reset_index()
         frames.append(frame.assign(trial=trial.name, cases=len(found), zero=found["zero"].sum()))
     return pd.concat(frames, ignore_index=True)

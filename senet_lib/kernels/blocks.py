@@ -65,10 +65,10 @@ class _Faster:
 class SqueezeExcite(_Faster, attention.SqueezeExcite):
     def fast(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """x * gate(x), or relu(x * gate(x) + residual)."""
-        if self.gate.squeeze is not attention.SQUEEZES["avg"]:  # the mean alone has a kernel
-            y = x * self.gate(x)
-            return y if residual is None else F.relu(y + residual)
-        x, squeezed = squeeze(x)
+        if self.gate.squeeze is attention.SQUEEZES["avg"]:  # it alone has a kernel
+            x, squeezed = squeeze(x)
+        else:
+            squeezed = self.gate.squeeze(x).float()
         with torch.autocast("cpu", enabled=False):  # float32 is faster for so few numbers
             gates = self.gate.excite(squeezed)  # (N, C)
         return scale(x, gates, residual)
