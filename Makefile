@@ -36,7 +36,7 @@ env: $(STAMP) ## create the environment .venv, if it is missing or out of date
 study: $(STAMP) ## train the networks of a study and report on them; only what is missing is done
 	@status=0; "$(BIN)/senet" study configs/$(STUDY).yaml --cores $(CORES) || status=$$?; \
 	if [ $$status -ne 0 ] && [ $$status -ne 2 ]; then echo "make: the study ended with errors; the same command goes on from here" >&2; fi; \
-	if [ -f $(REPORT) ]; then echo "report: $(CURDIR)/$(REPORT)"; fi; \
+	if [ $$status -ne 2 ] && [ -f $(REPORT) ]; then echo "report: $(CURDIR)/$(REPORT)"; fi; \
 	exit $$status
 
 test: $(STAMP) ## run the tests, but for the slow ones

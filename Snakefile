@@ -132,7 +132,7 @@ def hashed(notebook, *folders):
     """A hash of a notebook's code and of the library's files and folders behind it."""
     paths = [LIBRARY / name for name in folders]
     files = [file for path in paths for file in sorted(path.rglob("*") if path.is_dir() else [path])]
-    kept = [file for file in files if file.is_file() and file.suffix not in (".pyc", ".so")]
+    kept = [f for f in files if f.is_file() and f.name[0] not in ".#" and f.suffix not in (".pyc", ".so")]
     return code_hash(ROOT / "notebooks" / notebook, kept)
 
 
@@ -174,9 +174,13 @@ def settings():
 
 
 def sees_gpu():
-    """Whether this machine has a GPU, or the cluster it belongs to."""
+    """Whether this machine has a GPU, or where jobs go to a cluster, that."""
+    if CORES is not None and os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
+        return False
     if any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists():  # the latter: WSL
         return True
+    if CORES is not None:  # the jobs run here
+        return False
     with suppress(OSError, subprocess.SubprocessError):
         kinds = subprocess.run(["sinfo", "--noheader", "--format=%G"], capture_output=True, text=True, timeout=20)
         return "gpu" in kinds.stdout

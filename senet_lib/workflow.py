@@ -3,6 +3,7 @@ ended is seen by the files that are there."""
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,17 +11,25 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from senet_lib.errors import SenetError
 from senet_lib.files import read_json
 from senet_lib.recipe import Study, load_study
 from senet_lib.runs import DEFAULT_ROOT, HISTORY, LOGS, RECORD
-from senet_lib.runs.lock import handling, locked
+from senet_lib.runs.lock import handling, locked, stopping
 
 SECONDS = 2.0  # between two looks
 
 
 def run_study(config: str | Path, cores: str) -> int:
     """Do what is missing of a study and say how it goes; the same again goes on from there. The
-    exit code is Snakemake's. RunExistsError where another process is doing so."""
+    exit code is Snakemake's, or 128 and the number of the signal that stopped it.
+
+    Raises:
+        SenetError: `cores` is neither "all" nor a whole number above 0.
+        RunExistsError: another process is making the study.
+    """
+    if cores != "all" and not re.fullmatch("0*[1-9][0-9]{0,5}", cores):
+        raise SenetError(f"--cores is {cores}; it must be all, or a whole number above 0")
     study = load_study(config)
     busy = f"study {study.study} is being made by another process"
     with locked(LOGS / study.study / ".lock", busy):
@@ -34,21 +43,33 @@ def _follow(news: "_News", config: str | Path, cores: str) -> int:
     name, total = news.study.study, len(news.folders)
     print(f"{name}: {total} runs; what Snakemake says is in {news.log}", flush=True)
     with news.log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT)
-        with handling([signal.SIGTERM], lambda *_: process.terminate()):
-            try:
-                running = True
-                while running:
-                    with suppress(subprocess.TimeoutExpired):
-                        process.wait(SECONDS)
-                        running = False
-                    with suppress(BrokenPipeError):  # nobody reads on, and the study goes on
-                        news.tell()
-            except KeyboardInterrupt:  # Snakemake has it too, and lets the runs write a checkpoint
-                return process.wait() or 130
-            finally:
+        how = {"stdout": file, "stderr": subprocess.STDOUT, "start_new_session": True}
+        process, stopped = subprocess.Popen(words, **how), []
+
+        def stop(number: int, _: object) -> None:
+            """As Ctrl-C does: Snakemake takes its locks away, and the runs write a checkpoint."""
+            stopped.append(number)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGINT)
+
+        with handling(stopping(), stop):
+            running = True
+            while running:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(SECONDS)
+                    running = False
+                with suppress(OSError):  # nobody reads on, and the study goes on
+                    news.tell()
+            with suppress(OSError):
                 news.clear()
+    if stopped:
+        return 128 + stopped[0]
     said = news.log.read_text(encoding="utf-8", errors="replace")
+    if process.returncode and "LockException" in said:
+        raise SenetError(
+            "another Snakemake works in this folder, or one was killed; if none does: snakemake "
+            f"--unlock --cores 1 --configfile {shlex.quote(str(config))}, and then the same again"
+        )
     if process.returncode and "jobid:" not in said:
         print("\n".join(said.splitlines()[-8:]), file=sys.stderr)
     return process.returncode

@@ -1,13 +1,17 @@
 """`senet study`: what is said of a batch while Snakemake works, from what Snakemake prints."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from threading import Timer
 
 import pytest
 
 from senet_lib import workflow
 from senet_lib.cli import main
+from senet_lib.errors import SenetError
 from senet_lib.runs.lock import locked
 
 STUDY = """
@@ -108,3 +112,25 @@ def test_a_live_line_tells_epochs_and_time_left(said, monkeypatch):
 def test_a_study_that_is_none_is_one_line(tmp_path, monkeypatch, says):
     monkeypatch.chdir(tmp_path)
     says(["study", "nothing"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_study_is_stopped_as_by_ctrl_c(said, number):
+    """By `kill`, by a terminal that closes, by Ctrl-C: Snakemake is interrupted, with its jobs."""
+    words = "import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print('unlocked')"
+    Timer(1.5, os.kill, (os.getpid(), number)).start()
+    code, _, err = said(words)
+    assert (code, err) == (128 + number, "")
+    assert "unlocked" in (workflow.LOGS / "tiny" / "workflow.log").read_text()
+
+
+@pytest.mark.parametrize("cores", ["0", "two", "-1", "1.5", ""])
+def test_no_cores_are_a_mistake(cores):
+    with pytest.raises(SenetError, match="all, or a whole number above 0"):
+        workflow.run_study("smoke", cores)
+
+
+def test_what_a_killed_snakemake_left_is_told_with_the_remedy(said):
+    code, _, err = said("import sys\nprint('LockException: locked')\nsys.exit(1)")
+    assert code == 2
+    assert "snakemake --unlock --cores 1 --configfile configs/tiny.1.yaml" in err

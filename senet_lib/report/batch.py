@@ -253,6 +253,10 @@ def _kernel_manager(folder: Path) -> type:
                 env=environment,
             )
 
+        @default("shutdown_wait_time")
+        def _patience(self) -> float:
+            return 25.0  # seconds, for a checkpoint; SLURM kills after 30
+
         @default("connection_file")
         def _connection_file(self) -> str:
             return str(folder / "kernel.json")
