@@ -266,6 +266,11 @@ def test_without_names_by_number_and_a_class_without_a_picture_is_said(tmp_path,
     assert dataset.classes == CLASSES
     assert (dataset.y_test == load_data(path).y_test).all()
     assert "by number" in caplog.text
+    caplog.clear()
+    path = save(tmp_path / "b.npz", classes=np.array(["2", "0", "1"]))  # as a folder's are sorted
+    dataset = load_matching(path, classes=("0", "1", "2"))
+    assert (dataset.y_test == (load_data(path).y_test + 2) % 3).all()
+    assert not caplog.text
     path = save(tmp_path / "a.npz", classes=np.array([*CLASSES, "dodo"]))
     assert load_data(path).num_classes == 4
     assert "dodo" in caplog.text

@@ -6,11 +6,12 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 from fake_runs import make_run
 from safetensors.torch import load_file, save_file
 
 from senet_lib.errors import CheckpointError, RecordError, UnknownNameError
-from senet_lib.models import split_name
+from senet_lib.models import create_model, split_name
 from senet_lib.runs.records import find_runs, full_name, list_runs, load_run, save_history
 from senet_lib.runs.weights import NetSpec, load_network, save_weights
 
@@ -154,3 +155,19 @@ def test_a_name_with_overrides_builds_the_same_network():
     name = full_name("se_resnet20+squeeze=max", overrides)
     assert name == "se_resnet20+gate_bias=true+reduction=8+squeeze=max+stages=1,3"
     assert split_name(name)[1] == overrides | {"squeeze": "max"}
+
+
+def test_a_layer_that_a_network_uses_twice_is_saved_in_both_places(tmp_path):
+    network = create_model("resnet20", 4)
+    network.stages[0][1].conv1 = network.stages[0][0].conv1
+    spec = NetSpec(
+        model="resnet20",
+        overrides={},
+        classes=("a", "b", "c", "d"),
+        mean=(0.5,) * 3,
+        std=(0.2,) * 3,
+    )
+    save_weights(tmp_path / "weights.safetensors", network, spec)
+    found, _ = load_network(tmp_path / "weights.safetensors")
+    ours, theirs = network.state_dict(), found.state_dict()
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())

@@ -126,11 +126,11 @@ def load_matching(
     classes = tuple(classes)
     if dataset.classes == classes:
         return dataset
-    numbers = tuple(str(k) for k in range(len(classes)))
-    if dataset.classes == numbers or (classes == numbers and len(dataset.classes) == len(classes)):
-        log.warning("%s: classes are matched by number, for names are missing", dataset.name)
-        return replace(dataset, classes=classes)
     if set(dataset.classes) != set(classes):
+        numbers = tuple(str(k) for k in range(len(classes)))
+        if numbers in (dataset.classes, classes) and len(dataset.classes) == len(classes):
+            log.warning("%s: classes are matched by number, for names are missing", dataset.name)
+            return replace(dataset, classes=classes)
         lacking, foreign = (
             f"{len(names)} ({', '.join(sorted(names)[:5])}{', ...' if len(names) > 5 else ''})"
             for names in (set(classes) - set(dataset.classes), set(dataset.classes) - set(classes))

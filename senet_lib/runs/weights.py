@@ -68,7 +68,8 @@ def save_weights(path: Path, model: nn.Module, spec: NetSpec) -> None:
     """Write parameters and buffers with `spec` as metadata; equal networks give equal bytes."""
     from safetensors.torch import save
 
-    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    # Copies: a network may use one layer in two places, and safetensors takes no shared memory.
+    state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
     fields = {"format": FORMAT, **spec.to_dict()}
     text = json.dumps({**fields, "sha256": _digest(fields, state)}, sort_keys=True)
     # One key: safetensors writes several in an order that differs from process to process.
