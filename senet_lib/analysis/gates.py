@@ -50,12 +50,15 @@ class Gates:
         found = re.match(r"stage(\d+)\.", layer)
         return int(found[1]) if found else None
 
+    def varies(self, layer: str) -> bool:
+        """Whether some gate of a layer varies over the images, by `CONSTANT_SD`."""
+        return bool(self.values[layer].std(0).max() >= CONSTANT_SD)
+
     @property
     def ends(self) -> list[str]:
         """The last layer of each stage whose gates vary, or if none does, the last; without stages
         the first, the middle and the last of all."""
-        varies = {name: values.std(0).max() >= CONSTANT_SD for name, values in self.values.items()}
-        last = {self.stage(layer): layer for layer in sorted(self.layers, key=varies.get)}
+        last = {self.stage(layer): layer for layer in sorted(self.layers, key=self.varies)}
         if None not in last:
             return sorted(last.values(), key=self.layers.index)
         chosen = {0, len(self.layers) // 2, len(self.layers) - 1}
