@@ -365,6 +365,14 @@ def test_winograd_is_taken_where_it_pays() -> None:
     assert not taken(dilation=2, padding=2)
 
 
+@pytest.mark.parametrize(("amx", "intel", "least"), [(1, 1, 257), (0, 1, 8), (0, 0, 17)])
+def test_the_least_channels_are_those_of_the_processor(monkeypatch, amx, intel, least) -> None:
+    monkeypatch.setattr(convolution, "has_amx", lambda: amx)
+    monkeypatch.setattr(convolution, "is_intel", lambda: intel)
+    chosen = convolution.least_channels.__wrapped__
+    assert (chosen(torch.bfloat16), chosen(torch.float32)) == (least, 8)
+
+
 @needs_compiler
 @pytest.mark.parametrize("unusual", [{"affine": False}, {"momentum": None}])
 def test_an_unusual_normalisation_is_left_to_pytorch(unusual: dict) -> None:

@@ -2,6 +2,7 @@
 
 # Legend: N images, C and D channels in and out, H height, W width.
 
+import functools
 import math
 
 import torch
@@ -10,13 +11,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input
 
-from senet_lib.kernels.native import as_rows, call, empty_map, has_amx, numbers
+from senet_lib.kernels.native import as_rows, call, empty_map, has_amx, is_intel, numbers
 
 Moments = tuple[Tensor, Tensor]
 MOST_CHANNELS = 256  # above it PyTorch's convolution is no slower
-# Below these the transforms cost more than the products they save; PyTorch's products are faster in
-# bfloat16 than in float32, ours are not, and with AMX no transform pays.
-LEAST_CHANNELS = {torch.float32: 8, torch.bfloat16: MOST_CHANNELS + 1 if has_amx() else 17}
 TAPS_CHANNELS = 128  # with AMX, from here on the weight's gradient on small maps is made tap by tap
 
 
@@ -98,6 +96,15 @@ class _SmallConv3x3(torch.autograd.Function):
         return dx, dweight, None
 
 
+@functools.cache
+def least_channels(dtype: torch.dtype) -> int:
+    """Below so many the transforms cost more than the products they save. Ours are no faster in
+    bfloat16; PyTorch's are on AMD's processors, and with AMX so much that no transform pays."""
+    if dtype == torch.bfloat16 and has_amx():
+        return MOST_CHANNELS + 1
+    return 17 if dtype == torch.bfloat16 and not is_intel() else 8
+
+
 def convolve(conv: nn.Module, x: Tensor) -> tuple[Tensor, Moments | None]:
     """conv(x), and the mean and biased variance of its channels where the kernel does it."""
     ours = (
@@ -110,7 +117,7 @@ def convolve(conv: nn.Module, x: Tensor) -> tuple[Tensor, Moments | None]:
     least, most = sorted((conv.in_channels, conv.out_channels))
     height, width = x.shape[2:]
     fits = conv.stride == (1, 1) and height % 4 == width % 4 == 0
-    if fits and LEAST_CHANNELS[x.dtype] <= least and most <= MOST_CHANNELS:
+    if fits and least_channels(x.dtype) <= least and most <= MOST_CHANNELS:
         y, mean, variance = _Conv3x3.apply(x, conv.weight)
         return y, (mean, variance)
     small = height * width <= 16 * math.prod(conv.stride)
