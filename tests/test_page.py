@@ -49,6 +49,14 @@ def notebook_of(folder: Path, *cells: Any, **metadata: Any) -> Path:
     return folder / "page.ipynb"
 
 
+def test_code_is_coloured_and_what_has_no_colour_is_plain(tmp_path) -> None:
+    notebook = nbformat.v4.new_notebook(metadata={"senet": {"show_code": True}})
+    notebook.cells.append(nbformat.v4.new_code_cell("for i in [x]:\n    y = 'z' + i"))
+    nbformat.write(notebook, tmp_path / "page.ipynb")
+    page = render(tmp_path / "page.ipynb")
+    assert '<span class="k">for</span> i <span class="ow">in</span> [x]:' in page
+
+
 NUMBERS = ["12 %", "1,234", "n/a", "−3", "–", "0.5", "45.60 M", "< 0.001", "+7", "1.5e-4"]
 ASCENDING = ["−3", "1.5e-4", "< 0.001", "0.5", "+7", "12 %", "1,234", "45.60 M", "n/a", "–"]
 DESCENDING = ["45.60 M", "1,234", "12 %", "+7", "0.5", "< 0.001", "1.5e-4", "−3", "n/a", "–"]

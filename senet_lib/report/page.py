@@ -31,6 +31,7 @@ TABLE = re.compile(r'(<div\b[^>]*class="table\b[^>]*>)?(<table\b.*?</table>)', r
 CAPTION = re.compile(r"<caption>(.*?)[:;,.(<]", re.DOTALL)
 CODE = r"<pre\b.*?</pre>|<code\b.*?</code>"
 EQUATION = re.compile(CODE + r"|\$\$(.+?)\$\$|\$(\S(?:[^$\n]*\S)?)\$", re.DOTALL)
+PLAIN = re.compile(r'<span class="[npw]">([^<]*)</span>')  # names, punctuation and blanks of code
 INKS = {"#1d2329": "ink", "#000000": "ink", "#56616c": "muted", "#dfe3e7": "line"}
 FOR_ALL = "stroke-linejoin: round; stroke-linecap: butt"  # what Matplotlib asks of every line
 SHORTEST_CONTENTS = 3  # sections
@@ -90,6 +91,7 @@ def render(notebook: Path, back: str = "", at: str = "") -> str:
         filters={
             "equations": _with_mathml,
             "size": _size,
+            "plain": lambda code: PLAIN.sub(r"\1", code),  # of no colour, and half of the page
             "drawing": lambda svg, alt: _drawing(svg, alt, next(numbers)),
         },
     )

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import typing
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -198,7 +199,10 @@ def save_history(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
 def save_logits(folder: Path, logits: np.ndarray, labels: np.ndarray) -> None:
     """Write test_logits.npz: logits (N, K), floating point, and labels (N,), integers."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, logits=logits, labels=labels)
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_BZIP2) as archive:  # a fifth less than NumPy's
+        for name, values in {"logits": logits, "labels": labels}.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, values)
     write_whole(folder / LOGITS, buffer.getvalue())
 
 
