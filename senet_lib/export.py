@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from senet_lib.data.augment import LEAST_STD
-from senet_lib.errors import SenetError, need, one_line, unknown
+from senet_lib.errors import SenetError, is_out_of_memory, need, one_line, unknown
 from senet_lib.files import replacing
 
 TOLERANCE = 1e-4
@@ -28,6 +28,8 @@ _ABOUT = "senet.json"  # what the file says of itself goes by this name
 
 class ExportMismatchError(RuntimeError):
     """The written network does not give the model's logits; the file was not kept."""
+
+    exit_code = 1
 
 
 class Normalised(nn.Module):
@@ -66,7 +68,7 @@ def export_model(
         The path of the file.
     Raises:
         MissingDependencyError: ONNX is asked for and onnx, onnxscript or onnxruntime is missing.
-        SenetError: the path is a folder, or ends otherwise.
+        SenetError: the path is a folder, or ends otherwise; or the format cannot hold the network.
         ExportMismatchError: the written network gives other logits.
     """
     if format not in _FORMATS:
@@ -86,7 +88,13 @@ def export_model(
         warnings.simplefilter("ignore", DeprecationWarning)  # the choice of format is the user's
         warnings.simplefilter("ignore", FutureWarning)
         expected = network(images)
-        write(network, partial, images[:_TRACE_BATCH], json.dumps(dict(about or {})))
+        try:
+            write(network, partial, images[:_TRACE_BATCH], json.dumps(dict(about or {})))
+        except Exception as error:  # each exporter has errors of its own
+            if isinstance(error, OSError) or is_out_of_memory(error):
+                raise
+            reason = f"{format} cannot hold this network: {one_line(error)}"
+            raise SenetError(reason) from error
         error = (load(partial)[0](images) - expected).abs().max().item()
         if not error <= TOLERANCE * max(1.0, expected.abs().max().item()):
             away = f"{error:.2g}, more than {TOLERANCE:g}"

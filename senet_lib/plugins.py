@@ -44,12 +44,14 @@ def use(paths: Iterable[str | Path]) -> None:
     before = os.environ.get(VARIABLE, "")
     if named:
         os.environ[VARIABLE] = os.pathsep.join(map(str, named))
-    if _registries:
-        try:
+    try:
+        if _registries:
             load(_registries)
-        except PluginError:
-            os.environ[VARIABLE] = before
-            raise
+        elif named:
+            import senet_lib.models  # noqa: F401  (which loads them)
+    except PluginError:
+        os.environ[VARIABLE] = before
+        raise
 
 
 def load(registries: Sequence[dict[str, Any]]) -> None:
@@ -86,6 +88,11 @@ def behind(model: str, overrides: Mapping[str, Any]) -> dict[str, str]:
     words = {part.rpartition("=")[2] for part in model.split("+")}
     words |= set(map(str, overrides.values()))
     return {path.name: text for path, (text, names) in _LOADED.items() if names & words}
+
+
+def changed(kept: Mapping[str, str]) -> list[str]:
+    """Names of the files whose text is another now than is kept by file name."""
+    return [p.name for p, (text, _) in _LOADED.items() if kept.get(p.name, text) != text]
 
 
 def _named() -> list[Path]:

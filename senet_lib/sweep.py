@@ -109,7 +109,7 @@ def open_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
     for model in sweep.models:
         check_name(model)
     images = hold_out(load_data(sweep.data), sweep.num_val)
-    sizes = sweep.space.get("train_images", [0])
+    sizes = sweep.space.get("train_images", [sweep.recipe.train_images])
     take(images, sizes["high"] if isinstance(sizes, dict) else max(sizes))  # refuses too many
     folder.mkdir(parents=True, exist_ok=True)
     pruner = {
@@ -172,7 +172,8 @@ def run_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
             said = str(ended)
         finally:
             lock.release()
-        tried = (v if isinstance(v, str) else f"{k} {v:.3g}" for k, v in trial.params.items())
+        values = ((k, f"{v:.3g}" if isinstance(v, float) else v) for k, v in trial.params.items())
+        tried = (v if k == "model" else f"{k} {v}" for k, v in values)
         print(f"{out.name}: {said}; {', '.join(tried)}", flush=True)
     return study
 

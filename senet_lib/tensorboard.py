@@ -1,6 +1,7 @@
 """Runs as TensorBoard's event files: curves, gates by layer, settings beside the final error."""
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from senet_lib.errors import RecordError, SenetError, need
 from senet_lib.runs.records import HISTORY, RECORD, RunRecord, load_run
+from senet_lib.runs.weights import WEIGHTS
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -46,13 +48,13 @@ def add_epoch(writer: "SummaryWriter", row: Mapping[str, float]) -> None:
 
 def events_of(run: Path, logdir: str | Path) -> Path:
     """The folder of a run's events, <study>/<model>/seed<k> as the run's own."""
-    return Path(logdir).joinpath(*run.absolute().parts[1:][-3:])
+    return Path(logdir).joinpath(*Path(os.path.abspath(run)).parts[1:][-3:])
 
 
 def write_run(path: str | Path, logdir: str | Path, *, gates: bool = True) -> Path:
     """Write the events of the run at `path`, as far as its history goes, and give their folder,
     <study>/<model>/seed<k> in `logdir`; with gates, histograms of those of a finished run, over the
-    first 256 images that it was evaluated on."""
+    first 256 images that it was evaluated on, where its weights are kept."""
     import pandas as pd
 
     path = Path(path)
@@ -62,9 +64,10 @@ def write_run(path: str | Path, logdir: str | Path, *, gates: bool = True) -> Pa
     record = load_run(path) if (path / RECORD).is_file() else None
     try:
         history = record.history if record else pd.read_csv(path / HISTORY).astype(float)
+        _ = history["epoch"]
     except RecordError:
         raise
-    except ValueError:  # pandas' errors are ValueErrors
+    except (KeyError, ValueError):  # pandas' errors are ValueErrors
         raise RecordError(f"{path / HISTORY} is damaged: it is no table of numbers") from None
     with event_file(folder) as writer:
         for row in history.to_dict("records"):
@@ -73,7 +76,7 @@ def write_run(path: str | Path, logdir: str | Path, *, gates: bool = True) -> Pa
             settings: dict[str, Any] = {key: record.recipe[key] for key in SETTINGS}
             settings |= {"model": record.model, "seed": record.seed, "study": record.study}
             writer.add_hparams(settings, {"error/final": record.test_error}, run_name=".")
-        if record and gates:
+        if record and gates and (path / WEIGHTS).is_file():
             _add_gates(writer, record)
     return folder
 

@@ -72,6 +72,21 @@ def test_what_cannot_be_written_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+class Recursive(nn.Module):
+    """Asks its input what to do, which no format can write down."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        while x.abs().max() > 1:
+            x = x / 2
+        return x.mean((2, 3)).tolist() and x.mean((2, 3))
+
+
+def test_a_network_that_a_format_cannot_hold_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SenetError, match=r"^pt2 cannot hold this network: .+"):
+        export_model(Recursive(), tmp_path / "model.pt2", "pt2")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_a_network_with_other_logits_does_not_replace_the_file(tmp_path: Path) -> None:
     path = tmp_path / "model.ts"

@@ -215,12 +215,14 @@ SPACES = (
         ({"num_val": None}, "num_val"), ({"seeds": [0]}, "seeds"), ({"pruner": "best"}, "pruner"),
         ({"models": ["resnet21"]}, "resnet21"), ({"data": "nowhere.npz"}, "nowhere"),
         ({"space": {"train_images": [32, 65]}}, "cannot take 65 of 64 training images"),
-        ({"space": 3}, "space"), ({"space": {}, "models": ["resnet20"]}, "nothing to choose"),
+        ({"recipe": {"epochs": 3, "train_images": 65}}, "cannot take 65"), ({"space": 3}, "space"),
+        ({"space": {}, "models": ["resnet20"]}, "nothing to choose"),
         *(({"space": space}, next(iter(space))) for space in SPACES),
     ],
 )  # fmt: skip
 def test_a_sweep_that_cannot_be_meant_is_one_line(change, part, written, tmp_path, says):
     says(["sweep", written(tmp_path, **change), "--root", tmp_path / "sweeps"], part)
+    assert not (tmp_path / "sweeps").exists()
 
 
 def test_what_lies_there_is_no_study_or_optuna_is_missing(written, tmp_path, says, monkeypatch):

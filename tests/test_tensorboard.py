@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from senet_lib.cli import main
+from senet_lib.tensorboard import events_of
 
 pytest.importorskip("tensorboard")
 TINY = ("--data", "shapes", "--train-images", "64", "--schedule", "--progress", "none")
@@ -53,6 +55,16 @@ def test_curves_gates_and_settings(runs, tmp_path):
     assert plain.Scalars("loss/train")
 
 
+def test_a_run_without_weights_has_its_curves_and_dots_lead_nowhere(runs, tmp_path, capsys):
+    run = shutil.copytree(runs / "few/se_resnet20/seed0", tmp_path / "runs/few/se_resnet20/seed0")
+    (run / "weights.safetensors").unlink()
+    words = ["tensorboard", "--root", str(tmp_path / "runs"), "--logdir", str(tmp_path / "log")]
+    assert main(words) == 0
+    assert capsys.readouterr().err == ""
+    assert len(read(tmp_path / "log/few/se_resnet20/seed0").Scalars("rate")) == 2
+    assert events_of(tmp_path / "a/b/../c", "log") == Path("log", tmp_path.name, "a", "c")
+
+
 def test_again_replaces_a_run_under_way_is_shown_and_nothing_is_one_line(
     runs, tmp_path, capsys, says
 ):
@@ -64,7 +76,7 @@ def test_again_replaces_a_run_under_way_is_shown_and_nothing_is_one_line(
     for model in ("resnet20", "se_resnet20"):
         assert len(read(tmp_path / "log" / "few" / model / "seed0").Scalars("rate")) == 2
     begun = tmp_path / "runs/few/odd/seed0/history.csv"  # of a run that was stopped
-    for damaged in (b"", b"epoch,lr\n1,x\n", b"epoch\n\xff", b"a\n1,2\n1,2,3\n"):
+    for damaged in (b"", b"epoch,lr\n1,x\n", b"epoch\n\xff", b"a\n1,2\n1,2,3\n", b"lr\n1\n"):
         begun.parent.mkdir(parents=True, exist_ok=True)
         begun.write_bytes(damaged)
         assert main([*words, "--no-gates"]) == 1

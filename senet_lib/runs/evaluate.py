@@ -153,4 +153,4 @@ def classify(
         if (shape := tuple(logits.shape)) != (len(images), len(classes)):
             raise SenetError(f"{path} gives {shape} logits for {len(classes)} classes")
         found.append(probabilities(logits.float().numpy()))
-    return np.concatenate(found), tuple(classes)
+    return np.concatenate([np.empty((0, len(classes))), *found]), tuple(classes)

@@ -9,8 +9,10 @@ import dataclasses
 import hashlib
 import io
 import json
+import sys
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from senet_lib.errors import CheckpointError, SenetError, UnknownNameError, is_out_of_memory
-from senet_lib.files import write_whole
+from senet_lib import plugins
+from senet_lib.errors import (
+    CheckpointError,
+    RecordError,
+    SenetError,
+    UnknownNameError,
+    is_out_of_memory,
+)
+from senet_lib.files import read_json, write_whole
 from senet_lib.models import create_model
 from senet_lib.recipe import needed_fields
+from senet_lib.runs import RECORD
 
 WEIGHTS = "weights.safetensors"
 CHECKPOINT, PREVIOUS, DAMAGED = "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.damaged.pt"
@@ -108,6 +118,10 @@ def load_network(path: str | Path) -> tuple[nn.Module, NetSpec]:
         if isinstance(error, UnknownNameError):
             reason += "; what a file of your own registers needs that file: --plugin FILE"
         raise CheckpointError(f"{path} does not fit the model it names: {reason}") from None
+    with suppress(RecordError):  # who reads the record says what is wrong with it
+        kept = read_json(path.with_name(RECORD)).get("plugins", {})
+        for name in plugins.changed(kept):
+            print(f"note: {name} has changed since {path.parent} was trained", file=sys.stderr)
     return model.eval(), spec
 
 
