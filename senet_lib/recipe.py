@@ -253,6 +253,9 @@ class Study(Settings):
         "many images for the gates, twice as many for the worth of their channels",
         "[1, 1000000]", 100,
     )  # fmt: skip
+    note: str = setting(
+        "what who reads its reports must know, such as seeds added after a look", default=""
+    )
 
     @property
     def runs(self) -> list[tuple[str, int]]:

@@ -1,11 +1,14 @@
 """Errors of a study's runs, compared with their controls."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from fake_runs import make_run
 from scipy.stats import t
+from statsmodels.formula.api import ols
 
 from senet_lib.analysis import errors
+from senet_lib.analysis.dunnett import critical_value
 from senet_lib.errors import UnknownNameError
 
 PLAIN, SE, LAST = (0.30, 0.33, 0.31), (0.28, 0.29, 0.30), (0.10, 0.11, 0.12)
@@ -83,7 +86,7 @@ def test_what_the_arithmetic_changes_is_told_from_networks_that_had_both(runs, t
         for seed, error in enumerate(values)
     ]
     found = errors.by_arithmetic(runs)
-    assert list(found.index) == ["cpu, fp32", "cpu, bf16"]
+    assert list(found.index) == ["cpu, fp32", f"cpu, bf16, {runs[0].hardware['cpu']}"]
     assert found["runs"].tolist() == [12, 4]
     assert np.isnan(found["difference"].iloc[0])
     row = found.iloc[1]
@@ -98,6 +101,36 @@ def test_what_the_arithmetic_changes_is_told_from_networks_that_had_both(runs, t
     row = errors.by_arithmetic(alike).iloc[1]
     assert row["difference"] == pytest.approx(0.1)
     assert np.isnan(row["reach"])  # none varies
+
+
+def test_a_difference_beside_the_arithmetic_is_that_of_runs_computed_alike(tmp_path):
+    intel = {"cpu": "Intel", "instructions": "AVX512 and AMX"}
+    computed = {0: {}, 1: {"precision": "bf16"}, 2: {"precision": "bf16", "hardware": intel}}
+    effect, noise = {0: 0.0, 1: 0.1, 2: 0.2}, {0: 0.0, 1: 0.005, 2: -0.005}
+    ways = {"resnet20": (0, 0, 1, 2), "se_resnet20": (1, 1, 2), "resnet20+attention=eca": (0, 0)}
+    level = {"resnet20": 0.3, "se_resnet20": 0.25, "resnet20+attention=eca": 0.35}
+    runs = [
+        make_run(tmp_path, model, k, level[model] + effect[way] + noise[k % 3], **computed[way])
+        for model, these in ways.items()
+        for k, way in enumerate(these)
+    ]
+    assert {run.arithmetic for run in runs} == {
+        "cpu, fp32", f"cpu, bf16, {runs[0].hardware['cpu']}", "cpu, bf16, Intel with AMX"
+    }  # fmt: skip
+    compared = errors.compare_runs(runs, rng=np.random.default_rng(0))
+    found = errors.beside_arithmetic(runs, compared)
+    rows = [(run.test_error, run.network, run.arithmetic) for run in runs]
+    fit = ols("y ~ C(m, Treatment('resnet20')) + w", pd.DataFrame(rows, columns=list("ymw"))).fit()
+    for model, row in found.iterrows():
+        term = f"C(m, Treatment('resnet20'))[T.{model}]"
+        assert row["difference"] == pytest.approx(fit.params[term])
+        half = critical_value(compared.families, int(fit.df_resid), 0.95) * fit.bse[term]
+        assert row["high"] - row["difference"] == pytest.approx(half)
+    apart = [r for r in runs if r.network != "resnet20" or r.arithmetic == "cpu, fp32"]
+    compared = errors.compare_runs(apart, rng=np.random.default_rng(0))
+    found = errors.beside_arithmetic(apart, compared)
+    assert found.loc["se_resnet20"].isna().all()
+    assert found.loc["resnet20+attention=eca"].notna().all()
 
 
 def test_the_leaderboards_interval_is_of_the_pooled_spread(runs, tmp_path):

@@ -249,6 +249,8 @@ def test_small_drawings_fit_a_phone_and_wide_ones_scroll(tmp_path, visit):
     page = visit(tmp_path / "n.html", PHONE)
     found = "[...document.querySelectorAll('.picture')].map(b => b.scrollWidth > b.clientWidth)"
     assert page.evaluate(found) == [False, True]
+    shadow = "getComputedStyle(document.querySelector('.picture')).backgroundImage"
+    assert "gradient" in page.evaluate(shadow)
 
 
 @pytest.mark.browser

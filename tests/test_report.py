@@ -318,8 +318,37 @@ def test_unlike_arithmetic_is_said_with_what_it_changed(tmp_path):
     options = {"study": "demo", "runs_root": tmp_path, "page_folder": tmp_path}
     outputs = run_cells("report", "pairs", **options)["outputs"]
     (said,) = (str(shown) for shown in outputs if "computed in" in str(shown))
-    assert "computed in 2 ways: cpu, fp32 (3 runs); cpu, bf16 (1 run), +1.50 ± 11.00" in said
+    assert (
+        "computed in 2 ways: cpu, fp32 (3 runs); cpu, bf16, A Processor (1 run), +1.50 ± 11.00"
+        in said
+    )
     assert "in 1 network that had both" in said
+
+
+def test_a_decision_that_unlike_arithmetic_may_have_made_is_named_at_the_top(tmp_path):
+    worse = "se_resnet20+gate=relu"
+    for model, error in {"resnet20": 0.3, "se_resnet20": 0.2, worse: 0.4}.items():
+        for seed in range(3):
+            computed = {"precision": "bf16" if model == "se_resnet20" else "fp32"}
+            make_run(tmp_path, model, seed, error + seed / 200, **computed)
+    config = json.dumps(
+        settings(
+            seeds=[0, 1, 2], models=["resnet20", "se_resnet20", worse], note="Seed 2 came <later>."
+        )
+    )
+    values = {"study": "", "config": config, "runs_root": tmp_path, "page_folder": tmp_path}
+    names = run_cells("report", "points", **values)
+    top = next(shown for shown in names["outputs"] if isinstance(shown, Text)).markdown
+    assert list(names["pairs"]["decision"]) == ["better", "worse"]
+    assert f"that of {escape('se_resnet20')} is – (– to –), which decides nothing" in top
+    assert f"Worse than the plain network, in points: {escape(worse)} +10.00." in top
+    assert f"0 % ({escape('se_resnet20')}). **SE" in top
+    assert "came &lt;later&gt;." in top
+    page = run_cells("ablation", **values, axis="gate")["answer"]
+    assert "computed in 2 ways" in " ".join(page)
+    assert "With an effect of the way in the model: sigmoid – (– to –), relu +10.00 (" in " ".join(
+        page
+    )
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from senet_lib.analysis.contrasts import MARGIN, Comparison, compare, pooled_sd
+from senet_lib.analysis.contrasts import LEVEL, MARGIN, Comparison, compare, pooled_sd
+from senet_lib.analysis.dunnett import critical_value
 from senet_lib.analysis.families import by_model, family
 from senet_lib.errors import unknown
 from senet_lib.runs.records import RunRecord
@@ -43,7 +44,7 @@ def _errors(groups: Mapping[str, Sequence[RunRecord]]) -> dict[str, dict[int, fl
 
 
 def by_arithmetic(runs: Sequence[RunRecord]) -> pd.DataFrame:
-    """What the way of computing (`RunRecord.computed_on`) does to the error of a study's runs.
+    """What the way of computing (`RunRecord.arithmetic`) does to the error of a study's runs.
 
     Returns:
         A row a way, the commonest first: runs; networks, how many were trained in this way and in
@@ -51,8 +52,7 @@ def by_arithmetic(runs: Sequence[RunRecord]) -> pd.DataFrame:
         the mean over them) and the reach of its 95 % interval, by Student's t with the SD pooled
         over networks and ways. NaN where there is none, as for the commonest itself.
     """
-    found = [(run.network, run.computed_on, run.test_error) for run in runs]
-    frame = pd.DataFrame(found, columns=["network", "way", "error"])
+    frame = _ways(runs)
     ways = frame["way"].value_counts()
     cells = frame.groupby(["network", "way"])["error"]
     means, seeds = (cells.agg(how).unstack() for how in ("mean", "count"))
@@ -64,6 +64,36 @@ def by_arithmetic(runs: Sequence[RunRecord]) -> pd.DataFrame:
     reach = stats.t.ppf(0.975, df) * sd * np.sqrt(share.sum()) / networks.replace(0, math.nan)
     columns = {"runs": ways, "networks": networks, "difference": apart.mean(), "reach": reach}
     return pd.DataFrame(columns).loc[ways.index]
+
+
+def _ways(runs: Sequence[RunRecord]) -> pd.DataFrame:
+    found = [(run.network, run.arithmetic, run.test_error) for run in runs]
+    return pd.DataFrame(found, columns=["network", "way", "error"])
+
+
+def beside_arithmetic(runs: Sequence[RunRecord], comparison: Comparison) -> pd.DataFrame:
+    """The differences of a comparison where the way of computing has an effect of its own.
+
+    By least squares, error = network + way; the intervals hold together as in `contrasts.compare`,
+    with the standard error of this model.
+
+    Returns:
+        difference, low and high by model; NaN where these runs cannot tell networks from ways.
+    """
+    frame, rows = _ways(runs), comparison.frame
+    design = pd.get_dummies(frame[["network", "way"]], prefix="", prefix_sep="", dtype=float)
+    x, y = design.to_numpy(), frame["error"].to_numpy()
+    inverse, df = np.linalg.pinv(x.T @ x), len(x) - np.linalg.matrix_rank(x)
+    each = pd.DataFrame(np.eye(x.shape[1]), design.columns)
+    asked = each.loc[rows["model"]].to_numpy() - each.loc[rows["control"]].to_numpy()
+    fitted = inverse @ x.T @ y
+    known = np.isclose(asked @ inverse @ x.T @ x, asked).all(1) & (df > 0)
+    sd = math.sqrt(((y - x @ fitted) ** 2).sum() / df) if df else math.nan
+    reach = sd * np.sqrt(np.einsum("ij,jk,ik->i", asked, inverse, asked))
+    reach *= critical_value(comparison.families, df, LEVEL) if known.any() else math.nan
+    middle = np.where(known, asked @ fitted, math.nan)
+    found = {"difference": middle, "low": middle - reach, "high": middle + reach}
+    return pd.DataFrame(found, rows["model"])
 
 
 def controls(models: Sequence[str], against: str = "plain") -> dict[str, str]:

@@ -104,6 +104,14 @@ class RunRecord:
         return computed_on(self)
 
     @property
+    def arithmetic(self) -> str:
+        """`computed_on` and, in bf16 on a CPU, the processor, for they do not multiply alike."""
+        if (self.device, self.precision) != ("cpu", "bf16"):
+            return self.computed_on
+        amx = " with AMX" * ("AMX" in self.hardware.get("instructions", ""))
+        return f"{self.computed_on}, {self.hardware.get('cpu', 'unknown')}{amx}"
+
+    @property
     def machine(self) -> str:
         """GPU, processor, instructions, system and cores, as far as they are known."""
         known = [self.hardware.get(key) for key in ("gpu", "cpu", "instructions", "system")]
