@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fake_runs import data_fields, make_run, save_network
+from fake_runs import RECIPE, data_fields, make_run, save_network
 from notebook_cells import run_cells
 from torch import Tensor, nn
 
@@ -277,6 +277,7 @@ def test_the_notebook_shows_these_numbers(look, tmp_path, shapes):
     assert f"{100 * found['fixed'].loc['all', 'error']:.2f} %" in answer
     kept = interventions.read_summaries(tmp_path).iloc[0]
     assert (kept["model"], kept["images"], kept["layers"]) == ("se_resnet20", 60, 9)
+    assert kept["recipe_id"] == RECIPE.id
     assert kept["fixed_error"] == found["fixed"].loc["all", "error"]
     stages = excitation.stage_table(found["layers"])
     assert kept["mean_last"] == pytest.approx(stages["mean"].iloc[-1])
@@ -320,7 +321,8 @@ def test_summaries_without_stages_have_no_ends_and_broken_ones_are_named(tmp_pat
     path = tmp_path / "gates-odd.json"
     content = {"model": "odd", "seed": 0, "images": 5, "layers": 1, "error": 1, "fixed_error": 1}
     path.write_text(json.dumps({**content, "first": None, "last": None}))
-    assert np.isnan(interventions.read_summaries(tmp_path).loc[0, "mean_first"])
+    older = interventions.read_summaries(tmp_path).loc[0]
+    assert (older["recipe_id"], np.isnan(older["mean_first"])) == ("", True)
     for text in ("{", '{"model": "a"}'):
         path.write_text(text)
         with pytest.raises(RecordError, match=path.name):

@@ -181,6 +181,8 @@ def test_scores_of_different_kinds_are_not_mixed_and_older_ones_are_read(tmp_pat
         other.write_text(text)
         with pytest.raises(RecordError):
             scores.read_scores(tmp_path)
+        assert set(scores.read_scores(tmp_path, [0, 2]).right) == {0}  # 1 is no longer asked for
+    assert scores.read_scores(tmp_path, [2]) is None
     whole = shutil.copytree(PUBLISHED, tmp_path / "reports" / "whole")
     shutil.copytree(whole, tmp_path / "reports" / "broken")
     other.replace(tmp_path / "reports" / "broken" / other.name)

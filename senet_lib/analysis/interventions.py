@@ -163,7 +163,7 @@ def write_summary(
     rows = {"first": stages.iloc[0], "last": stages.iloc[-1]} if len(stages) else {}
     ends = {end: row[list(SHARES)].dropna().to_dict() for end, row in rows.items()}
     content: dict[str, Any] = {
-        "model": run.network, "seed": run.seed, "images": images,
+        "model": run.network, "seed": run.seed, "recipe_id": run.recipe_id, "images": images,
         "layers": len(table), "first": ends.get("first"), "last": ends.get("last"),
         "error": float(fixed.loc["none", "error"]),
         "fixed_error": float(fixed.loc["all", "error"]),
@@ -178,9 +178,10 @@ def read_summaries(folder: str | Path) -> pd.DataFrame:
     """What `write_summary` left in a folder: a row a network, none where none was looked at.
 
     Returns:
-        Columns model, seed, images, layers, mean_first, mean_last, class_share_first and so on
-        (NaN where the layers name no stages), error, fixed_error (fractions), fixed_reach: half of
-        the 95 % interval of their difference over the images, NaN in an older file.
+        Columns model, seed, recipe_id (of the run; empty in an older file), images, layers,
+        mean_first, mean_last, class_share_first and so on (NaN where the layers name no stages),
+        error, fixed_error (fractions), fixed_reach: half of the 95 % interval of their difference
+        over the images, NaN in an older file.
     Raises:
         RecordError: a file is unreadable or incomplete.
     """
@@ -189,6 +190,7 @@ def read_summaries(folder: str | Path) -> pd.DataFrame:
     for path in sorted(Path(folder).glob(SUMMARIES)):
         found = read_json(path, NEEDED)
         ends = {key: (found[end] or {}).get(name, np.nan) for key, (name, end) in shares.items()}
-        rows.append({"fixed_reach": np.nan, **found, **ends})
-    kept = ["model", "seed", "images", "layers", *shares, "error", "fixed_error", "fixed_reach"]
+        rows.append({"recipe_id": "", "fixed_reach": np.nan, **found, **ends})
+    kept = ["model", "seed", "recipe_id", "images", "layers", *shares]
+    kept += ["error", "fixed_error", "fixed_reach"]
     return pd.DataFrame(rows, columns=kept)

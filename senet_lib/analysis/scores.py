@@ -5,7 +5,7 @@ that scores of short trainings are never taken for those of long ones.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,10 +91,11 @@ def write_scores(
     })  # fmt: skip
 
 
-def read_scores(folder: str | Path) -> StudyScores | None:
-    """The scores beside one report, or None where there are none; RecordError where a file is
-    unreadable, or the seeds' files are of different kinds."""
-    paths = sorted(Path(folder).glob(PATTERN))
+def read_scores(folder: str | Path, seeds: Collection[int] = ()) -> StudyScores | None:
+    """The scores beside one report, of the seeds named or else of all, or None where there are
+    none; RecordError where a file is unreadable, or the seeds' files are of different kinds."""
+    wanted = [PATTERN.replace("*", str(seed)) for seed in seeds] or [PATTERN]
+    paths = sorted(path for name in wanted for path in Path(folder).glob(name))
     contents = [read_json(path, (*SHARED, "seed", "right", "rows")) for path in paths]
     if not contents:
         return None
