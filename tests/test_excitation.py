@@ -277,7 +277,7 @@ def test_the_notebook_shows_these_numbers(look, tmp_path, shapes):
     assert f"{100 * found['fixed'].loc['all', 'error']:.2f} %" in answer
     kept = interventions.read_summaries(tmp_path).iloc[0]
     assert (kept["model"], kept["images"], kept["layers"]) == ("se_resnet20", 60, 9)
-    assert kept["recipe_id"] == RECIPE.id
+    assert (kept["recipe_id"], kept["varying"]) == (RECIPE.id, looks.sum())
     assert kept["fixed_error"] == found["fixed"].loc["all", "error"]
     stages = excitation.stage_table(found["layers"])
     assert kept["mean_last"] == pytest.approx(stages["mean"].iloc[-1])

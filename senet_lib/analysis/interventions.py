@@ -164,7 +164,8 @@ def write_summary(
     ends = {end: row[list(SHARES)].dropna().to_dict() for end, row in rows.items()}
     content: dict[str, Any] = {
         "model": run.network, "seed": run.seed, "recipe_id": run.recipe_id, "images": images,
-        "layers": len(table), "first": ends.get("first"), "last": ends.get("last"),
+        "layers": len(table), "varying": int((table["constant_share"] < 1).sum()),
+        "first": ends.get("first"), "last": ends.get("last"),
         "error": float(fixed.loc["none", "error"]),
         "fixed_error": float(fixed.loc["all", "error"]),
     }  # fmt: skip
@@ -178,10 +179,11 @@ def read_summaries(folder: str | Path) -> pd.DataFrame:
     """What `write_summary` left in a folder: a row a network, none where none was looked at.
 
     Returns:
-        Columns model, seed, recipe_id (of the run; empty in an older file), images, layers,
-        mean_first, mean_last, class_share_first and so on (NaN where the layers name no stages),
-        error, fixed_error (fractions), fixed_reach: half of the 95 % interval of their difference
-        over the images, NaN in an older file.
+        Columns model, seed, recipe_id (of the run; empty in an older file), images, layers and
+        varying (those in which some gate varies over the images, NaN in an older file), mean_first,
+        mean_last, class_share_first and so on (NaN where the layers name no stages), error,
+        fixed_error (fractions), fixed_reach: half of the 95 % interval of their difference over the
+        images, NaN in an older file.
     Raises:
         RecordError: a file is unreadable or incomplete.
     """
@@ -190,7 +192,8 @@ def read_summaries(folder: str | Path) -> pd.DataFrame:
     for path in sorted(Path(folder).glob(SUMMARIES)):
         found = read_json(path, NEEDED)
         ends = {key: (found[end] or {}).get(name, np.nan) for key, (name, end) in shares.items()}
-        rows.append({"recipe_id": "", "fixed_reach": np.nan, **found, **ends})
-    kept = ["model", "seed", "recipe_id", "images", "layers", *shares]
+        older = {"recipe_id": "", "varying": np.nan, "fixed_reach": np.nan}
+        rows.append({**older, **found, **ends})
+    kept = ["model", "seed", "recipe_id", "images", "layers", "varying", *shares]
     kept += ["error", "fixed_error", "fixed_reach"]
     return pd.DataFrame(rows, columns=kept)
