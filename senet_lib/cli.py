@@ -311,8 +311,9 @@ def _config(name: str) -> Path:
 def _lab(arguments: argparse.Namespace) -> None:
     from senet_lib import lab
 
+    start = lab.look_at_what_is_here()  # which refuses a folder that is not ours to set up
     lab.keep_outputs_out_of_git()
-    words = [*lab.command(lab.look_at_what_is_here()), *arguments.jupyter]
+    words = [*lab.command(start), *arguments.jupyter]
     os.execv(words[0], words)
 
 

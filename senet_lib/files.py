@@ -117,11 +117,16 @@ def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
     return content
 
 
+def is_clone(folder: Path) -> bool:
+    """Whether a folder is the top of a clone of this project."""
+    return (folder / "Snakefile").is_file() and (folder / "senet_lib").is_dir()
+
+
 def anchored(path: str | Path) -> Path:
     """A relative path seen from the top of the clone, wherever in it one stands (a kernel starts in
     notebooks/). Outside a clone, and for an absolute path, the path as it is."""
     here, path = Path.cwd(), Path(path)
     for folder in () if path.is_absolute() else (here, *here.parents):
-        if (folder / "Snakefile").is_file() and (folder / "senet_lib").is_dir():
+        if is_clone(folder):
             return Path(os.path.relpath(folder / path))
     return path

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from senet_lib.errors import MissingDependencyError, SenetError
+from senet_lib.files import is_clone
 
 START, SHOWN = Path("notebooks/index.ipynb"), Path("outputs/index.ipynb")
 MOST_BYTES = 20_000_000  # of a message, so that one's own pictures get through to the explorer
@@ -30,9 +31,12 @@ def command(start: Path) -> list[str]:
 
 
 def look_at_what_is_here() -> Path:
-    """The index, executed into outputs/ so that it opens full; where that fails, as it is."""
+    """The index, executed into outputs/ so that it opens full; where that fails, as it is.
+    SenetError where this is no clone."""
     from senet_lib.report.batch import NotebookFailedError, execute
 
+    if not is_clone(Path()):
+        raise SenetError("this is no clone of the study; start in the top folder of one")
     try:
         return execute(START, SHOWN, {"page_folder": str(SHOWN.parent.absolute())})
     except (NotebookFailedError, SenetError, OSError) as error:

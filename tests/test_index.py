@@ -103,6 +103,18 @@ def test_the_index_is_full_when_jupyterlab_opens(clone, monkeypatch, capsys):
     assert "senet_lib.lab" in config
 
 
+def test_another_repository_is_left_as_it_is(tmp_path, monkeypatch, says):
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    before = (tmp_path / ".git" / "config").read_bytes()
+    says(["lab"], "no clone")
+    (tmp_path / "notebooks").mkdir()  # with an index of its own
+    shutil.copy(ROOT / "notebooks" / "index.ipynb", tmp_path / "notebooks")
+    says(["lab"], "no clone")
+    assert (tmp_path / ".git" / "config").read_bytes() == before
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_jupyterlab_opens_where_the_index_cannot_be_executed(clone, monkeypatch, capsys):
     monkeypatch.chdir(clone)
     with pytest.raises(SenetError, match="index"):  # there is none
