@@ -98,6 +98,45 @@ def test_every_attention_has_one_gate_an_image_and_channel(attention):
     assert found.averaged == (("attention",) if attention == "scse" else ())
 
 
+class Own(nn.Module):
+    """x * gate(mean), whose gate gives (N, C); `flat` says whether."""
+
+    def __init__(self, flat: bool) -> None:
+        super().__init__()
+        self.flat, self.gate = flat, nn.Sequential(nn.Linear(4, 4), nn.Sigmoid())
+        if not flat:
+            self.gate.append(nn.Unflatten(1, (4, 1, 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gates = self.gate(x.mean((2, 3)))
+        return x * (gates[:, :, None, None] if self.flat else gates)
+
+
+def test_gates_without_places_are_as_those_with_one():
+    """And a parameter of the name is no gate, nor is what gives none to an image."""
+    nets, found = [SmallNet(), SmallNet()], []
+    images, labels = noise(3), np.array([0, 1, 1])
+    for net, flat in zip(nets, (True, False), strict=True):
+        net.attention = Own(flat)
+        net.load_state_dict(nets[0].state_dict())
+        gates = excitation.record_gates(net, images)
+        fixed = {"attention": gates.values["attention"].mean(0)}
+        found.append([
+            gates.values["attention"], gates.averaged,
+            interventions.channel_importance(net, images, labels, "attention").to_numpy(),
+            interventions.fixed_gates(net, images, labels, fixed),
+        ])  # fmt: skip
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+    nets[0].attention.gate = nn.Flatten(0)
+    with pytest.raises(SenetError, match="gate of attention"):
+        excitation.record_gates(nets[0], images)
+    del nets[0].attention.gate
+    nets[0].attention.gate = nn.Parameter(torch.ones(4))
+    with pytest.raises(NoAttentionError):
+        excitation.record_gates(nets[0], images)
+
+
 def test_the_model_is_left_as_it_was(untouched):
     model = create_model("se_resnet20").train()
     model.stage2.eval()  # a mode that differs from submodule to submodule

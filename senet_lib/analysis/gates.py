@@ -80,9 +80,9 @@ def record_gates(model: nn.Module, images: Tensor) -> Gates:
     averaged: dict[str, None] = {}  # in order
 
     def keep(path: str, gate: Tensor) -> None:
-        if gate.dim() == 4 and gate.shape[2:] != (1, 1):
+        if gate.shape[2] > 1:
             averaged[path] = None
-        rows.setdefault(path, []).append(gate.float().flatten(2).mean(2).cpu().numpy())  # (B, C)
+        rows.setdefault(path, []).append(gate.float().mean(2).cpu().numpy())  # (B, C)
 
     with evaluating(model), hooked(model, gated_layers(model), keep):
         for batch in batches(model, images):
@@ -95,10 +95,11 @@ def record_gates(model: nn.Module, images: Tensor) -> Gates:
 
 def gated_layers(model: nn.Module) -> list[str]:
     """Paths of the attention modules that have a gate; NoAttentionError if there are none."""
-    paths = [p for p in attention_paths(model) if hasattr(model.get_submodule(p), "gate")]
+    children = {p: dict(model.get_submodule(p).named_children()) for p in attention_paths(model)}
+    paths = [path for path, parts in children.items() if "gate" in parts]
     if not paths:
         kind = type(model).__name__
-        raise NoAttentionError(f"{kind} has no attention, so no gates; take one like se_resnet20")
+        raise NoAttentionError(f"{kind} has no attention with gates; take one like se_resnet20")
     return paths
 
 
@@ -114,9 +115,17 @@ def batches(model: nn.Module, images: Tensor) -> Iterator[Tensor]:
 def hooked(
     model: nn.Module, paths: Iterable[str], use: Callable[[str, Tensor], Tensor | None]
 ) -> AbstractContextManager[None]:
-    """Call `use` with each layer's path and gates; what it returns, if anything, replaces them."""
+    """Call `use` with each layer's path and gates, (N, C, places); what it returns, if anything,
+    replaces them. SenetError where a gate gives others than (N, C), (N, C, H, W) or alike."""
+
+    def call(path: str, module: nn.Module, inputs: tuple, gate: Tensor) -> Tensor | None:
+        if not isinstance(gate, Tensor) or gate.dim() < 2:
+            raise SenetError(f"the gate of {path} gives neither (N, C) nor (N, C, H, W)")
+        new = use(path, gate.reshape(*gate.shape[:2], -1))
+        return None if new is None else new.reshape(gate.shape)
+
     gates = {path: model.get_submodule(path).gate for path in paths}
-    return calls_of(gates, lambda path, module, inputs, gate: use(path, gate))
+    return calls_of(gates, call)
 
 
 def class_means(gates: Gates, labels: np.ndarray) -> dict[str, np.ndarray]:

@@ -48,7 +48,7 @@ def channel_importance(
     totals: np.ndarray | float = 0.0  # (1 + C, 2): wrong and summed loss, untouched network first
 
     def note(path: str, gate: Tensor) -> None:
-        gate_sum.append(gate.double().flatten(2).mean(2).sum(0).cpu())
+        gate_sum.append(gate.double().mean(2).sum(0).cpu())
 
     def without(channel: int) -> Callable[[str, Tensor], Tensor]:
         return lambda path, gate: gate.index_fill(1, torch.tensor([channel], device=gate.device), 0)
@@ -120,7 +120,7 @@ def fixed_gates(
 
     def put(path: str, gate: Tensor) -> Tensor:
         values = torch.as_tensor(fixed[path]).to(gate)  # (C,)
-        return values[None, :, None, None].expand_as(gate)
+        return values[None, :, None].expand_as(gate)
 
     with evaluating(model), gates.hooked(model, fixed, put):
         parts = [_wrong_and_losses(model(x), y) for x, y in _labelled(model, images, labels)]

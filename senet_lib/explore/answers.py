@@ -7,6 +7,7 @@ import functools
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,12 @@ from torch import nn
 
 from senet_lib.analysis.cam import CamMaps, compute_maps
 from senet_lib.analysis.families import family
-from senet_lib.analysis.gates import Gates, record_gates
+from senet_lib.analysis.gates import Gates, NoAttentionError, gated_layers, record_gates
 from senet_lib.data import load_matching, read_picture
 from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import CIFAR_COUNTS, data_dir
 from senet_lib.data.pictures import SIZE
 from senet_lib.errors import DataError, RecordError
-from senet_lib.models.attention import attention_paths
 from senet_lib.models.blocks import Network
 from senet_lib.runs import DEFAULT_ROOT, LOGITS, RECORD
 from senet_lib.runs.published import PUBLISHED
@@ -69,8 +69,9 @@ class Trained:
     @property
     def has_gates(self) -> bool:
         """Whether the network has attention whose gates can be read."""
-        modules = map(self.network.get_submodule, attention_paths(self.network))
-        return any(hasattr(module, "gate") for module in modules)
+        with suppress(NoAttentionError):
+            return bool(gated_layers(self.network))
+        return False
 
     @property
     def missing(self) -> str:
