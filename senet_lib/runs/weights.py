@@ -26,6 +26,7 @@ from senet_lib.errors import (
     RecordError,
     SenetError,
     UnknownNameError,
+    counted,
     is_out_of_memory,
 )
 from senet_lib.files import read_json, write_whole
@@ -153,9 +154,13 @@ def _read_state(path: Path) -> tuple[NetSpec, dict[str, torch.Tensor]]:
     try:
         engine = state["engine"]
         average = engine.get("average")  # what is evaluated, where there is one
-        return NetSpec.from_dict(state["spec"]), average["network"] if average else engine["model"]
+        network = average["network"] if average else engine["model"]
+        spec, epochs = NetSpec.from_dict(state["spec"]), state["position"]["epoch"]
     except (KeyError, TypeError):
         raise CheckpointError(f"{path} lacks its network") from None
+    done = counted(epochs, "whole epoch")
+    print(f"note: {path} is of a run that has not ended: {done}", file=sys.stderr)
+    return spec, network
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
