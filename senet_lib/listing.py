@@ -188,20 +188,21 @@ def _open(arguments: argparse.Namespace) -> None:
             help="histograms of the gates of finished runs, for which their data is read"),
 )  # fmt: skip
 def _tensorboard(arguments: argparse.Namespace) -> int:
-    from senet_lib.runs.records import DEFAULT_ROOT, HISTORY, from_top
+    from senet_lib.runs.records import DEFAULT_ROOT, HISTORY, find_runs, from_top
     from senet_lib.tensorboard import write_run
 
-    found = sorted(from_top(arguments.root, DEFAULT_ROOT).glob(f"*/*/seed*/{HISTORY}"))
-    runs = [path for path in found if fnmatchcase(path.parts[-4], arguments.study)]
+    root = from_top(arguments.root, DEFAULT_ROOT)
+    studies = {run: "".join(run.relative_to(root).parts[:1]) for run in find_runs(root, [HISTORY])}
+    runs = [run for run, study in studies.items() if fnmatchcase(study, arguments.study)]
     if not runs:
         raise SenetError(f"no run of {arguments.study} below {arguments.root} has an epoch")
     left_out = 0
-    for history in runs:
+    for run in runs:
         try:
-            print(write_run(history.parent, arguments.logdir, gates=arguments.gates))
+            print(write_run(run, arguments.logdir, gates=arguments.gates, root=root))
         except MissingDependencyError:
             raise
         except SenetError as error:
             left_out = 1
-            print(f"{history.parent} is left out: {error}", file=sys.stderr)
+            print(f"{run} is left out: {error}", file=sys.stderr)
     return left_out

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from senet_lib.errors import RecordError, SenetError, need
-from senet_lib.runs.records import HISTORY, RECORD, RunRecord, load_run
+from senet_lib.runs.records import DEFAULT_ROOT, HISTORY, RECORD, RunRecord, from_top, load_run
 from senet_lib.runs.weights import WEIGHTS
 
 if TYPE_CHECKING:
@@ -46,21 +46,30 @@ def add_epoch(writer: "SummaryWriter", row: Mapping[str, float]) -> None:
             writer.add_scalar(chart, row[column], int(row["epoch"]))
 
 
-def events_of(run: Path, logdir: str | Path) -> Path:
-    """The folder of a run's events, <study>/<model>/seed<k> as the run's own."""
-    return Path(logdir).joinpath(*Path(os.path.abspath(run)).parts[1:][-3:])
+def events_of(run: Path, logdir: str | Path, root: str | Path = DEFAULT_ROOT) -> Path:
+    """The folder of a run's events, called as the run's own is below the root, such as
+    <study>/<model>/seed<k>; of a run that is elsewhere, by the last three parts."""
+    run, root = (Path(os.path.abspath(path)) for path in (run, from_top(root, DEFAULT_ROOT)))
+    inside = run.is_relative_to(root)
+    return Path(logdir, *(run.relative_to(root).parts if inside else run.parts[1:][-3:]))
 
 
-def write_run(path: str | Path, logdir: str | Path, *, gates: bool = True) -> Path:
-    """Write the events of the run at `path`, as far as its history goes, and give their folder,
-    <study>/<model>/seed<k> in `logdir`; with gates, histograms of those of a finished run, over the
+def write_run(
+    path: str | Path,
+    logdir: str | Path,
+    *,
+    gates: bool = True,
+    root: str | Path = DEFAULT_ROOT,
+) -> Path:
+    """Write the events of the run at `path`, as far as its history goes, and give their folder in
+    `logdir`, see `events_of`; with gates, histograms of those of a finished run, over the
     first 256 images that it was evaluated on, where its weights are kept."""
     import pandas as pd
 
     path = Path(path)
     if not (path / HISTORY).is_file():
         raise SenetError(f"{path} holds no run: there is no {HISTORY}")
-    folder = events_of(path, logdir)
+    folder = events_of(path, logdir, root)
     record = load_run(path) if (path / RECORD).is_file() else None
     try:
         history = record.history if record else pd.read_csv(path / HISTORY).astype(float)

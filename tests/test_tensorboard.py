@@ -65,6 +65,27 @@ def test_a_run_without_weights_has_its_curves_and_dots_lead_nowhere(runs, tmp_pa
     assert events_of(tmp_path / "a/b/../c", "log") == Path("log", tmp_path.name, "a", "c")
 
 
+def test_runs_at_any_depth_have_events_of_their_own(runs, tmp_path, prints, monkeypatch):
+    names = (
+        "tuning/a",
+        "few/trial3",
+        "deep/one/m/seed0",
+        "deep/other/m/seed0",
+        "few/.copy/m/seed0",
+    )
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        folder = Path("outputs/runs", name)
+        folder.mkdir(parents=True)
+        shutil.copy(runs / "few/resnet20/seed0/history.csv", folder)
+    found = prints("tensorboard", "--logdir", "log").splitlines()
+    assert found == sorted(f"log/{name}" for name in names[:-1])
+    assert len(read(tmp_path / "log/tuning/a").Scalars("rate")) == 2
+    assert prints("tensorboard", "few", "--logdir", "log").split() == ["log/few/trial3"]
+    live = [events_of(Path("outputs/runs", name), "log") for name in names[:-1]]
+    assert sorted(map(str, live)) == found
+
+
 def test_again_replaces_a_run_under_way_is_shown_and_nothing_is_one_line(
     runs, tmp_path, capsys, says
 ):

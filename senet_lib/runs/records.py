@@ -290,14 +290,16 @@ def is_a(value: Any, kind: Any) -> bool:
     return type(value) is kind and (kind is not int or value >= 0)
 
 
-def find_runs(root: str | Path = DEFAULT_ROOT) -> list[Path]:
-    """Folders below `root` that hold a run, finished or not, in natural order, each once, also
-    behind links; none that is hidden, for those are copies being made."""
+def find_runs(
+    root: str | Path = DEFAULT_ROOT, by: Sequence[str] = (RECORD, CHECKPOINT, PREVIOUS, FAILED)
+) -> list[Path]:
+    """Folders below `root` that hold a run, finished or not, `by` one of these files, in natural
+    order, each once, also behind links; none that is hidden, for those are copies being made."""
     found, seen = [], set()
     for folder, inside, files in os.walk(from_top(root, DEFAULT_ROOT), followlinks=True):
         real = os.path.realpath(folder)
         inside[:] = [name for name in sorted(inside) if name[0] != "." and real not in seen]
-        if real not in seen and not {RECORD, CHECKPOINT, PREVIOUS, FAILED}.isdisjoint(files):
+        if real not in seen and not set(by).isdisjoint(files):
             found.append(Path(folder))
         seen.add(real)
     return sorted(
