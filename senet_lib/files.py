@@ -130,3 +130,8 @@ def anchored(path: str | Path) -> Path:
         if is_clone(folder):
             return Path(os.path.relpath(folder / path))
     return path
+
+
+def from_here(path: str | Path) -> Path:
+    """A path seen from here where something is there, or else from the top of the clone."""
+    return Path(path) if os.path.exists(path) else anchored(path)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from senet_lib.errors import PluginError, one_line
-from senet_lib.files import anchored
+from senet_lib.files import from_here
 
 VARIABLE = "SENET_PLUGINS"
 _LOADED: dict[Path, tuple[str, set[str]]] = {}  # the text of each, and the names it registered
@@ -22,10 +22,10 @@ _registries: list[dict[str, Any]] = []  # once they are there
 
 
 def use(paths: Iterable[str | Path]) -> None:
-    """Let this process and those it starts know what Python files register, named by paths from the
-    top of the clone. PluginError where one is missing or fails."""
+    """Let this process and those it starts know what Python files register, named by paths from
+    here or the top of the clone. PluginError where one is missing or fails."""
     named = _named()
-    for path in map(anchored, paths):
+    for path in map(from_here, paths):
         if not path.is_file():
             raise PluginError(f"there is no plugin {path}; name a Python file")
         path = path.resolve()
@@ -95,6 +95,14 @@ def changed(kept: Mapping[str, str]) -> list[str]:
     return [p.name for p, (text, _) in _LOADED.items() if kept.get(p.name, text) != text]
 
 
+def options(but: Iterable[str | Path] = ()) -> list[str]:
+    """What to type to name the files that are named, but for some."""
+    here, others = Path.cwd(), {from_here(path).resolve() for path in but}
+    paths = [path for path in _named() if path not in others]
+    short = [path.relative_to(here) if path.is_relative_to(here) else path for path in paths]
+    return [word for path in short for word in ("--plugin", str(path))]
+
+
 def _named() -> list[Path]:
     paths = os.environ.get(VARIABLE, "").split(os.pathsep)
-    return [anchored(path).resolve() for path in paths if path]
+    return [from_here(path).resolve() for path in paths if path]

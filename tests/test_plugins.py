@@ -13,7 +13,9 @@ import pytest
 from senet_lib import plugins
 from senet_lib.errors import PluginError
 from senet_lib.models import attention, list_attentions
+from senet_lib.recipe import Settings, load_settings
 from senet_lib.runs.records import load_run
+from senet_lib.runs.study import train_command
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "docs" / "own_attention.py"
@@ -124,6 +126,37 @@ def test_records_can_tell_files_apart(tmp_path, says, monkeypatch):
     for path in (one, other):
         path.touch()
     says(["models", "--plugin", one, "--plugin", other], "two plugins are called own.py")
+
+
+def test_a_path_is_seen_from_here_or_else_from_the_top(tmp_path, monkeypatch):
+    (tmp_path / "Snakefile").touch()
+    for name in ("senet_lib", "mine"):
+        (tmp_path / name).mkdir()
+    for name in ("mine/here.py", "top.py", "mine/of_the_study.py"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path / "mine")
+    monkeypatch.setenv(plugins.VARIABLE, "here.py")
+    plugins.use(["here.py", "top.py", "mine/of_the_study.py"])
+    names = os.environ[plugins.VARIABLE].split(os.pathsep)
+    assert names == [
+        str(tmp_path / name) for name in ("mine/here.py", "top.py", "mine/of_the_study.py")
+    ]
+
+
+def test_a_command_names_the_files_that_were_named(tmp_path, monkeypatch):
+    """Those that the settings name themselves once; of a study's file, only the others."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("own.py", "more.py"):
+        Path(name).touch()
+    about = {"study": "few", "data": "shapes", "models": ["resnet20"], "plugins": ["own.py"]}
+    settings = load_settings(Settings, about, "few")
+    plugins.use([tmp_path / "more.py"])
+    Path("few.yaml").touch()
+    words = train_command(settings, "", "resnet20", 0).split()
+    assert [words[i + 1] for i, word in enumerate(words) if word == "--plugin"] == [
+        "own.py", "more.py",
+    ]  # fmt: skip
+    assert train_command(settings, "few.yaml", "resnet20", 0).endswith(" --plugin more.py")
 
 
 def test_a_file_is_executed_once_by_whatever_path(tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ from senet_lib.data.shapes import CLASSES as SHAPES_CLASSES
 from senet_lib.data.shapes import draw_shapes
 from senet_lib.data.sources import Arrays
 from senet_lib.errors import DataError, unknown
-from senet_lib.files import anchored
+from senet_lib.files import anchored, from_here
 
 NAMES = ("shapes", "cifar10", "cifar100")
 SHAPES_TRAIN, SHAPES_TEST = 2_000, 1_000
@@ -213,12 +213,20 @@ def find_path(name: str) -> Path:
     """A file or folder of data: as seen from here, or else from the top of the clone. DataError
     where it does not exist, UnknownNameError where it is meant as a name."""
     path = Path(os.path.expanduser(name))  # which leaves an unknown ~user as it is
-    for place in (path, anchored(path)):
-        if name and place.exists():
-            return place
+    if name and (place := from_here(path)).exists():
+        return place
     if Path(name).name != name or name.startswith("~") or path.suffix in (".npz", ".zip"):
         raise DataError(f"no such file or folder: {name}")
     raise unknown("dataset", name, NAMES)
+
+
+def named_from_top(name: str) -> str:
+    """A dataset's name or path such that it is found from anywhere in the clone."""
+    top = anchored(".")
+    if name in NAMES or top == Path() or os.path.isabs(os.path.expanduser(name)):
+        return name
+    path = os.path.relpath(find_path(name), top)
+    return os.path.join(".", path) if path in NAMES else path
 
 
 def _verified(name: str, arrays: Arrays) -> Dataset:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from senet_lib import strict_yaml
+from senet_lib import plugins, strict_yaml
 from senet_lib.data.datasets import NAMES, load_data
 from senet_lib.errors import RecordError, SenetError, unknown
 from senet_lib.files import anchored
@@ -207,10 +207,11 @@ def _complete(
 def train_command(settings: Settings, config: str, model: str, *seeds: int) -> str:
     """What to type to make runs of a study, a seed each."""
     run = ["--model", model, "--seeds" if len(seeds) > 1 else "--seed", *seeds]
+    more = plugins.options(but=settings.plugins)
     if os.path.isfile(config) or os.path.isfile(anchored(config)):
-        return shlex.join(map(str, ["senet", "train", "--config", config, *run]))
+        return shlex.join(map(str, ["senet", "train", "--config", config, *run, *more]))
     words = ["senet", "train", "--study", settings.study, *run, "--data", settings.data]
-    words += [word for file in settings.plugins for word in ("--plugin", file)]
+    words += [word for file in settings.plugins for word in ("--plugin", file)] + more
     default = Recipe().to_dict()
     for name, value in settings.recipe.to_dict().items():
         flag = "--wd" if name == "weight_decay" else "--" + name.replace("_", "-")
