@@ -256,16 +256,18 @@ def test_a_finished_run_is_the_same_with_its_stages_in_a_tuple_or_a_list(train):
 
 
 def test_a_run_that_stopped_has_a_network_goes_on_with_its_own_recipe_and_ends(
-    train, whole, tmp_path
+    train, whole, tmp_path, capsys
 ):
     with pytest.raises(RunStopped):
         train("parts", on_epoch=stop_by(signal.SIGINT))
+    capsys.readouterr()
     assert (tmp_path / "parts" / CHECKPOINT).is_file()
     assert not (tmp_path / "parts" / RECORD).exists()
     for path in (tmp_path / "parts", tmp_path / "parts" / CHECKPOINT):
         model, spec = load_network(path)
         assert (spec.model, model.training) == ("resnet20", False)
         assert spec.data_fingerprint == whole.data_fingerprint
+        assert "has not ended: 1 whole epoch\n" in capsys.readouterr().err
     with pytest.raises(RunExistsError, match=r"lr: 0\.05 there, 0.1 asked"):
         train("parts", recipe=dataclasses.replace(RECIPE, lr=0.1))
     assert list(train("parts").history.test_error) == list(whole.history.test_error)
@@ -402,6 +404,24 @@ def test_what_no_record_could_say_is_refused_before_the_first_step(small_data, t
     for name, value in (("num_val", np.int64(8)), ("num_val", 8.0), ("recipe", {"epochs": 1})):
         with pytest.raises(RecipeError, match=name):
             plan_module.make_job(**{**asked, name: value})
+
+
+def test_a_run_made_below_the_top_names_its_data_as_the_top_sees_it(
+    small_data, tmp_path, monkeypatch
+):
+    (tmp_path / "Snakefile").touch()
+    for name in ("senet_lib", "mine"):
+        (tmp_path / name).mkdir()
+    for place in ("mine/few.npz", "more.npz", "shapes"):
+        shutil.copy(small_data, tmp_path / place)
+    asked = {"seed": 0, "out": None, "study": None, "protocol": None, "overrides": {}, "num_val": 0}
+    for folder, data, named in (
+        ("mine", "few.npz", "mine/few.npz"), ("mine", "../more.npz", "more.npz"),
+        ("mine", "mine/few.npz", "mine/few.npz"), (".", "./more.npz", "./more.npz"),
+        ("mine", "../shapes", "./shapes"), ("mine", small_data, small_data),
+    ):  # fmt: skip
+        monkeypatch.chdir(tmp_path / folder)
+        assert plan_module.make_job("resnet20", RECIPE, data=data, **asked).spec.data == named
 
 
 def test_a_study_without_a_name_is_called_alike_by_every_version(small_data):

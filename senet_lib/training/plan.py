@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from senet_lib import plugins
-from senet_lib.data.datasets import Dataset, hold_out, load_data, take
+from senet_lib.data.datasets import Dataset, hold_out, load_data, named_from_top, take
 from senet_lib.errors import CheckpointError, RecipeError, RunExistsError
 from senet_lib.files import anchored, partial_name, sha256_of_json
 from senet_lib.models import input_size
@@ -83,7 +83,8 @@ def make_job(
         dataset = hold_out(dataset, num_val)
     dataset = take(dataset, recipe.train_images)
     images = {name: getattr(dataset, name) for name in ("classes", "mean", "std")}
-    spec = dataclasses.replace(spec, data_fingerprint=dataset.fingerprint, **images)
+    known = {"data": named_from_top(data), "data_fingerprint": dataset.fingerprint}
+    spec = dataclasses.replace(spec, **known, **images)
     profile = profile_model(spec.build(), (channels, *dataset.x_train.shape[1:3]))
     paper = recipe == Recipe() and data == "cifar10" and not num_val and not overrides
     protocol = protocol or ("paper" if paper else "custom")
