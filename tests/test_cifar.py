@@ -74,6 +74,25 @@ def test_damaged_or_dangerous_pickles(tmp_path, monkeypatch, content, says):
     assert not Path("ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("file", "key", "value", "says"),
+    [
+        ("batches.meta", "label_names", [b"caf\xe9"] * 10, "not CIFAR"),
+        ("batches.meta", "label_names", None, "not CIFAR"),
+        ("batches.meta", "label_names", [f"c{k}" for k in range(257)], "257 classes; at most 256"),
+        ("data_batch_3", "labels", None, "not CIFAR"),
+        ("data_batch_3", "labels", [[0], [1, 2]], "not CIFAR"),
+        ("data_batch_3", "data", [[0], [1, 2]], "not CIFAR"),
+    ],
+)
+def test_labels_and_names_that_are_none(tmp_path, file, key, value, says):
+    path = cifar_folder(tmp_path)[0] / file
+    content = pickle.loads(path.read_bytes(), encoding="bytes")  # our own
+    path.write_bytes(pickle.dumps(content | {key.encode(): value}))
+    with pytest.raises(DataError, match=says):
+        load_data(str(tmp_path))
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """An empty data folder, and a machine without network."""

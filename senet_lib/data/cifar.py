@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from senet_lib.data.sources import KEYS, Arrays, check_names
+from senet_lib.data.sources import KEYS, MAX_CLASSES, Arrays, check_names
 from senet_lib.errors import DataError, one_line
 
 CIFAR10_FINGERPRINT = "cac8a7f09e8811334cea009f770bf0040c5a12f65bc27a54603a17d6adba36b7"
@@ -60,6 +60,12 @@ def read_pickles(folder: Path) -> Arrays:
         x_test, y_test = _read_batches(folder, test, labels, len(classes))
     except KeyError as error:
         raise DataError(f"{folder} is not CIFAR's folder: it lacks {error.args[0]}") from None
+    except (TypeError, ValueError) as error:  # of names or numbers that are none
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{folder} is not CIFAR's folder: {one_line(error)}") from None
+    if len(classes) > MAX_CLASSES:
+        raise DataError(f"{folder}: {len(classes)} classes; at most {MAX_CLASSES} are supported")
     check_names(str(folder), classes)
     return Arrays(
         x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, classes=tuple(classes)
