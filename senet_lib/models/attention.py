@@ -5,6 +5,7 @@ Squeeze-and-excitation, and how an attention is asked for and registered; the ot
 so a forward hook on `gate` reads them. Shapes: N images, C channels, H x W pixels.
 """
 
+import inspect
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
@@ -130,7 +131,7 @@ def register_attention(
         options: fields of AttentionSpec it uses, among reduction, squeeze, gate and gate_bias.
     Returns:
         A decorator for a class or function called as (channels, spec) and giving a module that
-        maps (N, C, H, W) to the same shape.
+        maps (N, C, H, W) to the same shape; SenetError where it cannot be called so.
     """
     check_new("attention", name, list_attentions())
     chosen = frozenset(options)
@@ -138,6 +139,10 @@ def register_attention(
         raise unknown("attention option", option, _OPTIONS)
 
     def register(build: Builder) -> Builder:
+        try:
+            inspect.signature(build).bind(1, None)
+        except TypeError:
+            raise SenetError(f"the builder of {name!r} must take channels and spec") from None
         _ATTENTIONS[name] = build, chosen
         return build
 
