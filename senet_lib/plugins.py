@@ -6,6 +6,7 @@ No other file is executed: a record keeps a file's text to be read.
 """
 
 import os
+import re
 import sys
 import types
 from collections import ChainMap
@@ -84,10 +85,15 @@ def load(registries: Sequence[dict[str, Any]]) -> None:
 
 
 def behind(model: str, overrides: Mapping[str, Any]) -> dict[str, str]:
-    """The text, by file name, of each plugin that a network of this name and settings needs."""
+    """The text, by file name, of each plugin that a network of this name and settings needs, itself
+    or by a name that stands in quotes in another one's text."""
     words = {part.rpartition("=")[2] for part in model.split("+")}
     words |= set(map(str, overrides.values()))
-    return {path.name: text for path, (text, names) in _LOADED.items() if names & words}
+    needed: dict[str, str] = {}
+    for _ in _LOADED:  # each may lead to another
+        needed |= {path.name: text for path, (text, names) in _LOADED.items() if names & words}
+        words |= set(re.findall(r"(?<=[\"'=])[a-z0-9_]+(?=[\"'+])", " ".join(needed.values())))
+    return needed
 
 
 def changed(kept: Mapping[str, str]) -> list[str]:

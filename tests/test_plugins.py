@@ -71,6 +71,8 @@ def test_a_bad_file_is_one_line(tmp_path, says, monkeypatch):
         (b"import no_such_package\n", "no_such_package"),
         (b"\xff\xfe\x00x", "UnicodeDecodeError"),
         (REGISTERED, "registered already"),
+        (REGISTERED.replace(b"'se'", b"'one'").replace(b", spec", b""), "channels and spec"),
+        (REGISTERED.replace(b"'se'", b"'one'").replace(b"spec", b"*, spec"), "channels and spec"),
     ):
         own.write_bytes(text)
         monkeypatch.setenv(plugins.VARIABLE, "")
@@ -126,6 +128,15 @@ def test_records_can_tell_files_apart(tmp_path, says, monkeypatch):
     for path in (one, other):
         path.touch()
     says(["models", "--plugin", one, "--plugin", other], "two plugins are called own.py")
+
+
+def test_a_file_whose_names_another_uses_is_behind_its_networks(tmp_path, monkeypatch):
+    texts = {"b.py": "net(attention='squeezed')  # not as plain is", "c.py": "get('a+b=quiet+c=d')"}
+    names = {"a.py": {"plain"}, "b.py": {"quiet"}, "c.py": {"mine"}, "d.py": {"squeezed"}}
+    loaded = {Path(k): (texts.get(k, ""), v) for k, v in names.items()}
+    monkeypatch.setattr(plugins, "_LOADED", loaded)
+    assert set(plugins.behind("mine", {})) == {"b.py", "c.py", "d.py"}
+    assert set(plugins.behind("resnet20+attention=plain", {})) == {"a.py"}
 
 
 def test_a_path_is_seen_from_here_or_else_from_the_top(tmp_path, monkeypatch):
