@@ -68,6 +68,11 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
     return torch.as_tensor(logits).double().softmax(-1).numpy()
 
 
+def probability_text(probability: float) -> str:
+    """With a decimal, and never rounded up to certainty."""
+    return "over 99.9 %" if probability > 0.999 else f"{100 * probability:.1f} %"
+
+
 def error_and_loss(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
     """Share of wrong predictions, mean cross-entropy in nats; logits (N, K) and labels (N,)."""
     wrong = (logits.argmax(1) != labels).double().mean()

@@ -16,7 +16,7 @@ import numpy as np
 from senet_lib.analysis.cam import METHOD_NAMES, METHODS
 from senet_lib.analysis.confusion import choose_images, commonest, confusion_matrix
 from senet_lib.errors import SenetError, counted, one_line, unknown
-from senet_lib.evaluation import probabilities
+from senet_lib.evaluation import probabilities, probability_text
 from senet_lib.explore import pictures
 from senet_lib.explore.answers import (
     PUBLISHED_ROOT,
@@ -27,7 +27,6 @@ from senet_lib.explore.answers import (
     usual_pair,
     usual_study,
 )
-from senet_lib.report.gallery import probability_text
 from senet_lib.runs.records import DEFAULT_ROOT
 
 MOST_NETWORKS, PAGE_SIZE, MOST_CELLS = 4, 10, 60

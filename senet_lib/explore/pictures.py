@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from senet_lib.analysis.cam import CamMaps, scale_for_display
 from senet_lib.analysis.gates import Gates
 from senet_lib.analysis.overlay import GAP_PIXELS, PANEL_PIXELS, heat, panels
-from senet_lib.evaluation import probabilities
+from senet_lib.evaluation import probabilities, probability_text
 from senet_lib.explore.answers import Picture
 from senet_lib.figures.errors import confusion
 from senet_lib.figures.style import BLUE, STYLE, VERMILION
-from senet_lib.report.gallery import png_of, probability_text, source_of
+from senet_lib.report.gallery import png_of, source_of
 
 DPI = 80
 SQUARES = "display: block; image-rendering: pixelated"

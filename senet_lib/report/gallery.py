@@ -21,7 +21,7 @@ from senet_lib.analysis.overlay import heat, panels
 from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import Dataset
 from senet_lib.errors import SenetError
-from senet_lib.evaluation import predict, probabilities
+from senet_lib.evaluation import predict, probabilities, probability_text
 from senet_lib.files import write_whole
 from senet_lib.report.page import filled, frame, slug, way_back
 
@@ -162,11 +162,6 @@ def png_of(pixels: np.ndarray, **how: Any) -> bytes:
 def source_of(png: bytes) -> str:
     """The bytes as a page's own image."""
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-
-
-def probability_text(probability: float) -> str:
-    """With a decimal, and never rounded up to certainty."""
-    return "over 99.9 %" if probability > 0.999 else f"{100 * probability:.1f} %"
 
 
 def _write(out_dir: Path, pictures: dict[str, bytes], text: str) -> Path:
