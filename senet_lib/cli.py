@@ -16,6 +16,7 @@ from typing import Any
 
 from senet_lib import errors, plugins
 from senet_lib.errors import SenetError
+from senet_lib.files import anchored, from_here
 from senet_lib.listing import ROOT, print_table
 from senet_lib.options import (
     command,
@@ -160,7 +161,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     data, total = found.dataset, len(found.dataset.x_test)
     wrong = f"{100 * found.error:.2f} % ({round(found.error * total):,} of {total:,} wrong)"
     where = f"the {data.test_name} images of {data.name}"
-    print(f"{found.spec.model}: error {wrong}, loss {found.loss:.4f}, on {where}")
+    print(f"{found.spec.network}: error {wrong}, loss {found.loss:.4f}, on {where}")
     if found.recorded is not None:
         verdict = "they agree" if found.agrees else "they do not agree"
         print(f"the record says {100 * found.recorded:.2f} %: {verdict}")
@@ -184,13 +185,13 @@ def _export(arguments: argparse.Namespace) -> None:
     source = Path(arguments.checkpoint)
     model, spec = load_network(source)
     folder = source if source.is_dir() else source.parent
-    usual = folder / (spec.model + SUFFIXES[arguments.format])
+    usual = folder / (spec.network + SUFFIXES[arguments.format])
     out = Path(arguments.out) if arguments.out else usual
     size, about = (len(spec.mean), SIZE, SIZE), {"mean": spec.mean, "std": spec.std}
     if arguments.normalised:
         model = Normalised(model, spec.mean, spec.std).eval()
         about = {"mean": (0.0,) * size[0], "std": (1.0,) * size[0]}
-    about |= {"model": spec.model, "classes": spec.classes, "input_size": size}
+    about |= {"model": spec.network, "classes": spec.classes, "input_size": size}
     export_model(model, out, arguments.format, size, about)
     print(out)
     outside = f", minus mean {list(spec.mean)}, over std {list(spec.std)}"
@@ -209,6 +210,7 @@ def _export(arguments: argparse.Namespace) -> None:
     option("--top", type=int, default=3, metavar="N", help="classes of each picture (default 3)"),
 )  # fmt: skip
 def _predict(arguments: argparse.Namespace) -> None:
+    from senet_lib.evaluation import probability_text
     from senet_lib.runs.evaluate import classify
 
     if arguments.top < 1:
@@ -217,7 +219,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     rows = []
     for name, row in zip(arguments.images, found, strict=True):
         best = row.argsort()[::-1][: arguments.top]
-        rows.append([name, *(f"{classes[k]} {100 * row[k]:.1f} %" for k in best)])
+        rows.append([name, *(f"{classes[k]} {probability_text(row[k])}" for k in best)])
     print_table(["image", *(f"{i}." for i in range(1, len(rows[0])))], rows)
 
 
@@ -255,7 +257,11 @@ def _notebook(arguments: argparse.Namespace) -> None:
 def _study(arguments: argparse.Namespace) -> int:
     from senet_lib.workflow import run_study
 
-    return run_study(_config(arguments.config), arguments.cores)
+    config, top = _config(arguments.config), anchored(".")
+    if not config.is_absolute():
+        config = Path(os.path.relpath(config, top))
+    os.chdir(top)  # where Snakemake works
+    return run_study(config, arguments.cores)
 
 
 @command(
@@ -298,10 +304,10 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
 
 def _config(name: str) -> Path:
-    """The file of that path, or of that name in configs/."""
-    path = Path(name)
+    """The file of that path, or of that name in configs/ at the top of the clone."""
+    path = from_here(name)
     known = path.is_file() or path.suffix in (".yaml", ".yml")
-    return path if known else Path("configs") / f"{name}.yaml"
+    return path if known else anchored(Path("configs") / f"{name}.yaml")
 
 
 @command(
@@ -360,7 +366,7 @@ def _gradcam(arguments: argparse.Namespace) -> None:
     model, spec, _, dataset = network_and_images(arguments.checkpoint, arguments.data)
     setup = Setup.choose(device="auto", precision="fp32", compile="off", threads=0)
     print(write_gallery(
-        setup.place(model), dataset, arguments.out_dir, name=spec.model, mean=spec.mean,
+        setup.place(model), dataset, arguments.out_dir, name=spec.network, mean=spec.mean,
         std=spec.std, method=arguments.method, layer=arguments.layer, per_class=arguments.per_class,
     ))  # fmt: skip
 

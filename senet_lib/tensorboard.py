@@ -83,7 +83,7 @@ def write_run(
             add_epoch(writer, row)
         if record:
             settings: dict[str, Any] = {key: record.recipe[key] for key in SETTINGS}
-            settings |= {"model": record.model, "seed": record.seed, "study": record.study}
+            settings |= {"model": record.network, "seed": record.seed, "study": record.study}
             writer.add_hparams(settings, {"error/final": record.test_error}, run_name=".")
         if record and gates and (path / WEIGHTS).is_file():
             _add_gates(writer, record)

@@ -17,7 +17,9 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from senet_lib.cli import main
+from senet_lib.export import load_exported
 from senet_lib.runs.records import list_runs, load_run
+from senet_lib.runs.weights import NetSpec, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +237,27 @@ def test_predict_says_the_same_of_a_run_and_of_what_was_exported_from_it(
         (tmp_path / "no.onnx", picture, "there is no file .*no.onnx"),
     ):
         says(["predict", "--model", source, image], reason)
+
+
+def test_settings_of_a_network_are_part_of_its_name(run, tmp_path, prints):
+    record, own = load_run(run), {"reduction": 4, "stages": (1, 3)}
+    spec = NetSpec(
+        model="se_resnet20", overrides=own, classes=tuple(record.classes),
+        mean=tuple(record.mean), std=tuple(record.std), data=record.data,
+    )  # fmt: skip
+    save_weights(tmp_path / "weights.safetensors", spec.build(), spec)
+    name = "se_resnet20+reduction=4+stages=1,3"
+    assert prints("evaluate", "--checkpoint", tmp_path).startswith(f"{name}: error ")
+    prints("export", "--checkpoint", tmp_path, "--format", "torchscript")
+    assert load_exported(tmp_path / f"{name}.ts")[1]["model"] == name
+    prints("gradcam", "--checkpoint", tmp_path, "--out-dir", tmp_path / "g", "--per-class", "1")
+    assert name in (tmp_path / "g" / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_prediction_is_never_rounded_up_to_certainty(monkeypatch, prints):
+    found = np.array([[0.9997, 0.0003]]), ("cat", "dog")
+    monkeypatch.setattr("senet_lib.runs.evaluate.classify", lambda *_: found)
+    assert "cat over 99.9 %" in prints("predict", "--model", "net", "a.png")
 
 
 def test_a_path_may_begin_at_home(run, tmp_path, monkeypatch, prints):

@@ -69,6 +69,17 @@ def test_each_end_is_a_line_and_the_rest_is_in_the_log(said, tmp_path):
     assert "Building DAG of jobs" in log
 
 
+def test_a_study_is_made_from_anywhere_in_the_clone(said, tmp_path, monkeypatch, capfd):
+    (tmp_path / "Snakefile").touch()
+    for name in ("senet_lib", "notebooks"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert main(["sweep", "tiny.1"]) == 2
+    assert "is a study" in capfd.readouterr().err
+    assert said(WORDS)[0] == 1
+    assert (tmp_path / "outputs/runs/tiny/resnet20/seed3/record.json").is_file()
+
+
 def test_a_reader_that_has_seen_enough_stops_no_study(said, tmp_path, monkeypatch):
     """As in `senet study tiny | head -1`: what it began is waited for."""
 

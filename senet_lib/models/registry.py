@@ -156,6 +156,19 @@ def split_name(name: str) -> tuple[str, dict[str, object]]:
     return base, settings
 
 
+def full_name(model: str, overrides: Mapping[str, object]) -> str:
+    """The name under which `create_model` would build that network with these overrides."""
+    base, *named = model.split("+")
+    return "+".join([base, *sorted([*named, *(f"{k}={_text(v)}" for k, v in overrides.items())])])
+
+
+def _text(value: object) -> str:
+    """A setting's value as it stands in a name."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _setting(key: str, text: str) -> object:
     """The value that a text in a name stands for."""
     if key == "stages":

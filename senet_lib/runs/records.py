@@ -23,6 +23,7 @@ import numpy as np
 from senet_lib.device import computed_on
 from senet_lib.errors import RecordError, SenetError, counted, unknown
 from senet_lib.files import anchored, read_json, sha256_of, sha256_of_json, write_whole
+from senet_lib.models.registry import full_name
 from senet_lib.recipe import Recipe, needed_fields
 from senet_lib.runs import DEFAULT_ROOT, FAILED, HISTORY, LOGITS, RECORD
 from senet_lib.runs.weights import CHECKPOINT, PREVIOUS, WEIGHTS, load_network
@@ -212,19 +213,6 @@ def save_logits(folder: Path, logits: np.ndarray, labels: np.ndarray) -> None:
             with archive.open(f"{name}.npy", "w") as file:
                 np.lib.format.write_array(file, values)
     write_whole(folder / LOGITS, buffer.getvalue())
-
-
-def full_name(model: str, overrides: Mapping[str, Any]) -> str:
-    """The name under which `create_model` would build that network with these overrides."""
-    base, *named = model.split("+")
-    return "+".join([base, *sorted([*named, *(f"{k}={_text(v)}" for k, v in overrides.items())])])
-
-
-def _text(value: object) -> str:
-    """A setting's value as it stands in a name."""
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def load_run(path: str | Path) -> RunRecord:

@@ -31,6 +31,7 @@ from senet_lib.errors import (
 )
 from senet_lib.files import read_json, write_whole
 from senet_lib.models import create_model
+from senet_lib.models.registry import full_name
 from senet_lib.recipe import needed_fields
 from senet_lib.runs import RECORD
 
@@ -52,6 +53,11 @@ class NetSpec:
     data: str = ""  # name or path of what it was trained on; empty if the file does not say
     data_fingerprint: str = ""  # of all of that data; empty likewise
     num_val: int = 0  # training images that were held out
+
+    @property
+    def network(self) -> str:
+        """Name of the network with every setting of it, such as `se_resnet20+reduction=4`."""
+        return full_name(self.model, self.overrides)
 
     def build(self) -> nn.Module:
         """A freshly initialised network of this kind."""

@@ -193,7 +193,7 @@ def _memory_named(job: Job) -> Iterator[None]:
         if not errors.is_out_of_memory(error):
             raise
         raise errors.OutOfMemoryError(
-            f"there is too little memory to train {job.spec.model} in {job.out}; a smaller "
+            f"there is too little memory to train {job.spec.network} in {job.out}; a smaller "
             "--batch-size needs less. What was done up to the last checkpoint is kept"
         ) from None
 
@@ -301,7 +301,7 @@ def _announcement(job: Job, setup: Setup, position: Position) -> str:
     recipe = job.recipe
     if recipe.lr_policy == "step" and recipe.schedule and recipe.schedule[0] >= recipe.epochs:
         at += f"; the rate stays at {recipe.lr}, for its schedule begins after the last epoch"
-    return f"{job.spec.model} seed {job.seed} on {job.spec.data} ({where}) in {job.out}{at}"
+    return f"{job.spec.network} seed {job.seed} on {job.spec.data} ({where}) in {job.out}{at}"
 
 
 def _now() -> str:
