@@ -18,6 +18,8 @@ from senet_lib.runs import DEFAULT_ROOT, HISTORY, LOGS, RECORD
 from senet_lib.runs.lock import handling, locked, stopping
 
 SECONDS = 2.0  # between two looks
+CGROUP, LIMITS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+LIMIT_FILES = ("memory.max", "memory.limit_in_bytes")  # of version 2, and 1
 
 
 def run_study(config: str | Path, cores: str) -> int:
@@ -25,12 +27,14 @@ def run_study(config: str | Path, cores: str) -> int:
     exit code is Snakemake's, or 128 and the number of the signal that stopped it.
 
     Raises:
-        SenetError: `cores` is neither "all" nor a whole number above 0.
+        SenetError: `cores` is neither "all" nor a whole number above 0, or there is no Snakefile.
         RunExistsError: another process is making the study.
     """
     if cores != "all" and not re.fullmatch("0*[1-9][0-9]{0,5}", cores):
         raise SenetError(f"--cores is {cores}; it must be all, or a whole number above 0")
     study = load_study(config)
+    if not Path("Snakefile").is_file():
+        raise SenetError(f"there is no Snakefile in {Path.cwd()}; go to the top of the clone first")
     busy = f"study {study.study} is being made by another process"
     with locked(LOGS / study.study / ".lock", busy):
         return _follow(_News(study), config, cores)
@@ -38,17 +42,16 @@ def run_study(config: str | Path, cores: str) -> int:
 
 def _follow(news: "_News", config: str | Path, cores: str) -> int:
     words = [sys.executable, "-m", "snakemake", "--cores", cores, "--configfile", str(config)]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1_000_000
-    words += ["--resources", "gpu=1", f"mem_mb={memory}"]  # no more runs at a time than fit
+    words += ["--resources", "gpu=1", f"mem_mb={_memory()}"]  # no more runs at a time than fit
     name, total = news.study.study, len(news.folders)
     print(f"{name}: {total} runs; what Snakemake says is in {news.log}", flush=True)
     with news.log.open("w", encoding="utf-8") as file:
         how = {"stdout": file, "stderr": subprocess.STDOUT, "start_new_session": True}
-        process, stopped = subprocess.Popen(words, **how), []
+        process = subprocess.Popen(words, env=os.environ | _cache(), **how)
 
         def stop(number: int, _: object) -> None:
             """As Ctrl-C does: Snakemake takes its locks away, and the runs write a checkpoint."""
-            stopped.append(number)
+            news.stopped.append(number)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)
 
@@ -62,17 +65,51 @@ def _follow(news: "_News", config: str | Path, cores: str) -> int:
                     news.tell()
             with suppress(OSError):
                 news.clear()
-    if stopped:
-        return 128 + stopped[0]
-    said = news.log.read_text(encoding="utf-8", errors="replace")
-    if process.returncode and "LockException" in said:
+    if news.stopped:
+        with suppress(OSError):
+            print(f"{name}: stopped; the same command goes on from there", flush=True)
+        return 128 + news.stopped[0]
+    return _exit_code(process.returncode, news.said(), config)
+
+
+def _exit_code(code: int, said: str, config: str | Path) -> int:
+    """Snakemake's, as a shell has it; of what only its log says, a few lines."""
+    if code < 0:
+        print(f"Snakemake was killed by signal {-code}", file=sys.stderr)
+        return 128 - code
+    if code and "LockException" in said:
         raise SenetError(
             "another Snakemake works in this folder, or one was killed; if none does: snakemake "
             f"--unlock --cores 1 --configfile {shlex.quote(str(config))}, and then the same again"
         )
-    if process.returncode and "jobid:" not in said:
+    if code and "jobid:" not in said:
         print("\n".join(said.splitlines()[-8:]), file=sys.stderr)
-    return process.returncode
+    return code
+
+
+def _memory() -> int:
+    """MB that there are, or that a container or a job of SLURM has of them."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with suppress(OSError, ValueError):
+        limits.append(int(os.environ.get("SLURM_MEM_PER_NODE", "0")) * 2**20)
+        for line in CGROUP.read_text(encoding="utf-8").splitlines():
+            _, kinds, path = line.split(":", 2)
+            own = LIMITS / kinds / path.strip("/")  # the limits of those above hold too
+            files = [folder / name for folder in (own, *own.parents) for name in LIMIT_FILES]
+            texts = [file.read_text(encoding="utf-8").strip() for file in files if file.is_file()]
+            limits += [int(text) for text in texts if text.isdigit()]  # the others: no limit
+    return min(filter(None, limits)) // 1_000_000
+
+
+def _cache() -> dict[str, str]:
+    """Where Snakemake keeps what it reads again, if its usual folder cannot be written to."""
+    usual = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    folder = Path(usual, "snakemake")
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return {}
+    return {"XDG_CACHE_HOME": os.path.abspath(".snakemake/cache")}
 
 
 class _News:
@@ -82,6 +119,7 @@ class _News:
     def __init__(self, study: Study) -> None:
         self.study, self.live, self.began = study, sys.stdout.isatty(), time.monotonic()
         self.log = LOGS / study.study / "workflow.log"
+        self.stopped: list[int] = []  # the signals that have come
         self.folders = {
             (model, seed): DEFAULT_ROOT / study.study / model / f"seed{seed}"
             for model, seed in study.runs
@@ -106,6 +144,12 @@ class _News:
         if self.live:
             print("\r\x1b[K", end="", flush=True)
 
+    def said(self) -> str:
+        """What Snakemake has printed; nothing if somebody has removed it."""
+        with suppress(OSError):
+            return self.log.read_text(encoding="utf-8", errors="replace")
+        return ""
+
     def _finished(self) -> list[tuple[str, int]]:
         return [key for key, folder in self.folders.items() if (folder / RECORD).is_file()]
 
@@ -128,11 +172,9 @@ class _News:
         for page in sorted(Path("outputs/reports", self.study.study).glob("[!.]*.html")):
             with suppress(OSError):  # it may be gone by now
                 found[str(page), page.stat().st_ino] = f"{page} made"
-        if self.log.is_file():
-            said = self.log.read_text(encoding="utf-8", errors="replace")
-            for error in re.finditer(r"Error in rule (\w+)", said):
-                line = f"{error[1]} failed; see {self.log.parent}"
-                found[str(self.log), error.start()] = line
+        said = "" if self.stopped else self.said()  # what was stopped has not failed
+        for error in re.finditer(r"Error in rule (\w+)", said):
+            found[str(self.log), error.start()] = f"{error[1]} failed; see {self.log.parent}"
         return found
 
     def _status(self) -> str:
@@ -143,7 +185,7 @@ class _News:
                 if n and (m, s) not in finished]  # fmt: skip
         text = f"{len(finished)} of {len(done)} runs; epochs: {', '.join(here) or '-'}"
         new, left = sum(done.values()) - self.epochs_before, len(done) * each - sum(done.values())
-        if new and left:
+        if new > 0 and left:
             minutes = (time.monotonic() - self.began) * left / new / 60
             text += f"; the runs need about {minutes:.0f} min more"
         return text

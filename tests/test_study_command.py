@@ -44,8 +44,10 @@ sys.exit(1)
 def said(monkeypatch, tmp_path, capfd):
     """Exit code, output and errors of the command, where Snakemake is a script of these words."""
 
+    popen = subprocess.Popen
+
     def run(words: str) -> tuple[int, str, str]:
-        popen, script = subprocess.Popen, [sys.executable, "-c", words]
+        script = [sys.executable, "-c", words]
         monkeypatch.setattr(workflow.subprocess, "Popen", lambda _, **how: popen(script, **how))
         return main(["study", "tiny.1", "--cores", "1"]), *capfd.readouterr()
 
@@ -53,6 +55,7 @@ def said(monkeypatch, tmp_path, capfd):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "tiny.1.yaml").write_text(STUDY)
+    (tmp_path / "Snakefile").touch()
     return run
 
 
@@ -123,6 +126,10 @@ def test_a_live_line_tells_epochs_and_time_left(said, monkeypatch):
 def test_a_study_that_is_none_is_one_line(tmp_path, monkeypatch, says):
     monkeypatch.chdir(tmp_path)
     says(["study", "nothing"])
+    (tmp_path / "clone").mkdir()
+    (tmp_path / "clone" / "tiny.yaml").write_text(STUDY)
+    says(["study", tmp_path / "clone" / "tiny.yaml"], "no Snakefile")
+    assert not (tmp_path / "outputs").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
@@ -130,9 +137,57 @@ def test_a_study_is_stopped_as_by_ctrl_c(said, number):
     """By `kill`, by a terminal that closes, by Ctrl-C: Snakemake is interrupted, with its jobs."""
     words = "import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print('unlocked')"
     Timer(1.5, os.kill, (os.getpid(), number)).start()
-    code, _, err = said(words)
+    words = words.replace("'unlocked'", "'unlocked, Error in rule train:'")
+    code, out, err = said(words)
     assert (code, err) == (128 + number, "")
+    assert "stopped" in out
+    assert "failed" not in out
     assert "unlocked" in (workflow.LOGS / "tiny" / "workflow.log").read_text()
+
+
+def test_a_snakemake_that_is_killed_is_a_line_and_a_lost_log_is_no_failure(said):
+    code, _, err = said("import os; os.kill(os.getpid(), 9)")
+    assert code == 128 + 9
+    assert len(err.splitlines()) == 1
+    assert said("import shutil; shutil.rmtree('outputs/logs')")[0] == 0
+
+
+def test_time_left_is_said_only_of_a_study_that_has_come_further(tmp_path, monkeypatch):
+    """A run that goes on from its checkpoint has fewer epochs than its history had before."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(STUDY)
+    (tmp_path / "outputs/logs/tiny").mkdir(parents=True)
+    news = workflow._News(workflow.load_study("tiny.yaml"))
+    for before, says in ((1, False), (-1, True)):
+        news.epochs_before = before
+        assert ("min more" in news._status()) == says
+
+
+def test_memory_is_what_a_container_or_a_job_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(workflow, "CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(workflow, "LIMITS", tmp_path)
+    monkeypatch.delenv("SLURM_MEM_PER_NODE", raising=False)
+    machine = workflow._memory()
+    (tmp_path / "cgroup").write_text("4:memory:/a\n0::/job/step\n")
+    (tmp_path / "memory/a").mkdir(parents=True)
+    (tmp_path / "memory/a/memory.limit_in_bytes").write_text("9223372036854771712\n")
+    (tmp_path / "job/step").mkdir(parents=True)
+    (tmp_path / "job/step/memory.max").write_text("max\n")
+    assert workflow._memory() == machine
+    (tmp_path / "job/memory.max").write_text("300000000\n")
+    assert workflow._memory() == 300
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "100")
+    assert workflow._memory() == 104  # of 2**20 bytes
+
+
+def test_where_the_home_cannot_be_written_to_snakemake_has_another_cache(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert workflow._cache() == {}
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    assert workflow._cache() == {"XDG_CACHE_HOME": str(tmp_path / ".snakemake/cache")}
 
 
 @pytest.mark.parametrize("cores", ["0", "two", "-1", "1.5", ""])
