@@ -109,28 +109,29 @@ def test_what_cannot_be_published_is_refused_before_anything_is_touched(study):
 def test_links_of_the_published_report_lead_to_the_published_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(publish, "_error_of", lambda weights, record: 0.4)
     for name in ("resnet20", "se_resnet20"):
-        run = make_run(tmp_path / "runs", name, 0, 0.4, mean=[0.5] * 3, std=[0.2] * 3)
+        run = make_run(tmp_path / "runs", name, 3, 0.4, mean=[0.5] * 3, std=[0.2] * 3)
         save_network(run, create_model(name, num_classes=4))
         (run.path / "train.ipynb").write_text("{}", encoding="utf-8")
     target, made = tmp_path / "published", tmp_path / "reports" / "demo"
-    (made / "gallery-resnet20-seed0").mkdir(parents=True)
-    run_folder = "../../runs/demo/resnet20/seed0"
+    (made / "gallery-resnet20-seed3").mkdir(parents=True)
+    run_folder = "../../runs/demo/resnet20/seed3"
     kept = (
         f'<a href="{run_folder}/record.json">the record</a> and '
-        '<a href="gallery-resnet20-seed0/index.html">open</a></p>'
+        '<a href="gallery-resnet20-seed3/index.html">open</a></p>'
     )
     text = f'<p><a href="{run_folder}/train.html">the page</a> and {kept}'
-    (made / "gradcam-seed0.html").write_text(text)
-    (made / "gradcam-seed0.ipynb").write_text("{}")
-    (made / "gallery-resnet20-seed0" / "index.html").write_text("<p>maps</p>")
+    (made / "gradcam-seed3.html").write_text(text)
+    (made / "gradcam-seed10.html").write_text("of a later seed")
+    (made / "gradcam-seed3.ipynb").write_text("{}")
+    (made / "gallery-resnet20-seed3" / "index.html").write_text("<p>maps</p>")
     publish_study("demo", tmp_path / "runs", target)
     page = publish_report("demo", target=target, root=tmp_path / "runs")
     # What is copied is there, and its links to what is not published are no links any more.
-    assert page.with_name("gradcam-seed0.html").read_text() == f"<p>the page and {kept}"
-    assert not page.with_name("gradcam-seed0.ipynb").exists()
+    assert page.with_name("gradcam-seed3.html").read_text() == f"<p>the page and {kept}"
+    assert [path.name for path in page.parent.glob("gradcam*")] == ["gradcam-seed3.html"]
     assert page == target / "reports" / "demo" / "index.html"
     links = re.findall(r'href="([^"#:]+)"', page.read_text(encoding="utf-8"))
-    assert "../../runs/demo/se_resnet20/seed0/train.ipynb" in links
+    assert "../../runs/demo/se_resnet20/seed3/train.ipynb" in links
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 

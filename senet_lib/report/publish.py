@@ -32,8 +32,7 @@ from senet_lib.runs.weights import WEIGHTS, load_network, save_weights
 
 NOTEBOOK = "train.ipynb"
 COPIED = (
-    "profile.html", "gradcam-seed0.html", "localisation-*.json", "excitation-*.html",
-    "gates-*.json",
+    "profile.html", "localisation-*.json", "excitation-*.html", "gates-*.json",
 )  # fmt: skip
 FRACTION = 16  # logits without weights are kept in sixteenths, which take a third less
 
@@ -145,10 +144,13 @@ def publish_report(
     parameters |= {"runs_root": str(runs), "page_folder": str(folder)}
     made = from_top(root, DEFAULT_ROOT).parent / "reports" / study
     _check_apart(made, folder)
-    for path in sorted(path for pattern in COPIED for path in made.glob(pattern)):
+    pages = made.glob("gradcam-seed*.html")
+    maps = sorted(pages, key=lambda page: (len(page.name), page.name))[:1]  # of the first seed
+    for path in sorted(maps + [path for pattern in COPIED for path in made.glob(pattern)]):
         write_whole(folder / path.name, path.read_bytes())
-    for weights in (runs / study).glob(f"*/seed0/{WEIGHTS}"):
-        page = Path(f"gallery-{weights.parent.parent.name}-seed0", "index.html")
+    seed = maps[0].stem.removeprefix("gradcam-") if maps else "seed0"
+    for weights in (runs / study).glob(f"*/{seed}/{WEIGHTS}"):
+        page = Path(f"gallery-{weights.parent.parent.name}-{seed}", "index.html")
         if (made / page).is_file():
             write_whole(folder / page, (made / page).read_bytes())
     kept = collect(study, config, str(runs), str(folder))
