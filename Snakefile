@@ -14,6 +14,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 from senet_lib import strict_yaml
 from senet_lib.data.datasets import NAMES, data_dir
 from senet_lib.errors import SenetError
-from senet_lib.files import anchored
+from senet_lib.files import anchored, read_json, sha256_of
 from senet_lib.recipe import MACHINE, Recipe, load_study
 from senet_lib.report.batch import code_hash
 
@@ -79,7 +80,8 @@ try:
 except SenetError as error:
     sys.exit(str(error))
 """
-ALL_RUNS = [f"{RUNS}/{model}/seed{seed}/train.ipynb" for model, seed in STUDY.runs]
+# What is made of a run depends on its page, which nobody edits as one may a notebook in JupyterLab.
+ALL_RUNS = [f"{RUNS}/{model}/seed{seed}/train.html" for model, seed in STUDY.runs]
 if workflow.is_main_process and not all(map(os.path.exists, ALL_RUNS)):
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
@@ -96,7 +98,7 @@ try:
     if workflow.is_main_process and STUDY.data not in NAMES and Path(RUNS).is_dir():
         from senet_lib.runs.evaluate import runs_on_other_images
 
-        if others := [str(run.path) for run in runs_on_other_images(Path(RUNS), STUDY.data)]:
+        if others := [str(run.path) for run in runs_on_other_images([Path(run).parent for run in ALL_RUNS], STUDY.data)]:
             raise SenetError(
                 f"{STUDY.data} holds other images than {len(others)} finished runs were trained on, such as "
                 f"{others[0]}: bring the images back, or give the study another name"
@@ -105,35 +107,73 @@ except SenetError as error:
     raise WorkflowError(str(error)) from None
 
 
-# A finished run of another recipe, or of another text of the study's own files, is refused by `train`; but before that,
-# Snakemake would remove its notebook.
-def of_another_recipe():
+# A finished run of another recipe, precision or data, or of another text of the study's own files, is refused by `train`; but
+# before that, Snakemake would remove its notebook.
+def differing(record):
+    """In what a finished run is another than the study's."""
     own = {Path(name).name: anchored(name).read_text(encoding="utf-8-sig") for name in STUDY.plugins}
+    texts, data, precision = record.get("plugins") or {}, record["data"], record["precision"]
+    if Recipe.from_dict(record["recipe"]).id != STUDY.recipe.id:
+        yield "recipe"
+    if any(own.get(name, text) != text for name, text in texts.items()):
+        yield "plugin"
+    if STUDY.precision not in ("auto", precision):
+        yield f"precision ({precision}, not {STUDY.precision})"
+    if data != STUDY.data and {data, STUDY.data} & set(NAMES):
+        yield f"data ({data}, not {STUDY.data})"
+
+
+def of_another_kind():
     for run in ALL_RUNS:
         path = Path(run).with_name("record.json")
-        with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one is named by the run
-            record = json.loads(path.read_text(encoding="utf-8"))
-            texts = record.get("plugins") or {}
-            if Recipe.from_dict(record["recipe"]).id != STUDY.recipe.id or any(
-                own.get(name, text) != text for name, text in texts.items()
-            ):
-                yield path.parent
+        with suppress(SenetError, KeyError, TypeError, AttributeError):  # a damaged one is named by the run
+            if others := list(differing(read_json(path))):
+                yield f"{path.parent}: another {' and '.join(others)}"
 
 
-if workflow.is_main_process and (others := list(of_another_recipe())):
+if workflow.is_main_process and (others := list(of_another_kind())):
     raise WorkflowError(
-        f"{len(others)} finished runs are of another recipe, or plugin, than the study's, such as {others[0]} (`senet runs`): give"
-        " the study another name, or move them away"
+        f"{len(others)} finished runs are not what the study asks for, such as {others[0]} (`senet runs`): give the study"
+        " another name, or move them away"
     )
+
+
+def is_whole(folder):
+    """Whether a run has its record, and the files that it names are as it says."""
+    with suppress(SenetError, OSError, AttributeError):
+        files = read_json(folder / "record.json", ["recipe"]).get("files", {"weights.safetensors": ""})
+        return all(sha256_of(folder / name) == digest or not digest for name, digest in files.items())
+    return False
+
+
+# A run that was lost is made again, and a damaged one is named by `train`, which neither comes to without this. And after a
+# clock was set back, what is made would be older than what it is made from.
+if workflow.is_main_process and not workflow.output_settings.dryrun:
+    for page in map(Path, ALL_RUNS):
+        if page.is_file() and not is_whole(page.parent):
+            page.unlink()
+    now, made = time.time(), (path for page in ALL_RUNS for path in Path(page).parent.glob("train.*"))
+    for path in (*NOTEBOOKS.glob("*.ipynb"), *made, *Path(REPORT).glob("*.*")):
+        with suppress(OSError):
+            if path.stat().st_mtime > now:
+                os.utime(path, (now, now))  # one time for all keeps their order
 
 # What decides a notebook's content, beside its parameters: its own code and the folders it imports.
 # What the networks come from counts in train alone, as the others are made again after it.
+SOURCES = (".py", ".cpp", ".h", ".css", ".js", ".j2", ".json", ".yaml", ".csv")
+
+
+def sources(path):
+    """The files of a folder that count: nothing compiled, and no copy of an editor's, such as .ipynb_checkpoints/x.py."""
+    files = [file for file in sorted(path.rglob("*")) if file.suffix in SOURCES and file.is_file()]
+    return [file for file in files if not re.search("(^|/)[.#]", file.relative_to(path).as_posix())]
+
+
 def hashed(notebook, *folders):
     """A hash of a notebook's code and of the library's files and folders behind it."""
     paths = [LIBRARY / name for name in folders]
-    files = [file for path in paths for file in sorted(path.rglob("*") if path.is_dir() else [path])]
-    kept = [f for f in files if f.is_file() and f.name[0] not in ".#" and f.suffix not in (".pyc", ".so")]
-    return code_hash(ROOT / "notebooks" / notebook, kept)
+    files = [file for path in paths for file in (sources(path) if path.is_dir() else [path])]
+    return code_hash(ROOT / "notebooks" / notebook, files)
 
 
 TRAIN_HASH = hashed(
@@ -154,7 +194,6 @@ def parameters(**values):
 
 
 def train_parameters(wildcards):
-    machine = {k: getattr(STUDY, k) for k in MACHINE}
     return parameters(
         study=STUDY.study,
         protocol=STUDY.protocol,
@@ -162,8 +201,11 @@ def train_parameters(wildcards):
         seed=int(wildcards.seed),
         data=STUDY.data,
         **STUDY.recipe.to_dict(),
-        **machine,
     )
+
+
+# Known to the commands and not to Snakemake, which would train every network again after a change of `threads`.
+MACHINE_WORDS = parameters(**{key: getattr(STUDY, key) for key in MACHINE})
 
 
 def settings():
@@ -216,12 +258,6 @@ localrules:
     report,
 
 
-rule all:
-    input:
-        f"{REPORT}/index.html",
-        f"{REPORT}/report.ipynb",
-
-
 rule train:
     input:
         notebook=ancient(f"{NOTEBOOKS}/train.ipynb"),
@@ -240,8 +276,8 @@ rule train:
         mem_mb=MEMORY,
         runtime=MINUTES,
     shell:
-        "OMP_NUM_THREADS={threads} {SENET:q} notebook {input.notebook} --out {output.notebook} --html {output.page}"
-        " {params.parameters} > {log} 2>&1"
+        "OMP_NUM_THREADS={threads} {SENET:q} notebook {input.notebook:q} --out {output.notebook} --html {output.page}"
+        " {params.parameters} {MACHINE_WORDS} > {log} 2>&1"
 
 
 rule ablation:
@@ -257,7 +293,7 @@ rule ablation:
         code=ABLATION_HASH,
         parameters=REPORT_PARAMETERS,
     shell:
-        "{SENET:q} notebook {input.notebook} --out {output.notebook} --html {output.page}"
+        "{SENET:q} notebook {input.notebook:q} --out {output.notebook} --html {output.page}"
         " {params.parameters} -p axis={wildcards.axis} > {log} 2>&1"
 
 
@@ -281,14 +317,14 @@ rule gradcam:
         mem_mb=MEMORY,
         runtime=MINUTES,
     shell:
-        "OMP_NUM_THREADS={threads} {SENET:q} notebook {input.notebook} --out {output.notebook}"
+        "OMP_NUM_THREADS={threads} {SENET:q} notebook {input.notebook:q} --out {output.notebook}"
         " --html {output.page} {params.parameters} -p seed={wildcards.seed} > {log} 2>&1"
 
 
 # Of the first seed: a page a network is enough to look at.
 rule excitation:
     input:
-        run=f"{RUNS}/{{gated}}/seed{STUDY.seeds[0]}/train.ipynb",
+        run=f"{RUNS}/{{gated}}/seed{STUDY.seeds[0]}/train.html",
         notebook=ancient(f"{NOTEBOOKS}/excitation.ipynb"),
     output:
         notebook=f"{REPORT}/excitation-{{gated}}.ipynb",
@@ -310,7 +346,7 @@ rule excitation:
         mem_mb=MEMORY,
         runtime=MINUTES,
     shell:
-        "OMP_NUM_THREADS={threads} {SENET:q} notebook {input.notebook} --out {output.notebook}"
+        "OMP_NUM_THREADS={threads} {SENET:q} notebook {input.notebook:q} --out {output.notebook}"
         " --html {output.page} {params.parameters} -p model={wildcards.gated} > {log} 2>&1"
 
 
@@ -335,17 +371,17 @@ rule profile:
         mem_mb=MEMORY,
         runtime=MINUTES,
     shell:
-        "{SENET:q} notebook {input.notebook} --out {output.notebook} --html {output.page}"
+        "{SENET:q} notebook {input.notebook:q} --out {output.notebook} --html {output.page}"
         " {params.parameters} > {log} 2>&1"
 
 
 rule report:
     input:
         runs=ALL_RUNS,
-        axes=expand(f"{REPORT}/ablation-{{axis}}.ipynb", axis=STUDY.axes),
-        maps=expand(f"{REPORT}/gradcam-seed{{seed}}.ipynb", seed=CAM_SEEDS),
-        gates=expand(f"{REPORT}/excitation-{{gated}}.ipynb", gated=STUDY.excitation),
-        profile=f"{REPORT}/profile.ipynb",
+        axes=expand(f"{REPORT}/ablation-{{axis}}.html", axis=STUDY.axes),
+        maps=expand(f"{REPORT}/gradcam-seed{{seed}}.html", seed=CAM_SEEDS),
+        gates=expand(f"{REPORT}/excitation-{{gated}}.html", gated=STUDY.excitation),
+        profile=f"{REPORT}/profile.html",
         notebook=ancient(f"{NOTEBOOKS}/report.ipynb"),
     output:
         notebook=f"{REPORT}/report.ipynb",
@@ -357,8 +393,20 @@ rule report:
         parameters=REPORT_PARAMETERS,
     threads: CORES or THREADS  # the last job has them all
     shell:
-        "{SENET:q} notebook {input.notebook} --out {output.notebook} --html {output.page}"
+        "{SENET:q} notebook {input.notebook:q} --out {output.notebook} --html {output.page}"
         " {params.parameters} > {log} 2>&1"
+
+
+# All that there is to make, for Snakemake does not look for what lies behind a file that is there.
+rule all:
+    default_target: True
+    input:
+        rules.report.output,
+        rules.profile.output,
+        expand(rules.train.output, zip, model=[model for model, _ in STUDY.runs], seed=[seed for _, seed in STUDY.runs]),
+        expand(rules.ablation.output, axis=STUDY.axes),
+        expand(rules.gradcam.output, seed=CAM_SEEDS),
+        expand(rules.excitation.output, gated=STUDY.excitation),
 
 
 onsuccess:
@@ -366,9 +414,15 @@ onsuccess:
     print(f"The report is {REPORT}/index.html")
 
 
+def was_stopped(logs):
+    """Whether somebody stopped it, as Snakemake's log says; then nothing has failed."""
+    said = "".join(Path(log).read_text(encoding="utf-8", errors="replace") for log in logs if os.path.isfile(log))
+    return "on user request" in said or "Will exit after finishing currently running jobs" in said
+
+
 # The page is built from what there is and names what is missing. The notebook behind it gets
 # another name, so that the next call knows that the report is still to be made.
-onerror:
+def report_what_there_is():
     Path(REPORT, "report.ipynb").unlink(missing_ok=True)
     Path(LOGS).mkdir(parents=True, exist_ok=True)
     print("Making the report of what there is")
@@ -383,3 +437,10 @@ onerror:
         print(f"Not everything could be made; {REPORT}/index.html says which runs are missing, and {LOGS} why")
     else:
         print(f"The report could not be made either; see {LOGS}/report.log")
+
+
+onerror:
+    if was_stopped([log] if isinstance(log, str) else log):
+        print("Stopped; the same command goes on from there")
+    else:
+        report_what_there_is()

@@ -1,15 +1,18 @@
 """The study as a graph, driven by Snakemake itself on runs of one epoch over a few images."""
 
 import json
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from fake_runs import save_shapes
+from fake_runs import make_run, save_shapes
 
 from senet_lib.recipe import Recipe, load_study
 
@@ -69,6 +72,8 @@ def test_a_dry_run_lists_the_jobs_of_the_config_or_of_the_smoke_study(checkout, 
     python = str(tmp_path / "my env" / "bin" / Path(sys.executable).name)
     words = ("-n", "--printshellcmds", "--config", "seeds=[4, 5, 6]")
     words += ("more_seeds=[6, 7]", "more_seeds_of=[se_resnet20]")
+    (tmp_path / "a clone").symlink_to(checkout, target_is_directory=True)
+    words += ("--snakefile", str(tmp_path / "a clone" / "Snakefile"))
     done = snakemake(checkout, *words, python=python)
     assert done.returncode == 0, done.stdout
     assert jobs(done) == {"train": 7, "report": 1}
@@ -76,25 +81,39 @@ def test_a_dry_run_lists_the_jobs_of_the_config_or_of_the_smoke_study(checkout, 
     said = re.findall("Shell command: (.* notebook .*)", done.stdout)
     commands = [shlex.split(line) for line in said]
     assert {words[words.index("-m") - 1] for words in commands} == {python}
+    notebooks = {words[words.index("notebook") + 1] for words in commands}
+    assert all(Path(checkout, notebook).is_file() for notebook in notebooks)
     (command,) = (line for line in said if "-p seed=4" in line and "model=resnet20 " in line)
     assert f"-p lr_policy={Recipe().lr_policy} " in command  # not the smoke study's
     rules = re.findall(r"rule gradcam:\n +input: (.*)", done.stdout)
     assert len(rules) == 3  # a page a seed; its images are chosen by every run
-    assert all("se_resnet20/seed7/train.ipynb" in rule for rule in rules)
+    assert all("se_resnet20/seed7/train.html" in rule for rule in rules)
     assert "-p precision=fp32" in command
 
 
 def test_a_mistake_in_the_settings_ends_at_once_with_a_clear_line(checkout, monkeypatch, tmp_path):
     monkeypatch.setenv("SENET_DATA", str(tmp_path))
+    recipe = Recipe(epochs=1, batch_size=32, lr=0.05)
+    run = make_run(
+        checkout / "outputs/runs", "resnet20", 0, 0.5, study="kept", data="tiny.npz", recipe=recipe
+    )
+    os.utime(run.path / "record.json", (0, 0))
     for word, says in (
         ("models=[resnet21]", "unknown model 'resnet21'"),
         ("data=cifar10", "senet data cifar10"),
         ("plugins=[no.py]", "no.py"),
+        ("study=kept", "other images than 1 finished"),
+        (
+            "study=kept data=shapes precision=bf16",
+            "(fp32, not bf16) and data (tiny.npz, not shapes)",
+        ),
     ):
-        done = snakemake(checkout, "-n", "--config", word)
+        done = snakemake(checkout, "-n", "--config", *word.split())
         assert done.returncode != 0
         assert says in done.stdout
         assert "Traceback" not in done.stdout
+    # A run that is no longer asked for is in nobody's way.
+    assert snakemake(checkout, "-n", "--config", "study=kept", "seeds=[1]").returncode == 0
 
 
 @pytest.mark.slow
@@ -106,6 +125,8 @@ def test_a_study_from_a_failing_run_to_its_repair(checkout):
     blocked, good = runs / "se_resnet20/seed0", runs / "resnet20/seed0"
     blocked.mkdir(parents=True)
     (blocked / "record.json").write_text("{}")  # a record that is none: the run refuses to start
+    later = time.time() + 1e5  # the clock was set back
+    os.utime(checkout / "notebooks/train.ipynb", (later, later))
 
     done = snakemake(checkout)
     assert done.returncode == 1, done.stdout
@@ -143,6 +164,52 @@ def test_a_study_from_a_failing_run_to_its_repair(checkout):
     assert done.returncode == 0
     assert "Nothing to be done" in done.stdout
 
+    config = checkout / "tiny.yaml"
+    config.write_text(TINY.replace("threads: 1", "threads: 2"))
+    copies = checkout / "senet_lib/models/.ipynb_checkpoints"
+    copies.mkdir()
+    (copies / "blocks.py").touch()
+    (copies.parent / "blocks.py~").touch()
+    with (good / "train.ipynb").open("a") as file:  # as JupyterLab saves it
+        file.write("\n")
+    done = snakemake(checkout, "-n")
+    assert "Nothing to be done" in done.stdout, done.stdout
+    lost = {good: "train", page.with_name("profile.html"): "profile"}
+    lost |= {page.with_name("localisation-seed0.json"): "gradcam"}
+    for path, rule in lost.items():
+        path.rename(checkout / "aside")
+        assert re.search(f"^{rule} +1$", snakemake(checkout, "-n").stdout, re.M), rule
+        (checkout / "aside").rename(path)
+
     with (checkout / "senet_lib/claims/judge.py").open("a") as file:
         file.write("# an edit\n")
     assert jobs(snakemake(checkout, "-n")) == {"report": 1}
+
+    (good / "record.json").unlink()
+    (blocked / "weights.safetensors").unlink()
+    done = snakemake(
+        checkout, *(str((run / "train.html").relative_to(checkout)) for run in (good, blocked))
+    )
+    assert (good / "record.json").is_file()
+    assert "RecordError" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_study_that_is_stopped_has_not_failed_and_makes_no_report(checkout):
+    """Its run has a checkpoint, to go on from."""
+    text = TINY.replace("study: tiny", "study: stopped").replace("epochs: 1,", "epochs: 3000,")
+    (checkout / "stopped.yaml").write_text(text)
+    command = [sys.executable, "-m", "senet_lib.cli", "study", "stopped.yaml", "--cores", "1"]
+    how = {"cwd": checkout, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, **how)
+    for _ in range(1200):
+        time.sleep(0.2)
+        if begun := list(checkout.glob("outputs/runs/stopped/*/seed0/history.csv")):
+            break
+    process.terminate()
+    said = process.communicate(timeout=100)[0]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "stopped" in said.splitlines()[-1]
+    assert "failed" not in said
+    assert begun[0].with_name("checkpoint.pt").is_file()
+    assert not (checkout / "outputs/reports/stopped").exists()

@@ -1,6 +1,6 @@
 """Saved networks and the images they are shown: of the same classes, and unchanged."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from senet_lib.device import Setup
 from senet_lib.errors import RecordError, SenetError, one_line
 from senet_lib.evaluation import error_and_loss, predict, probabilities
 from senet_lib.runs.published import find_pretrained
-from senet_lib.runs.records import RECORD, RunRecord, find_runs, is_a, load_run
+from senet_lib.runs.records import RECORD, RunRecord, is_a, load_run
 from senet_lib.runs.weights import NetSpec, load_network
 
 PICTURES_AT_ONCE = 100  # which bounds the memory that `classify` takes
@@ -93,15 +93,15 @@ def evaluate(
     )
 
 
-def runs_on_other_images(root: Path, data: str) -> Sequence[RunRecord]:
-    """Finished runs below a root whose images are not what their data, a file or folder, holds now.
+def runs_on_other_images(folders: Iterable[Path], data: str) -> Sequence[RunRecord]:
+    """Finished runs whose images are not what their data, a file or folder, holds now.
 
     The images are read only if a file is newer than a record, by the time of its last change on
     this system, which copying does not carry over.
     """
     runs = []
-    for folder in find_runs(root):
-        with suppress(RecordError):  # a damaged one is named by the report
+    for folder in folders:
+        with suppress(RecordError):  # there is none, or a damaged one, as the report says
             runs.append(load_run(folder))
     path = find_path(data)
     changed = max(p.stat().st_ctime for p in (path, *path.rglob("*")) if p.exists())
