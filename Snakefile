@@ -417,7 +417,7 @@ onsuccess:
 def was_stopped(logs):
     """Whether somebody stopped it, as Snakemake's log says; then nothing has failed."""
     said = "".join(Path(log).read_text(encoding="utf-8", errors="replace") for log in logs if os.path.isfile(log))
-    return "on user request" in said or "Will exit after finishing currently running jobs" in said
+    return "Terminating processes on user request" in said or "Will exit after finishing currently running jobs" in said
 
 
 # The page is built from what there is and names what is missing. The notebook behind it gets
