@@ -49,7 +49,7 @@ def use(paths: Iterable[str | Path]) -> None:
         if _registries:
             load(_registries)
         elif named:
-            import senet_lib.models  # noqa: F401  (which loads them)
+            from senet_lib import models  # noqa: F401  (which loads them)
     except PluginError:
         os.environ[VARIABLE] = before
         raise

@@ -178,7 +178,7 @@ def test_sections_whose_code_shows_nothing_are_left_out_and_the_answer_is_first(
     shown = render(notebook_of(tmp_path, *cells))
     heads = re.findall("<h[23].*?>(.*?)</h", shown)
     assert heads == ["Answer", "Words", "Half", "Full", "Answers", "End"]
-    assert shown.count(">silent<") == 6  # the code of what is left out too
+    assert shown.count("silent <span") == 6  # the code of what is left out too
     assert "idden" not in shown.partition("<main")[2]
 
 
