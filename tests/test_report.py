@@ -61,6 +61,10 @@ def test_every_run_that_is_not_compared_is_named_with_its_state_command_and_link
     scored = dict.fromkeys(SHARED, "") | {"seed": 0, "right": 200, "rows": rows}
     scored["recipe_id"] = RECIPE.id
     write_json(tmp_path / "page/localisation-seed0.json", scored)
+    seen = {"seed": 0, "images": 9, "layers": 9, "first": None, "last": None, "error": 0.1}
+    for model, recipe in (("resnet20", RECIPE.id), ("se_resnet20", "of another")):
+        gates = seen | {"model": model, "recipe_id": recipe, "varying": 2, "fixed_error": 0.2}
+        write_json(tmp_path / f"page/gates-{model}.json", gates)
     options = {"study": "demo", "config": config, "runs_root": root}
     options |= {"page_folder": tmp_path / "page", "logs_root": tmp_path / "logs"}
     found = run_cells("report", **options)
@@ -72,6 +76,7 @@ def test_every_run_that_is_not_compared_is_named_with_its_state_command_and_link
     }  # fmt: skip
     assert study.num_wanted == 6
     tables = [t.to_html() for t in found["outputs"] if hasattr(t, "caption")]
+    assert found["told"] == ["2 of 9"]  # not the gates of another recipe
     (html,) = (text for text in tables if "NonFiniteLossError" in text)
     for part in (
         "epochs 9, not 2", "the &lt;loss&gt; is not finite",
@@ -356,7 +361,7 @@ def test_column_colour_and_sentence_are_changed_in_the_notebook_alone(tmp_path):
         "leaderboard": ('"n": "n"', '"n": "networks trained"'),
         "numbers": ("board = ", 'colours |= {"resnet20": "#12ab34"}\nboard = '),
         "summary": (
-            "Text(first + answer + warning)",
+            'Text(f"{first}{answer}\\n\\n{more}")',
             'Text(f"The gates cost {len(with_se)} try.")',
         ),
     }
