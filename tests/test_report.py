@@ -76,7 +76,7 @@ def test_every_run_that_is_not_compared_is_named_with_its_state_command_and_link
     }  # fmt: skip
     assert study.num_wanted == 6
     tables = [t.to_html() for t in found["outputs"] if hasattr(t, "caption")]
-    assert found["told"] == ["2 of 9"]  # not the gates of another recipe
+    assert found["vary"] == ["2 of 9"]  # not the gates of another recipe
     (html,) = (text for text in tables if "NonFiniteLossError" in text)
     for part in (
         "epochs 9, not 2", "the &lt;loss&gt; is not finite",
