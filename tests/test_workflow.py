@@ -159,7 +159,8 @@ def test_a_study_from_a_failing_run_to_its_repair(checkout):
 
     by_hand = checkout / "notebooks/train.ipynb"
     text = by_hand.read_text(encoding="utf-8").replace("epochs = 5", "epochs = 9")
-    by_hand.write_text(text.replace('"outputs": []', '"outputs": [{"output_type": "stream"}]'))
+    shown = '"outputs": [{"name": "stdout", "output_type": "stream", "text": "Epoch"}]'
+    by_hand.write_text(text.replace('"outputs": []', shown))
     done = snakemake(checkout)
     assert done.returncode == 0
     assert "Nothing to be done" in done.stdout
