@@ -45,14 +45,12 @@ def use(paths: Iterable[str | Path]) -> None:
     before = os.environ.get(VARIABLE, "")
     if named:
         os.environ[VARIABLE] = os.pathsep.join(map(str, named))
-    try:
-        if _registries:
+    if _registries:
+        try:
             load(_registries)
-        elif named:
-            from senet_lib import models  # noqa: F401  (which loads them)
-    except PluginError:
-        os.environ[VARIABLE] = before
-        raise
+        except PluginError:
+            os.environ[VARIABLE] = before
+            raise
 
 
 def load(registries: Sequence[dict[str, Any]]) -> None:

@@ -79,23 +79,6 @@ def test_a_bad_file_is_one_line(tmp_path, says, monkeypatch):
         says(["models", "--plugin", own], words)
 
 
-def test_a_file_fails_where_it_is_named_though_no_model_was_asked_for(tmp_path):
-    own = tmp_path / "own.py"
-    own.write_text("1 / 0\n", encoding="utf-8")
-    code = f"""if True:
-        import os
-        from senet_lib import errors, plugins
-        try:
-            plugins.use([{str(own)!r}])
-        except errors.PluginError as error:
-            print(error, os.environ[plugins.VARIABLE] == "")
-        from senet_lib import create_model
-        create_model("resnet20")"""
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert found.stdout == f"plugin {own}: ZeroDivisionError: division by zero True\n"
-    assert found.returncode == 0, found.stderr
-
-
 def test_a_file_that_failed_is_tried_again_once_it_is_mended(tmp_path, monkeypatch):
     monkeypatch.setenv(plugins.VARIABLE, "")
     own, other = tmp_path / "own.py", tmp_path / "other.py"
