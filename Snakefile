@@ -109,9 +109,8 @@ except SenetError as error:
 
 # A finished run of another recipe, precision or data, or of another text of the study's own files, is refused by `train`; but
 # before that, Snakemake would remove its notebook.
-def differing(record):
-    """In what a finished run is another than the study's."""
-    own = {Path(name).name: anchored(name).read_text(encoding="utf-8-sig") for name in STUDY.plugins}
+def differing(record, own):
+    """In what a finished run is another than the study's, with its own files' texts."""
     texts, data, precision = record.get("plugins") or {}, record["data"], record["precision"]
     if Recipe.from_dict(record["recipe"]).id != STUDY.recipe.id:
         yield "recipe"
@@ -124,10 +123,11 @@ def differing(record):
 
 
 def of_another_kind():
+    own = {Path(name).name: anchored(name).read_text(encoding="utf-8-sig") for name in STUDY.plugins}
     for run in ALL_RUNS:
         path = Path(run).with_name("record.json")
         with suppress(SenetError, KeyError, TypeError, AttributeError):  # a damaged one is named by the run
-            if others := list(differing(read_json(path))):
+            if others := list(differing(read_json(path), own)):
                 yield f"{path.parent}: another {' and '.join(others)}"
 
 
