@@ -31,17 +31,18 @@ def answer(runs: Sequence[RunRecord]) -> str:
     """The differences that SE makes, and what is left where the processor has an effect too, as at
     the top of the report."""
     compared = compare_runs(runs, rng=np.random.default_rng(0))
-    alike = 100 * beside_arithmetic(runs, compared)
+    alike = beside_arithmetic(runs, compared)
     pairs = compared.frame[compared.frame["model"] == "se_" + compared.frame["control"]]
     said, left = [], ""
     for row in pairs.itertuples():
         seeds = f"n = {row.n}" + f" with and {row.n_control} without" * (row.n != row.n_control)
         ends = f"{100 * row.low:+.2f} to {100 * row.high:+.2f}"
         said.append(f"{row.control} {100 * row.difference:+.2f} ({ends}; {seeds})")
-        middle, low, high = alike.loc[row.model]
-        if row.decision in ("better", "worse") and not (low > 0 or high < 0):
+        *ends, decision = alike.loc[row.model]
+        if row.decision not in ("undecided", decision):
+            middle, low, high = (100 * end for end in ends)
             left += f" With an effect of the processor in the model, {row.control}'s is "
-            left += f"{middle:+.2f} ({low:+.2f} to {high:+.2f}), which decides nothing."
+            left += f"{middle:+.2f} ({low:+.2f} to {high:+.2f}): {decision}."
     together = "What SE changes, in points, with 95 % intervals that hold together: "
     return f"{together}{', '.join(said)}.{left}"
 

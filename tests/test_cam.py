@@ -214,7 +214,7 @@ def test_cases_by_hand():
     ]
     assert [c.right for c in cases] == [True, True, True, False, True, True]
     assert cases[0].probability == pytest.approx(1 / (1 + np.exp(-4)))
-    assert [c.index for c in choose_cases(logits, labels, 1)] == [1, 4, 6]
+    assert [c.index for c in choose_cases(logits, labels, 1)] == [2, 4, 5]
 
 
 def test_panels_by_hand():

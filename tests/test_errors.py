@@ -129,8 +129,37 @@ def test_a_difference_beside_the_arithmetic_is_that_of_runs_computed_alike(tmp_p
     apart = [r for r in runs if r.network != "resnet20" or r.arithmetic == "cpu, fp32"]
     compared = errors.compare_runs(apart, rng=np.random.default_rng(0))
     found = errors.beside_arithmetic(apart, compared)
-    assert found.loc["se_resnet20"].isna().all()
-    assert found.loc["resnet20+attention=eca"].notna().all()
+    numbers = ["difference", "low", "high"]
+    assert found.loc["se_resnet20", numbers].isna().all()
+    assert found.loc["se_resnet20", "decision"] == "undecided"
+    assert found.loc["resnet20+attention=eca", numbers].notna().all()
+
+
+def test_a_decision_that_the_processor_made_does_not_stand_beside_it(tmp_path):
+    noise = (0.001, -0.001)
+    cells = {"resnet20": {"fp32": 0.2, "bf16": 0.1}, "se_resnet20": {"bf16": 0.1}}
+    runs = [
+        make_run(tmp_path, model, seed, error + noise[seed % 2], precision=precision)
+        for model, found in cells.items()
+        for seed, (precision, error) in enumerate([*found.items()] * 2)
+    ]
+    compared = errors.compare_runs(runs, rng=np.random.default_rng(0), margin=0.05)
+    assert compared.frame["decision"].tolist() == ["undecided"]  # of so wide a spread
+    alike = errors.beside_arithmetic(runs, compared, 0.05).loc["se_resnet20"]
+    assert alike["decision"] == "equal"
+    assert errors.beside_arithmetic(runs, compared, 1e-4)["decision"].tolist() == ["undecided"]
+
+
+def test_a_record_that_does_not_say_whether_there_was_amx_is_a_way_of_its_own(tmp_path):
+    xeon = {"cpu": "Intel Xeon"}
+    ways = [
+        make_run(tmp_path, "resnet20", seed, 0.1, precision="bf16", hardware=hardware).arithmetic
+        for seed, hardware in enumerate(
+            (xeon, xeon | {"instructions": None}, xeon | {"instructions": "AVX512"}, {})
+        )
+    ]
+    first = "cpu, bf16, Intel Xeon with or without AMX"
+    assert ways == [first, first, "cpu, bf16, Intel Xeon", "cpu, bf16, unknown"]
 
 
 def test_the_leaderboards_interval_is_of_the_pooled_spread(runs, tmp_path):

@@ -34,6 +34,7 @@ class Ablation:
 
     frame: pd.DataFrame
     comparison: Comparison  # of the study against its plain networks
+    with_se: Comparison  # and against SE with its usual settings
 
 
 def find_axes(runs: Sequence[RunRecord]) -> list[str]:
@@ -73,7 +74,7 @@ def ablate(
     frame["added_params"] = added / frame["num_params"].iloc[0]
     price = added / (-100 * frame["difference"])
     frame["params_a_point"] = price.where(frame["decision"] == "better")
-    return Ablation(frame=frame, comparison=comparison)
+    return Ablation(frame=frame, comparison=comparison, with_se=with_se)
 
 
 def _find_members(runs: Sequence[RunRecord], key: str) -> tuple[str, dict[object, str]]:

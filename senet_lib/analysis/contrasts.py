@@ -178,11 +178,7 @@ def compare(
     frame["high"] = (frame["difference"] + critical * se).clip(-1, 1)
     frame["p"] = _beyond(size / se, families, spread.df)
     frame["p_equal"] = _beyond(((margin - size) / se).clip(lower=0), families, spread.df)
-    frame["decision"] = np.select(
-        [frame["high"] < 0, frame["low"] > 0, (frame["low"] > -margin) & (frame["high"] < margin)],
-        ["better", "worse", "equal"],
-        "undecided",
-    )
+    frame["decision"] = decide(frame["low"], frame["high"], margin)
     frame["at_least"] = np.maximum(frame["low"], -frame["high"]).clip(lower=0).fillna(0)
     # The difference over its standard error follows the noncentral t distribution.
     frame["detectable"] = se * special.nctdtrinc(spread.df, 1 - POWER, critical)
@@ -192,6 +188,12 @@ def compare(
     more = pd.Series(pd.NA if seeds is None else seeds, frame.index, "Int64") - fewest
     frame["more_seeds"] = more.clip(lower=1).where(frame["decision"] == "undecided")
     return comparison
+
+
+def decide(low: np.ndarray, high: np.ndarray, margin: float = MARGIN) -> np.ndarray:
+    """What intervals of differences decide, see `compare`; NaN decides nothing."""
+    equal = (low > -margin) & (high < margin)
+    return np.select([high < 0, low > 0, equal], ["better", "worse", "equal"], "undecided")
 
 
 ROW = (

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from senet_lib.analysis.contrasts import LEVEL, MARGIN, Comparison, compare, pooled_sd
+from senet_lib.analysis.contrasts import LEVEL, MARGIN, Comparison, compare, decide, pooled_sd
 from senet_lib.analysis.dunnett import critical_value
 from senet_lib.analysis.families import by_model, family
 from senet_lib.errors import unknown
@@ -71,14 +71,17 @@ def _ways(runs: Sequence[RunRecord]) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["network", "way", "error"])
 
 
-def beside_arithmetic(runs: Sequence[RunRecord], comparison: Comparison) -> pd.DataFrame:
+def beside_arithmetic(
+    runs: Sequence[RunRecord], comparison: Comparison, margin: float = MARGIN
+) -> pd.DataFrame:
     """The differences of a comparison where the way of computing has an effect of its own.
 
     By least squares, error = network + way; the intervals hold together as in `contrasts.compare`,
-    with the standard error of this model.
+    with the standard error of this model and, very nearly right, the critical value of that one.
 
     Returns:
-        difference, low and high by model; NaN where these runs cannot tell networks from ways.
+        difference, low, high and decision by model; NaN, and "undecided", where these runs cannot
+        tell networks from ways.
     """
     frame, rows = _ways(runs), comparison.frame
     design = pd.get_dummies(frame[["network", "way"]], prefix="", prefix_sep="", dtype=float)
@@ -89,11 +92,12 @@ def beside_arithmetic(runs: Sequence[RunRecord], comparison: Comparison) -> pd.D
     fitted = inverse @ x.T @ y
     known = np.isclose(asked @ inverse @ x.T @ x, asked).all(1) & (df > 0)
     sd = math.sqrt(((y - x @ fitted) ** 2).sum() / df) if df else math.nan
-    reach = sd * np.sqrt(np.einsum("ij,jk,ik->i", asked, inverse, asked))
+    reach = (sd or math.nan) * np.sqrt(np.einsum("ij,jk,ik->i", asked, inverse, asked))
     reach *= critical_value(comparison.families, df, LEVEL) if known.any() else math.nan
     middle = np.where(known, asked @ fitted, math.nan)
     found = {"difference": middle, "low": middle - reach, "high": middle + reach}
-    return pd.DataFrame(found, rows["model"])
+    decision = decide(found["low"], found["high"], margin)
+    return pd.DataFrame(found | {"decision": decision}, rows["model"])
 
 
 def controls(models: Sequence[str], against: str = "plain") -> dict[str, str]:

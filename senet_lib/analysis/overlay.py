@@ -4,6 +4,7 @@
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.colors import ListedColormap
 
 COLOURS = "inferno"
 PANEL_PIXELS, GAP_PIXELS = 128, 4
@@ -40,3 +41,7 @@ def overlay(image: np.ndarray, scaled: np.ndarray) -> np.ndarray:
 def heat(scaled: np.ndarray) -> np.ndarray:
     """The colours of maps, (..., 3) in [0, 1], of values (...) in [0, 1]."""
     return colormaps[COLOURS](scaled)[..., :3]
+
+
+_GREY = np.full((1, 256, 3), 128, np.uint8)
+OVERLAID = ListedColormap(overlay(_GREY, np.linspace(0, 1, 256)[None])[0] / 255)  # for a scale

@@ -327,9 +327,10 @@ class Explorer:
                 "root mean square difference:"
             )
         names = one.name, f"mean of {counted(count, 'image')} of {classes[true]}"
+        shown = (layer,) if layer else tuple((one.survey or gates).ends)
         self.gates.value = self._once(
-            (one, picture.pixels.tobytes(), layer, count),
-            pictures.gates_html, gates, mean, [layer] if layer else gates.ends, names,
+            (one, picture.pixels.tobytes(), shown, count),
+            pictures.gates_html, gates, mean, shown, names,
         )  # fmt: skip
 
     def _has_read(self, one: Trained) -> bool:

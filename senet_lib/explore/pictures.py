@@ -89,6 +89,8 @@ def gates_html(
             axes.plot(x, values[order], color=VERMILION, lw=1.5)
             if layer in mean:
                 axes.plot(x, mean[layer][order], "--", color=BLUE, lw=1.5)
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(low, high - 0.05), max(high, low + 0.05))  # no less than 0.05
         ticks = [f"{short(layer)}, {one.values[layer].shape[1]} channels" for layer in layers]
         axes.set_xticks(np.arange(len(layers)) + 0.5, ticks)
         axes.set(title="gates, the channels of a layer sorted", xlim=(0, len(layers)))

@@ -53,12 +53,13 @@ def choose_cases(logits: np.ndarray, labels: np.ndarray, per_class: int) -> list
         per_class: right cases of a class, and likewise wrong ones; fewer where there are fewer.
     Returns:
         By class, right before wrong, then by falling probability. The first and the last of each
-        group are the surest and the least sure that there are, unless only one is asked for.
+        group are the surest and the least sure that there are; one alone is the middle one.
     """
     cases, predicted, sure = [], logits.argmax(1).tolist(), probabilities(logits).max(1).tolist()
     for label, verdict in product(range(logits.shape[1]), ("right", "wrong")):
         found = choose_images(logits, labels, label, verdict)
-        places = np.linspace(0, len(found) - 1, min(per_class, len(found))).round().astype(int)
+        ends = (0, len(found) - 1) if per_class > 1 else (len(found) // 2,) * 2
+        places = np.linspace(*ends, min(per_class, len(found))).round().astype(int)
         cases += [Case(i, label, predicted[i], sure[i]) for i in found[places].tolist()]
     return cases
 
@@ -129,6 +130,7 @@ def write_gallery(
         scale=source_of(png_of(ramp)),
         shown=list(zip(cases, map(source_of, pictures.values()), zero, strict=True)),
         probability_text=probability_text,
+        per_class=per_class,
     )
     text = frame(f"Where {name} looks", body, head=MADE_BY, back=way_back(out_dir / PAGE))
     return _write(out_dir, pictures, text)

@@ -135,6 +135,16 @@ def table(
     return shown.hide(axis="index") if counts else shown
 
 
+def p_text(p: float) -> str:
+    """A p value for a table, to three places."""
+    return "< 0.001" if p < 0.0005 else f"{p:.3f}"
+
+
+def two_digits(number: float) -> str:
+    """A large number for a table, to two significant digits."""
+    return f"{float(f'{number:.2g}'):,.0f}"
+
+
 def _cell(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return " ".join(_cell(item) for item in value if item != "") or "–" * (value == ())

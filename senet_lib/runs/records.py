@@ -109,8 +109,11 @@ class RunRecord:
         """`computed_on` and, in bf16 on a CPU, the processor, for they do not multiply alike."""
         if (self.device, self.precision) != ("cpu", "bf16"):
             return self.computed_on
-        amx = " with AMX" * ("AMX" in self.hardware.get("instructions", ""))
-        return f"{self.computed_on}, {self.hardware.get('cpu', 'unknown')}{amx}"
+        cpu, known = (self.hardware.get(key) or "" for key in ("cpu", "instructions"))
+        amx = " with AMX" if "AMX" in known else ""
+        if not known and "Intel" in cpu:  # a record of 0.1 before it named them
+            amx = " with or without AMX"
+        return f"{self.computed_on}, {cpu or 'unknown'}{amx}"
 
     @property
     def machine(self) -> str:
