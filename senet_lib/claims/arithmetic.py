@@ -116,22 +116,25 @@ def _block_params(claim: Claim, book: Book) -> Derivation:
 
 
 def _block_macs(claim: Claim, book: Book) -> Derivation:
+    """No size is stated: the plain block is held against square maps of every side, the others
+    against the plain block, at any size."""
     convs, gates = block_weights(claim.subject)
     macs = {side: convs * side**2 + gates for side in MAP_SIZES}
-    fits = [n for n in macs.values() for k in (1, 2) if claim.nearly_holds(k * n / MILLION)]
     listed = "; ".join(
         f"{side}x{side}: {millions(n, 2)} MACs = {millions(2 * n, 2)} FLOPs"
         for side, n in macs.items()
     )
-    text = say("block-macs", weights=_block_text(claim.subject), listed=listed, claim=claim)
+    text = say("block-macs", weights=_block_text(claim.subject), listed=listed)
     first, plain = book["b-block-resnet-basic-flops"], block_weights("resnet-basic")[0]
-    if claim.subject == "se-resnet-basic":
-        most = 1 + gates / (MAP_SIZES[-1] ** 2 * plain)
-        text += say("block-macs-gates", first=first, least=claim.low / first.high, most=most)
-    elif "res2net" in claim.subject:
-        theirs = float(claim.value) / float(first.value)
-        text += say("block-macs-res2net", ours=convs / plain, theirs=theirs)
-    return Derivation(text=text, ruled_out=not fits, fact="block-macs")
+    if claim.id == first.id:
+        squares = [k * plain * side**2 / MILLION for side in range(1, 65) for k in (1, 2)]
+        below = max(n for n in squares if n < claim.high)
+        above = min(n for n in squares if n >= claim.high)
+        text += say("block-macs-square", claim=claim, below=below, above=above)
+        return Derivation(text=text, ruled_out=below < claim.low, fact="block-macs")
+    least, most = claim.low / first.high, (convs + gates) / plain  # gates weigh most at one pixel
+    text += say("block-macs-ratio", first=first, claim=claim, least=least, most=most)
+    return Derivation(text=text, ruled_out=most < least, fact="block-macs")
 
 
 # Whole networks

@@ -2,10 +2,11 @@
 
 The first that applies:
 
-- contradicted by arithmetic: the source's own figures, or what the architecture makes inevitable,
-  rule the printed figure out (`claims.arithmetic`), so that no run could confirm it;
-- depends on our widths: a size of a network whose widths the source does not state. Many choices of
-  widths print its three totals (`claims.widths`), and the range over them stands beside the figure;
+- contradicted by arithmetic: the source's own other figures, or what the architecture makes
+  inevitable, rule the printed figure out (`claims.arithmetic`): no run could confirm it and them;
+- depends on our choices: a size of a network whose widths the source does not state, or a count
+  that one shortcut prints and another does not. Many choices of widths print the source's three
+  totals (`claims.widths`), and the range over them stands beside the figure;
 - not yet measured: runs of the protocol are missing, or those there are leave it undecided;
 - reproduced: a count prints as claimed; a mean, a difference or a standard deviation over at least
   three seeds is the claimed one by two one-sided tests (`claims.equivalence`);
@@ -14,7 +15,7 @@ The first that applies:
 
 Gains, the state of the art, an IoU, the p-value and figures of one epoch have rules of their own,
 see `claims.measures`. Every verdict has the chance that it would also be reached were the claim
-false; what arithmetic rules out, and what was chosen to agree, would be in any case.
+false; what arithmetic rules out, and what depends on our choices, would be in any case.
 """
 
 import json
@@ -43,7 +44,7 @@ from senet_lib.runs.study import train_command
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 CONTRADICTED, NOT_MEASURED = "contradicted by arithmetic", "not yet measured"
-DEPENDS = "depends on our widths"
+DEPENDS = "depends on our choices"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, CONTRADICTED, DEPENDS, NOT_MEASURED)
 
 
@@ -123,7 +124,7 @@ def _judge(claim: Claim, book: Mapping[str, Claim], evidence: Evidence) -> Judge
     family, near = None if found.runs else family_range(claim), False
     if derived and derived.ruled_out:
         verdict, if_false = CONTRADICTED, 1.0
-    elif family:
+    elif family or found.depends:
         verdict, if_false = DEPENDS, 1.0
     elif found.interval is None:
         verdict, if_false = NOT_MEASURED, None
@@ -136,7 +137,7 @@ def _judge(claim: Claim, book: Mapping[str, Claim], evidence: Evidence) -> Judge
     if verdict == NOT_MEASURED:
         missing = tuple(found.missing)
         remarks.insert(0, _named(missing))
-    elif verdict == DEPENDS:
+    elif verdict == DEPENDS and family:
         low, high = family
         both = ", whatever the gates squeeze" * (len(PREFIXES.get(claim.models[0], "")) > 1)
         about = {"number": len(fitting_widths()), "low": low, "high": high, "claim": claim}
@@ -216,9 +217,15 @@ def _commands(claim: Claim, missing: Sequence[tuple[str, int]]) -> list[str]:
 
 
 def counts(judgements: Sequence[Judgement]) -> dict[str, int]:
-    """How many claims have each verdict, in the order of `VERDICTS`; 0 where none has it."""
+    """How many claims have each verdict, named for so many, in the order of `VERDICTS`; 0 where
+    none has it."""
     found = Counter(judgement.verdict for judgement in judgements)
-    return {verdict: found[verdict] for verdict in VERDICTS}
+    named = {verdict: verdict for verdict in VERDICTS}
+    if near := sum(judgement.near_miss for judgement in judgements):
+        named[NOT_REPRODUCED] += f" ({near} by rounding alone)"
+    if found[DEPENDS] != 1:
+        named[DEPENDS] = DEPENDS.replace("depends", "depend")
+    return {named[verdict]: found[verdict] for verdict in VERDICTS}
 
 
 def facts(judgements: Sequence[Judgement]) -> dict[str, list[str]]:
