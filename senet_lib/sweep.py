@@ -23,6 +23,7 @@ from senet_lib.errors import RecipeError, RecordError
 from senet_lib.models import check_name
 from senet_lib.plugins import behind
 from senet_lib.recipe import MACHINE, Recipe, Settings, check_setting, load_settings, setting
+from senet_lib.runs.lock import stop_signals
 from senet_lib.runs.records import RunRecord, from_top
 from senet_lib.runs.study import train_command
 from senet_lib.strict_yaml import shown
@@ -158,23 +159,29 @@ def run_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
     while found := _next(study, sweep, folder):
         trial, lock = found
         out = folder / _run_of(trial)
-        try:
-            record = _run(trial, sweep, out)
-            again = replace(sweep, recipe=Recipe.from_dict(record.recipe))
-            trial.set_user_attr("command", train_command(again, "", record.model, sweep.seed))
-            for name in ("model", "num_params", "macs", "wall_seconds"):
-                trial.set_user_attr(name, getattr(record, name))
-            study.tell(trial, record.test_error)
-            said = f"error {100 * record.test_error:.2f} %"
-        except (optuna.TrialPruned, *HOPELESS) as ended:
-            tidy(out, *LEFT_OVER)
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-            said = str(ended)
-        finally:
-            lock.release()
-        values = ((k, f"{v:.3g}" if isinstance(v, float) else v) for k, v in trial.params.items())
-        tried = (v if k == "model" else f"{k} {v}" for k, v in values)
-        print(f"{out.name}: {said}; {', '.join(tried)}", flush=True)
+        with stop_signals() as signals:
+            try:
+                record = _run(trial, sweep, out)
+                again = replace(sweep, recipe=Recipe.from_dict(record.recipe))
+                trial.set_user_attr("command", train_command(again, "", record.model, sweep.seed))
+                for name in ("model", "num_params", "macs", "wall_seconds"):
+                    trial.set_user_attr(name, getattr(record, name))
+                study.tell(trial, record.test_error)
+                said = f"error {100 * record.test_error:.2f} %"
+            except (optuna.TrialPruned, *HOPELESS) as ended:
+                tidy(out, *LEFT_OVER)
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                said = str(ended)
+            finally:
+                lock.release()
+            values = (
+                (k, f"{v:.3g}" if isinstance(v, float) else v) for k, v in trial.params.items()
+            )
+            tried = (v if k == "model" else f"{k} {v}" for k, v in values)
+            print(f"{out.name}: {said}; {', '.join(tried)}", flush=True)
+            if signals:
+                where = f"after {out.name}"
+                raise errors.RunStopped(reason=signals[0], path=folder, where=where)
     return study
 
 

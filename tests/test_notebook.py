@@ -202,10 +202,11 @@ def test_a_kernel_that_dies_is_a_failure_of_its_cell(tmp_path):
     assert (tmp_path / "out/failed.json").exists()
 
 
-def test_a_run_that_was_stopped_is_not_a_failed_run(tmp_path):
-    stops = "class RunStopped(Exception): pass\nraise RunStopped('limit')"
-    path = write(tmp_path / "n.ipynb", stops)
-    with pytest.raises(NotebookFailedError, match="RunStopped: limit"):
+@pytest.mark.parametrize("name", ["RunStopped", "Interrupted"])
+def test_a_run_that_was_stopped_is_not_a_failed_run(tmp_path, name):
+    base = {"RunStopped": "Exception", "Interrupted": "KeyboardInterrupt"}[name]
+    path = write(tmp_path / "n.ipynb", f"class {name}({base}): pass\nraise {name}('limit')")
+    with pytest.raises(NotebookFailedError, match=f"{name}: limit"):
         execute(path, tmp_path / "out/n.ipynb")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["n.partial.ipynb"]
 

@@ -19,6 +19,7 @@ from senet_lib.cli import main
 from senet_lib.data.datasets import load_data
 from senet_lib.errors import OutOfMemoryError, RunExistsError
 from senet_lib.runs.records import load_run
+from senet_lib.training import fit as fit_module
 
 optuna = pytest.importorskip("optuna")
 
@@ -171,6 +172,24 @@ def test_a_trial_that_finds_no_memory_is_given_up(written, tmp_path, monkeypatch
     study = run_sweep(load_sweep(path), tmp_path)
     states = {trial.params["batch_size"]: trial.state for trial in study.trials}
     assert states == {16: DONE[0], 32: DONE[1]}
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_signal_at_a_trials_end_stops_the_sweep_once_that_is_told(
+    written, tmp_path, monkeypatch, pruned
+):
+    def ends(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return pruned or real(*arguments)
+
+    real = fit_module._finish
+    where = (optuna.Trial, "should_prune") if pruned else (fit_module, "_finish")
+    monkeypatch.setattr(*where, ends)
+    words = ["sweep", str(written(tmp_path, trials=2, pruner="none")), "--root", str(tmp_path)]
+    assert main(words) == 128 + signal.SIGTERM
+    (trial,) = open_sweep(load_sweep(tmp_path / "few.yaml"), tmp_path).trials
+    assert trial.state == DONE[pruned]
+    assert ("command" in trial.user_attrs) != pruned
 
 
 def test_a_sweep_with_nothing_to_choose_from_fails_in_a_folder_of_any_name(written, tmp_path):

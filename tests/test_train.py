@@ -288,6 +288,33 @@ def test_a_sigint_that_follows_a_sigterm_does_not_cost_the_checkpoint(train, tmp
     assert (tmp_path / "run" / CHECKPOINT).is_file()
 
 
+def test_a_signal_that_comes_too_late_to_act_on_is_handed_on(train, tmp_path):
+    """Or a next run would begin: of the last epoch, and where `on_epoch` ends the run."""
+
+    def late(history, *_):
+        if len(history) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    def failing(*_):
+        signal.raise_signal(signal.SIGTERM)
+        raise LookupError
+
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+    try:
+        with pytest.raises(LookupError):
+            train("failed", on_epoch=failing)
+        assert seen == [signal.SIGTERM]
+        with pytest.raises(RunStopped):
+            train("stopped", on_epoch=stop_by(signal.SIGTERM))
+        assert seen == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    with pytest.raises(KeyboardInterrupt):
+        train(on_epoch=late)
+    assert load_run(tmp_path / "run").status == "finished"
+
+
 def test_two_processes_cannot_train_in_one_folder(train, tmp_path):
     with locked(tmp_path / "run" / ".lock", ""), pytest.raises(RunExistsError, match="another"):
         train()

@@ -134,7 +134,7 @@ def execute(
         except NotebookFailedError as error:
             with suppress(OSError, ValueError, KeyError, TypeError):  # it may not be there at all
                 _tidy(partial)
-            if error.error != "RunStopped":  # a run that reached its time limit goes on next time
+            if error.error not in ("RunStopped", "Interrupted"):  # such a run goes on next time
                 time = datetime.now(UTC).isoformat(timespec="seconds")
                 content = {"status": "failed", "error": error.error, "message": error.reason}
                 content |= {"cell": error.cell, "notebook": error.partial.name, "time": time}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from senet_lib.errors import RunExistsError
+from senet_lib.errors import RunExistsError, RunStopped
 
 LOCK = ".lock"
 _NO_FLOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
@@ -68,7 +68,8 @@ def _holder(path: Path) -> str:
 
 @contextmanager
 def stop_signals() -> Iterator[list[str]]:
-    """Names of the SIGINT, SIGTERM and SIGHUP received; a second SIGINT interrupts at once."""
+    """Names of the SIGINT, SIGTERM and SIGHUP received; a second SIGINT interrupts at once. Those
+    that no RunStopped came of are raised again in the end, for the handlers of before."""
     received: list[str] = []
 
     def note(number: int, _: object) -> None:
@@ -76,8 +77,15 @@ def stop_signals() -> Iterator[list[str]]:
             raise KeyboardInterrupt
         received.append(signal.Signals(number).name)
 
-    with handling(stopping(), note):
-        yield received
+    try:
+        with handling(stopping(), note):
+            yield received
+    except (RunStopped, KeyboardInterrupt):
+        received.clear()
+        raise
+    finally:
+        for name in received:
+            signal.raise_signal(signal.Signals[name])
 
 
 @contextmanager
