@@ -16,7 +16,7 @@ from senet_lib import kernels
 from senet_lib.device import Setup
 from senet_lib.kernels import blocks, convolution, gates, native, norm, streams
 from senet_lib.models import create_model
-from senet_lib.models.attention import ExciteGate
+from senet_lib.models.attention import AttentionSpec, ExciteGate
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="needs g++ or clang++")
@@ -269,7 +269,7 @@ def trained_both(name: str, images: torch.Tensor, change=lambda model: None) -> 
         change(model)
         logits = model(images)
         logits.square().mean().backward()
-        gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+        gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         results.append([gradient, logits.detach(), *model.buffers()])
     return results
 
@@ -293,6 +293,46 @@ def test_gradients_are_those_of_the_plain_network_for_odd_sizes_too(name: str, s
             gate.expand.weight.data *= 50
 
     assert_same(*trained_both(name, maps((4, 3, size, size), torch.float32), spread))
+
+
+class Flat(ExciteGate):
+    """Gates that never look."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(x, 0.7)
+
+
+class Halved(torch.nn.Identity):
+    """What is no identity at all."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x / 2
+
+
+def _scaled(conv: torch.nn.Conv2d) -> torch.nn.Conv2d:
+    conv.forward = lambda x: conv._conv_forward(x, conv.weight, None) / 2
+    return conv
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["se_resnet20", "se_cnn7"])
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("attention.gate", lambda gate: Flat(gate.reduce.in_features, AttentionSpec())),
+        ("attention.gate", lambda _: Halved()),
+        ("attention", lambda _: Halved()),
+        ("shortcut.norm", lambda _: Halved()),
+        ("conv2", _scaled),
+    ],
+)
+def test_a_part_that_was_exchanged_is_used_as_it_is(name, part, change) -> None:
+    def exchange(model: torch.nn.Module) -> None:
+        for path, module in list(model.named_modules()):
+            if path.endswith(f".{part}"):
+                model.set_submodule(path, change(module))
+
+    assert_same(*trained_both(name, maps((4, 3, 16, 16), torch.float32), exchange))
 
 
 @needs_compiler

@@ -21,8 +21,8 @@ from senet_lib.models import attention, blocks, cnn, densenet, res2net
 def applies(block: nn.Module, x: Tensor) -> bool:
     """Whether the kernels are to do this block's work on this map.
 
-    They do in training on a CPU, in float32 or bfloat16, unless somebody listens: a hook or a
-    dispatch mode would not see what happens inside.
+    They do in training on a CPU, in float32 or bfloat16, unless somebody listens: a hook, a
+    dispatch mode or another `forward` of a part would not see what happens inside.
     """
     autocast = torch.is_autocast_enabled("cpu")
     return (
@@ -34,17 +34,18 @@ def applies(block: nn.Module, x: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and not torch._C._len_torch_dispatch_stack()
         and not nn.modules.module._has_any_global_hook()
-        and not any(map(_has_hooks, block.modules()))
+        and not any(map(_is_heard, block.modules()))
         and not missing(x.dtype)
     )
 
 
-def _has_hooks(module: nn.Module) -> bool:
+def _is_heard(module: nn.Module) -> bool:
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
+        or "forward" in vars(module)
     )
 
 
@@ -65,6 +66,9 @@ class _Faster:
 class SqueezeExcite(_Faster, attention.SqueezeExcite):
     def fast(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """x * gate(x), or relu(x * gate(x) + residual)."""
+        if type(self.gate) is not attention.ExciteGate:
+            x = x * self.gate(x)
+            return x if residual is None else F.relu(x + residual)
         if self.gate.squeeze is attention.SQUEEZES["avg"]:  # it alone has a kernel
             x, squeezed = squeeze(x)
         else:
@@ -81,7 +85,7 @@ class Stem(_Faster, blocks.Stem):
 
 class Projection(_Faster, blocks.Projection):
     def fast(self, x: Tensor) -> Tensor:
-        if isinstance(self.norm, nn.Identity):
+        if type(self.norm) is nn.Identity:
             return self.conv(x)
         return conv_norm(self.conv, self.norm, x, relu=False)
 
@@ -92,7 +96,7 @@ class _Residual(_Faster):
     def fast(self, x: Tensor) -> Tensor:
         conv, norm, inner = self.inner(self._attend("pre", x))
         shortcut = self._attend("identity", self.shortcut(x))
-        if self.position != "standard" or isinstance(self.attention, nn.Identity):
+        if self.position != "standard" or type(self.attention) is nn.Identity:
             return self._attend("post", conv_norm(conv, norm, inner, residual=shortcut))
         residual = conv_norm(conv, norm, inner, relu=False)
         if isinstance(self.attention, SqueezeExcite):
@@ -174,7 +178,7 @@ class Transition(_Faster, densenet.Transition):
 class PoolBlock(_Faster, cnn.PoolBlock):
     def fast(self, x: Tensor) -> Tensor:
         x = normalise(self.norm1, self.pool(convolve(self.conv1, x)[0]))[0]
-        if isinstance(self.attention, nn.Identity):
+        if type(self.attention) is nn.Identity:
             return conv_norm(self.conv2, self.norm2, x)
         return F.relu(self.attention(conv_norm(self.conv2, self.norm2, x, relu=False)))
 
