@@ -4,8 +4,8 @@ import copy
 import ctypes
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -442,8 +442,8 @@ def test_the_kernels_compile_for_other_processors(name: str, tmp_path: Path) -> 
     """Where they do not, training falls back to PyTorch."""
     if torch.backends.cpu.get_cpu_capability() not in SETS[1:]:
         pytest.skip("the flags of an x86 compiler")
-    native.build(COMPILER, native.flags(name, torch.float32), tmp_path / "kernels.so")
-    assert [file.name for file in tmp_path.iterdir()] == ["kernels.so"]
+    made = native.build(COMPILER, native.flags(name, torch.float32), tmp_path / "kernels")
+    assert list(tmp_path.iterdir()) == [made]
 
 
 def test_the_line_of_a_compiler_that_fails_is_said(
@@ -467,19 +467,35 @@ def test_the_line_of_a_compiler_that_fails_is_said(
         native.library.__wrapped__(torch.float32)
 
 
-@needs_compiler
-def test_two_builds_at_once_leave_one_whole_file(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache folder for kernels that are compiled in no time."""
     source = tmp_path / "small.cpp"
     source.write_text('extern "C" int answer() { return 42; }')
     monkeypatch.setattr(native, "SOURCES", [source])
-    path = tmp_path / "made" / "kernels.so"
-    build = (COMPILER, ("-fPIC",), path)
-    workers = [threading.Thread(target=native.build, args=build) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    monkeypatch.setattr(native, "CACHE", tmp_path / "made")
+    return native.CACHE
+
+
+@needs_compiler
+def test_two_builds_at_once_leave_one_whole_file(small: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        built = [pool.submit(native.build, COMPILER, ("-fPIC",), small / "k") for _ in range(2)]
+    assert {made.result() for made in built} == set(small.iterdir())
+    (path,) = small.iterdir()
     assert ctypes.CDLL(str(path)).answer() == 42
-    assert [file.name for file in path.parent.iterdir()] == ["kernels.so"]
+
+
+@needs_compiler
+def test_kernels_that_were_damaged_are_made_again(small: Path) -> None:
+    assert native.library.__wrapped__(torch.float32).answer() == 42
+    (path,) = small.iterdir()
+    whole, inode = path.read_bytes(), path.stat().st_ino
+    assert native.library.__wrapped__(torch.float32).answer() == 42
+    assert path.stat().st_ino == inode
+    # The system notices the first alone; a process that loads one of the others is killed.
+    for damaged in (b"", whole[: len(whole) // 2], bytes(len(whole))):
+        path.unlink()  # a new file, for this process has loaded the whole one
+        path.write_bytes(damaged)
+        assert native.library.__wrapped__(torch.float32).answer() == 42
+        assert path.read_bytes() == whole

@@ -4,7 +4,6 @@ import ctypes
 import functools
 import hashlib
 import itertools
-import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from senet_lib.files import sha256_of
 
 SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
 HEADERS = sorted(Path(__file__).parent.glob("*.h"))
@@ -81,11 +82,11 @@ def library(dtype: torch.dtype) -> ctypes.CDLL:
     chosen = flags(instruction_set(), dtype)
     text = b"".join(file.read_bytes() for file in (*SOURCES, *HEADERS))
     text += repr((compiler, chosen, torch.__version__)).encode()
-    path = CACHE / f"kernels-{hashlib.sha256(text).hexdigest()[:16]}.so"
+    stem = CACHE / f"kernels-{hashlib.sha256(text).hexdigest()[:16]}"
     try:
-        if not path.is_file():
-            build(compiler, chosen, path)
-        return ctypes.CDLL(str(path))
+        # To load a damaged file may kill the process.
+        found = [path for path in CACHE.glob(f"{stem.name}-*.so") if path == _named(stem, path)]
+        return ctypes.CDLL(str(found[0] if found else build(compiler, chosen, stem)))
     except subprocess.CalledProcessError as error:
         line = next((line for line in error.stderr.decode().splitlines() if "error" in line), "")
         raise KernelsMissingError(f"{Path(compiler).name} failed: {line[:200]}") from error
@@ -104,10 +105,11 @@ def missing(dtype: torch.dtype) -> str:
     return ""
 
 
-def build(compiler: str, chosen: Sequence[str], path: Path) -> None:
-    """Compile the sources side by side and link them; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+def build(compiler: str, chosen: Sequence[str], stem: Path) -> Path:
+    """Compile the sources side by side and link them; returns the file, whose name is the stem and
+    the SHA-256 of what it holds when it is whole."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=stem.parent) as folder:
         objects = [str(Path(folder) / f"{source.stem}.o") for source in SOURCES]
         commands = [
             [compiler, *chosen, "-c", str(source), "-o", made]
@@ -115,9 +117,13 @@ def build(compiler: str, chosen: Sequence[str], path: Path) -> None:
         ]
         with ThreadPoolExecutor() as pool:
             list(pool.map(_run, commands))
-        linked = Path(folder) / path.name
+        linked = Path(folder) / "kernels.so"
         _run([compiler, *chosen, "-shared", *objects, "-o", str(linked)])
-        os.replace(linked, path)
+        return linked.replace(_named(stem, linked))
+
+
+def _named(stem: Path, file: Path) -> Path:
+    return stem.with_name(f"{stem.name}-{sha256_of(file)[:16]}.so")
 
 
 def _run(command: Sequence[str]) -> None:
