@@ -106,7 +106,8 @@ def _cache() -> dict[str, str]:
     usual = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     folder = Path(usual, "snakemake")
     with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
+        if folder.is_absolute():  # which ~ is not where there is no home
+            folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             return {}
     return {"XDG_CACHE_HOME": os.path.abspath(".snakemake/cache")}

@@ -1,5 +1,10 @@
 """Where and how the arithmetic is done, on machines that are not at hand."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -46,3 +51,25 @@ def test_no_number_of_threads_is_what_it_was_before_another_was_asked_for():
 def test_maps_lie_row_by_row_on_apples_gpus():
     assert memory_format("mps") is torch.contiguous_format
     assert {memory_format(kind) for kind in ("cpu", "cuda", "xpu")} == {torch.channels_last}
+
+
+def test_a_user_without_a_home_folder_computes_without_kernels_and_names_the_data(tmp_path):
+    code = (
+        "import os; os.getuid = lambda: 2**31 - 2; os.environ.pop('HOME', '')\n"
+        "from senet_lib import data, kernels, workflow\n"
+        "from senet_lib.errors import DataError\n"
+        "import torch\n"
+        "print(kernels.missing(torch.float32), workflow._cache())\n"
+        "try: data.load_data('cifar10')\n"
+        "except DataError as error: print(error)\n"
+    )
+    without = {k: v for k, v in os.environ.items() if k not in ("SENET_DATA", "XDG_CACHE_HOME")}
+    without["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
+    python = [sys.executable, "-c", code]
+    done = subprocess.run(python, cwd=tmp_path, env=without, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert "no home folder" in first
+    assert str(tmp_path / ".snakemake") in first
+    assert "SENET_DATA" in second
+    assert list(tmp_path.iterdir()) == []

@@ -76,8 +76,11 @@ class Dataset(Arrays):
 
 
 def data_dir() -> Path:
-    """The data folder: $SENET_DATA, or ~/.cache/senet."""
-    return Path(os.environ.get("SENET_DATA") or "~/.cache/senet").expanduser()
+    """The data folder: $SENET_DATA, or ~/.cache/senet; DataError where that is nobody's home."""
+    folder = os.path.expanduser(os.environ.get("SENET_DATA") or "~/.cache/senet")
+    if folder.startswith("~"):
+        raise DataError(f"there is no home folder for {folder}; let SENET_DATA name a folder")
+    return Path(folder)
 
 
 def load_data(name_or_path: str) -> Dataset:

@@ -4,6 +4,7 @@ import ctypes
 import functools
 import hashlib
 import itertools
+import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from senet_lib.files import sha256_of
 
 SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
 HEADERS = sorted(Path(__file__).parent.glob("*.h"))
-CACHE = Path("~/.cache/senet").expanduser()
+CACHE = Path(os.path.expanduser("~/.cache/senet"))
 INCLUDE = Path(torch.__file__).parent / "include"
 FLAGS = (
     *("-std=c++20", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math", f"-I{INCLUDE}"),
@@ -77,6 +78,8 @@ def library(dtype: torch.dtype) -> ctypes.CDLL:
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         raise KernelsMissingError("no C++ compiler (g++ or clang++) was found")
+    if not CACHE.is_absolute():
+        raise KernelsMissingError("there is no home folder to keep them in")
     if dtype not in ELEMENTS:
         raise KernelsMissingError(f"there are none for {dtype}")
     chosen = flags(instruction_set(), dtype)
