@@ -395,6 +395,14 @@ def test_too_little_memory_is_one_line_that_names_the_run(train, tmp_path, monke
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("few", [{"batch_size": 1}, {"train_images": 1}])
+def test_a_step_of_too_few_images_for_a_normalisation_is_one_line(train, tmp_path, few):
+    recipe = Recipe(epochs=1, **few)
+    with pytest.raises(RecipeError, match=r"resnet50 .*batch_size above 1"):
+        train(model="resnet50", recipe=recipe)  # at 32 pixels its last maps have one
+    assert not (tmp_path / "run").exists()
+
+
 def test_bf16_and_held_out_images_are_recorded(train):
     record = train(precision="bf16", num_val=48)
     assert (record.precision, record.evaluated_on, record.num_val) == ("bf16", "val", 48)

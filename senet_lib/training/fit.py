@@ -119,7 +119,7 @@ def fit(
         if signals:
             raise errors.RunStopped(reason=signals[0], path=job.out)
         busy = f"{job.out} is being trained by another process right now"
-        with locked(job.out / LOCK, busy), _memory_named(job):
+        with locked(job.out / LOCK, busy), _need_named(job):
             if (job.out / RECORD).is_file():  # finished while we waited for the folder
                 return plan.finished(job, precision)
             tidy(job.out, *PARTIALS, records.FAILED)  # of a process that was killed or has failed
@@ -185,11 +185,16 @@ def fit(
 
 
 @contextmanager
-def _memory_named(job: Job) -> Iterator[None]:
-    """Say in one line what there was too little memory for."""
+def _need_named(job: Job) -> Iterator[None]:
+    """Say in one line what there was too little memory for, or too small a batch."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ValueError) as error:
+        if "more than 1 value per channel" in str(error):  # as PyTorch says it
+            raise errors.RecipeError(
+                f"{job.spec.network} normalises maps of a single pixel here, so that a step needs "
+                "more than one image: a batch_size above 1, and as many training images"
+            ) from None
         if not errors.is_out_of_memory(error):
             raise
         raise errors.OutOfMemoryError(
