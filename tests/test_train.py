@@ -28,7 +28,7 @@ from senet_lib.errors import (
     RunExistsError,
     RunStopped,
 )
-from senet_lib.models import create_model
+from senet_lib.models import create_model, registry
 from senet_lib.recipe import Recipe, learning_rate
 from senet_lib.runs.lock import locked
 from senet_lib.runs.records import RECORD, load_run
@@ -439,6 +439,20 @@ def test_what_no_record_could_say_is_refused_before_the_first_step(small_data, t
     for name, value in (("num_val", np.int64(8)), ("num_val", 8.0), ("recipe", {"epochs": 1})):
         with pytest.raises(RecipeError, match=name):
             plan_module.make_job(**{**asked, name: value})
+
+
+def test_a_network_meant_for_one_channel_is_trained_on_three(small_data, monkeypatch, prints):
+    monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
+
+    @registry.register_model("grey", summary="the mean colour", input_size=(1, 16, 16))
+    def grey(num_classes: int, in_channels: int) -> torch.nn.Module:
+        layers = torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+        return torch.nn.Sequential(*layers, torch.nn.Linear(in_channels, num_classes))
+
+    asked = {"seed": 0, "out": None, "study": None, "protocol": None, "overrides": {}, "num_val": 0}
+    job = plan_module.make_job("grey", RECIPE, data=small_data, **asked)
+    assert (job.num_params, job.macs) == (40, 30)
+    assert prints("profile", "--model", "grey").splitlines()[1].split()[1:3] == ["20", "10"]
 
 
 def test_a_run_made_below_the_top_names_its_data_as_the_top_sees_it(

@@ -15,7 +15,6 @@ from senet_lib import plugins
 from senet_lib.data.datasets import Dataset, hold_out, load_data, named_from_top, take
 from senet_lib.errors import CheckpointError, RecipeError, RunExistsError
 from senet_lib.files import anchored, partial_name, sha256_of_json
-from senet_lib.models import input_size
 from senet_lib.profiling import profile_model
 from senet_lib.recipe import Recipe, check_study
 from senet_lib.runs.lock import LOCK
@@ -72,10 +71,9 @@ def make_job(
     if not isinstance(recipe, Recipe):
         raise RecipeError(f"recipe is a {type(recipe).__name__}; give a Recipe(epochs=3, lr=0.1)")
     data, protocol = os.fspath(data), protocol and str(protocol)
-    channels = input_size(model)[0]
     spec = NetSpec(
         model=model, overrides=dict(overrides), data=data, num_val=num_val,
-        classes=("",) * 10, mean=(0.0,) * channels, std=(1.0,) * channels,
+        classes=("",) * 10, mean=(0.0,) * 3, std=(1.0,) * 3,
     )  # fmt: skip
     spec.build()  # an unknown name or override ends here, before the data is read
     dataset = load_data(data)
@@ -85,7 +83,7 @@ def make_job(
     images = {name: getattr(dataset, name) for name in ("classes", "mean", "std")}
     known = {"data": named_from_top(data), "data_fingerprint": dataset.fingerprint}
     spec = dataclasses.replace(spec, **known, **images)
-    profile = profile_model(spec.build(), (channels, *dataset.x_train.shape[1:3]))
+    profile = profile_model(spec.build(), (len(spec.mean), *dataset.x_train.shape[1:3]))
     paper = recipe == Recipe() and data == "cifar10" and not num_val and not overrides
     protocol = protocol or ("paper" if paper else "custom")
     tag = sha256_of_json([recipe.id, spec.overrides, num_val])[:6]
