@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterable, Iterator, Mapping
@@ -72,7 +73,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         except OSError:
             os.replace(old, folder)
             raise
-        for left_over in folder.parent.glob(partial_name(folder.name)):  # of a killed process too
+        for left_over in (old, *_left_over(folder)):
             shutil.rmtree(left_over, ignore_errors=True)
     except OSError as error:
         if error.errno is None:
@@ -81,6 +82,19 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(where)) from None
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _left_over(folder: Path) -> Iterator[Path]:
+    """Temporary neighbours of a folder by processes of this machine that are no more."""
+    stem = re.escape(f".{folder.name}.{socket.gethostname()}.")
+    for path in folder.parent.iterdir():
+        if found := re.fullmatch(stem + r"(\d{1,9})(\.old)?\.partial", path.name):
+            try:
+                os.kill(int(found[1]), 0)
+            except ProcessLookupError:
+                yield path
+            except OSError:  # another user's
+                continue
 
 
 def write_whole(path: str | Path, content: str | bytes, keep: str | Path | None = None) -> None:

@@ -1,7 +1,9 @@
 """Publishing: what is kept of a run, and that it still says the same."""
 
 import json
+import os
 import re
+import socket
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from fake_runs import make_run, save_network, settings
 from senet_lib.data.datasets import load_data
 from senet_lib.errors import DataError, RecordError, SenetError
 from senet_lib.evaluation import predict
+from senet_lib.files import replacing_folder
 from senet_lib.models import create_model
 from senet_lib.report import publish
 from senet_lib.report.publish import _halved, publish_report, publish_study
@@ -158,3 +161,17 @@ def test_an_axis_has_a_page_once_its_runs_can_be_compared(tmp_path, monkeypatch)
     publish_report("demo", str(config), tmp_path / "published")
     assert made == [("ablation", "reduction"), ("report", None)]
     assert {path.name for path in folder.iterdir()} == {"ablation-reduction.html", "index.html"}
+
+
+def test_of_temporary_copies_those_of_dead_processes_and_of_this_name_alone_are_removed(tmp_path):
+    host, dead, living = socket.gethostname(), 2**22 + 1, os.getppid()
+    left = [f".laptop.{host}.{dead}.partial", f".laptop.{host}.{dead}.old.partial"]
+    others = [f".laptop.{host}.{living}.partial", f".laptop.v2.{host}.{dead}.partial",
+              f".laptop.{host}.v2.{host}.{dead}.partial", f".laptop.elsewhere.{dead}.partial",
+              f".laptop.{host}.{'9' * 30}.partial"]  # fmt: skip
+    for name in (*left, *others, "laptop"):
+        (tmp_path / name).mkdir()
+    with replacing_folder(tmp_path / "laptop") as partial:
+        (partial / "new").touch()
+    assert {path.name for path in tmp_path.iterdir()} == {*others, "laptop"}
+    assert (tmp_path / "laptop" / "new").is_file()
