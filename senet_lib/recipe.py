@@ -201,6 +201,8 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     rising = recipe.warmup * total
     if step + 1 <= rising:
         return recipe.lr * (step + 1) / rising
+    if total - rising < 1:  # no step is left to fall in
+        return recipe.lr
     return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / (total - rising)))
 
 

@@ -58,6 +58,15 @@ def test_one_cycle_rises_linearly_and_falls_to_zero():
     assert 0 < rates[99] < 0.4 * 0.001
 
 
+def test_one_cycle_that_has_no_step_to_fall_in_ends_at_its_peak():
+    for warmup, steps in ((0.95, 10), (0.99, 10), (0.999, 100), (0.5, 1), (0.25, 1)):
+        recipe = Recipe(lr_policy="one_cycle", epochs=1, warmup=warmup, lr=0.4)
+        assert learning_rate(recipe, steps - 1, steps) == pytest.approx(0.4)
+    half = Recipe(lr_policy="one_cycle", epochs=1, warmup=0.5, lr=0.4)
+    rates = [learning_rate(half, step, 3) for step in range(3)]
+    assert rates == pytest.approx([0.4 / 1.5, 0.3, 0.3])  # a sixth of a cosine before and after
+
+
 STUDIES = sorted(path for path in CONFIGS.glob("*.yaml") if path.stem != "sweep")
 
 
