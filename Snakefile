@@ -66,17 +66,22 @@ NOTEBOOKS = Path(os.path.relpath(ROOT / "notebooks"))
 RUNS, LOGS = f"outputs/runs/{STUDY.study}", f"outputs/logs/{STUDY.study}"
 REPORT = f"outputs/reports/{STUDY.study}"
 
-# A misspelt model ends here and not hours later; what is already there needs no looking up. PyTorch is imported in a process
-# of its own, as it would stay in this one's memory for as long as the study takes.
+# A misspelt model, or one without the gates to look at, ends here and not hours later; what is already there needs no looking
+# up. PyTorch is imported in a process of its own, as it would stay in this one's memory for as long as the study takes.
 CHECK_NAMES = """
 import json, sys
+import torch
+from senet_lib.analysis.gates import gated_layers
 from senet_lib.errors import SenetError
-from senet_lib.files import anchored
-from senet_lib.models import check_name
+from senet_lib.models import check_name, create_model
 from senet_lib.recipe import load_study
 try:
-    for model in load_study(json.load(sys.stdin)).models:
+    study = load_study(json.load(sys.stdin))
+    for model in study.models:
         check_name(model)
+    for model in study.excitation:
+        with torch.device("meta"):
+            gated_layers(create_model(model), f"{model} under excitation")
 except SenetError as error:
     sys.exit(str(error))
 """

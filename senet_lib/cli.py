@@ -70,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 CHECKPOINT = option("--checkpoint", required=True, metavar="PATH",
-    help="a run's folder, its weights.safetensors or its checkpoint.pt")  # fmt: skip
+    help="a run's folder, its weights.safetensors or its checkpoint.pt, or a published "
+    "network's name")  # fmt: skip
 OWN_DATA = option("--data", default="", metavar="NAME_OR_PATH",
     help="default: what the run was trained on")  # fmt: skip
 
@@ -180,10 +181,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> None:
     from senet_lib.data.pictures import SIZE
     from senet_lib.export import SUFFIXES, Normalised, export_model, latency_ms, load_exported
+    from senet_lib.runs.evaluate import saved_at
     from senet_lib.runs.weights import load_network
 
     source = Path(arguments.checkpoint)
-    model, spec = load_network(source)
+    model, spec = load_network(saved_at(source))
     folder = source if source.is_dir() else source.parent
     usual = folder / (spec.network + SUFFIXES[arguments.format])
     out = Path(arguments.out) if arguments.out else usual

@@ -5,7 +5,8 @@ A `SenetError` is a user's mistake, a `ValueError` in Python and exit code 2 on 
 
 import difflib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -90,14 +91,28 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """An `UnknownNameError` that offers the nearest names or, with none near, up to a hundred."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
-    hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
+@contextmanager
+def failing(what: str) -> Iterator[None]:
+    """SenetError, which says what fails and why, where somebody's module raises anything else."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, SenetError) or is_out_of_memory(error):
+            raise
+        raise SenetError(f"{what}: {type(error).__name__}: {one_line(error)}") from error
+
+
+def unknown(kind: str, name: object, known: Iterable[str], more: str = "") -> UnknownNameError:
+    """An `UnknownNameError` that offers the nearest names or, with none near, up to a hundred, and
+    ends in what more there is to say."""
+    known, near, what = sorted(known), [], f"{kind} is a name, not a {type(name).__name__}"
+    if isinstance(name, str):
+        what = f"unknown {kind} {name!r}"
+        near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"
     if not near and len(known) > 100:
         hint = f"none of the {len(known):,} that there are is near"
-    return UnknownNameError(f"unknown {kind} {name!r}; {hint}")
+    return UnknownNameError(f"{what}; {hint}{more}")
 
 
 def need(extra: str, *packages: str) -> None:

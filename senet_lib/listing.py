@@ -34,7 +34,7 @@ def print_table(
             help="the published weights instead: how they were trained, and their error"),
 )  # fmt: skip
 def _models(arguments: argparse.Namespace) -> None:
-    from senet_lib.models import describe, list_models
+    from senet_lib.models import describe, list_attentions, list_models
 
     if arguments.pretrained:
         _pretrained(arguments.pattern)
@@ -43,6 +43,8 @@ def _models(arguments: argparse.Namespace) -> None:
     if not names:
         raise SenetError(f"no model matches {arguments.pattern!r}; `senet models` lists all")
     print_table(["model", "what it is"], [[name, describe(name)] for name in names])
+    if arguments.pattern == "*":
+        print(f"attentions, as in resnet20+attention=NAME: {', '.join(list_attentions()[1:])}")
 
 
 def _pretrained(pattern: str) -> None:

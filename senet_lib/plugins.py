@@ -20,6 +20,8 @@ from senet_lib.files import from_here
 VARIABLE = "SENET_PLUGINS"
 _LOADED: dict[Path, tuple[str, set[str]]] = {}  # the text of each, and the names it registered
 _registries: list[dict[str, Any]] = []  # once they are there
+_OURS: set[str] = set()  # the names that the library itself registers
+HOW = "--plugin FILE, or senet_lib.plugins.use([FILE])"
 
 
 def use(paths: Iterable[str | Path]) -> None:
@@ -56,6 +58,8 @@ def use(paths: Iterable[str | Path]) -> None:
 def load(registries: Sequence[dict[str, Any]]) -> None:
     """Execute the named files that were not executed yet; called once there are the dictionaries
     into which they register. What a file that fails has registered is taken out again."""
+    if not _registries:
+        _OURS.update(*registries)
     _registries[:] = registries
     for path in _named():
         if path in _LOADED:
@@ -65,7 +69,7 @@ def load(registries: Sequence[dict[str, Any]]) -> None:
                 f"{VARIABLE} names {path}, which is no file; {os.pathsep!r} separates files there, "
                 "so none may have it in its path"
             )
-        before = set(ChainMap(*registries))
+        before = [dict(registry) for registry in registries]
         try:
             text = path.read_text(encoding="utf-8-sig")
             module = types.ModuleType(f"senet_plugin_{path.stem}")
@@ -73,25 +77,45 @@ def load(registries: Sequence[dict[str, Any]]) -> None:
             sys.modules[module.__name__] = module  # where pickle and torch.compile look
             exec(compile(text, str(path), "exec"), module.__dict__)
         except (Exception, SystemExit) as error:
-            for registry in registries:
-                for name in set(registry) - before:
-                    del registry[name]
-            raise PluginError(
-                f"plugin {path}: {type(error).__name__}: {one_line(error)}"
-            ) from error
-        _LOADED[path] = text, set(ChainMap(*registries)) - before
+            for registry, old in zip(registries, before, strict=True):
+                registry.clear()
+                registry.update(old)
+            said = f"plugin {path}: {type(error).__name__}: {one_line(error)}"
+            if isinstance(error, ImportError) and _lies_beside(path, error.name or ""):
+                said += "; a plugin is one file, whose text the record keeps: copy it in, or "
+                said += "install it"
+            raise PluginError(said) from error
+        pairs = list(zip(registries, before, strict=True))
+        names = {n for new, old in pairs for n in new if new[n] is not old.get(n)}
+        _LOADED[path] = text, names
+
+
+def _lies_beside(path: Path, module: str) -> bool:
+    """Whether a module is a neighbour of a file; one without a name was imported as such."""
+    near = path.parent / module.partition(".")[0]
+    return near.is_dir() or near.with_name(f"{near.name}.py").is_file()
 
 
 def behind(model: str, overrides: Mapping[str, Any]) -> dict[str, str]:
     """The text, by file name, of each plugin that a network of this name and settings needs, itself
     or by a name that stands in quotes in another one's text."""
-    words = {part.rpartition("=")[2] for part in model.split("+")}
-    words |= set(map(str, overrides.values()))
+    words = _words(model, overrides)
     needed: dict[str, str] = {}
     for _ in _LOADED:  # each may lead to another
         needed |= {path.name: text for path, (text, names) in _LOADED.items() if names & words}
         words |= set(re.findall(r"(?<=[\"'=])[a-z0-9_]+(?=[\"'+])", " ".join(needed.values())))
     return needed
+
+
+def unkept(model: str, overrides: Mapping[str, Any]) -> list[str]:
+    """Of the names in that of a network and its settings, those that neither the library has
+    registered nor a plugin, so that no record keeps a text of what they stand for."""
+    kept = _OURS.union(*(names for _, names in _LOADED.values()))
+    return sorted(_words(model, overrides) & set(ChainMap(*_registries)) - kept)
+
+
+def _words(model: str, overrides: Mapping[str, Any]) -> set[str]:
+    return {part.rpartition("=")[2] for part in model.split("+")} | {*map(str, overrides.values())}
 
 
 def changed(kept: Mapping[str, str]) -> list[str]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from senet_lib.errors import SenetError, one_line
+from senet_lib.errors import SenetError, failing
 from senet_lib.evaluation import evaluating
 
 # Operators that compute nothing with the values: they rearrange, allocate or copy.
@@ -100,12 +100,9 @@ def profile_model(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -> 
 
     calls: Counter[str] = Counter()
     watch, counted = Watching(lambda name, _: calls.update([name])), of_kind(model, COUNTED_LAYERS)
-    with black_image(model, input_size) as image, calls_of(counted, note), watch:
-        try:
-            model(image)
-        except (AssertionError, RuntimeError, ValueError) as error:
-            said = f"the model does not run on an input of {tuple(input_size)}: {one_line(error)}"
-            raise SenetError(said) from error
+    told = failing(f"the model does not run on an input of {tuple(input_size)}")
+    with black_image(model, input_size) as image, calls_of(counted, note), watch, told:
+        model(image)
     return ModelProfile(
         num_params=sum(p.numel() for p in model.parameters()),
         macs=sum(layer.macs for layer in layers),

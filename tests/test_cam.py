@@ -184,6 +184,8 @@ class Odd(nn.Module):
     [
         ({"method": "gradcam+"}, UnknownNameError, r"gradcam\+\+"),
         ({"layer": "stage4"}, UnknownNameError, "stage3"),
+        ({"layer": nn.Sequential(nn.ReLU())}, UnknownNameError, "a name, not a Sequential.*stage3"),
+        ({"method": nn.ReLU}, UnknownNameError, "a name, not a type.*gradcam"),
         ({"layer": "head.linear"}, LayerError, r"\(7, 4\), not \(N, C, H, W\)"),
         ({"images": torch.zeros(3, 16, 16)}, DataError, r"\(3, 16, 16\)"),
         ({"images": torch.zeros(2, 3, 16, 16, dtype=torch.uint8)}, DataError, "uint8"),

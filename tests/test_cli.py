@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 from senet_lib.cli import main
 from senet_lib.export import load_exported
+from senet_lib.runs.evaluate import saved_at
 from senet_lib.runs.records import list_runs, load_run
 from senet_lib.runs.weights import NetSpec, save_weights
 
@@ -85,6 +86,7 @@ def test_mistakes_end_with_one_line_and_code_2(says, tmp_path, run):
     says(_train(data, tmp_path / "file"), "file: File exists")
     says(_train(data, tmp_path / "file" / "run"), re.escape(str(tmp_path / "file")))
     says(["frobnicate"], "invalid choice")
+    says(["profile", "--model", "resnet20+attention=own"], "'own'.*; one of your own.*--plugin")
     for asked, configs, right in (("study", "sweep", "sweep"), ("sweep", "smoke", "study")):
         path = Path(__file__).parents[1] / "configs" / f"{configs}.yaml"
         says([asked, path], re.escape(f"`senet {right} {shlex.quote(str(path))}`"))
@@ -237,6 +239,17 @@ def test_predict_says_the_same_of_a_run_and_of_what_was_exported_from_it(
         (tmp_path / "no.onnx", picture, "there is no file .*no.onnx"),
     ):
         says(["predict", "--model", source, image], reason)
+
+
+def test_a_checkpoint_may_be_a_published_networks_name(says, tmp_path, monkeypatch):
+    assert saved_at("se_resnet20").parts[-2:] == ("se_resnet20", "seed0")
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "se_resnet20"
+    own.mkdir()
+    assert saved_at("se_resnet20").resolve() == own
+    for command in (["evaluate"], ["gradcam", "--out-dir", "maps"], ["export", "--format", "onnx"]):
+        says([*command, "--checkpoint", "se_resnet21"], "published network.*did you mean")
+        says([*command, "--checkpoint", "weights.safetensors"], "no such checkpoint")
 
 
 def test_settings_of_a_network_are_part_of_its_name(run, tmp_path, prints):

@@ -8,8 +8,13 @@ from scipy.stats import t
 from statsmodels.formula.api import ols
 
 from senet_lib.analysis import errors
+from senet_lib.analysis.ablation import find_axes
+from senet_lib.analysis.corruptions import corrupt
 from senet_lib.analysis.dunnett import critical_value
-from senet_lib.errors import UnknownNameError
+from senet_lib.analysis.predictions import correct_matrix
+from senet_lib.errors import RecordError, SenetError, UnknownNameError
+from senet_lib.recipe import Recipe
+from senet_lib.runs.records import list_runs
 
 PLAIN, SE, LAST = (0.30, 0.33, 0.31), (0.28, 0.29, 0.30), (0.10, 0.11, 0.12)
 
@@ -83,7 +88,7 @@ def test_what_the_arithmetic_changes_is_told_from_networks_that_had_both(runs, t
     runs += [
         make_run(tmp_path / "bf16", model, seed, error, precision="bf16")
         for model, values in others.items()
-        for seed, error in enumerate(values)
+        for seed, error in enumerate(values, start=10)
     ]
     found = errors.by_arithmetic(runs)
     assert list(found.index) == ["cpu, fp32", f"cpu, bf16, {runs[0].hardware['cpu']}"]
@@ -97,7 +102,7 @@ def test_what_the_arithmetic_changes_is_told_from_networks_that_had_both(runs, t
     each = np.sqrt((1 / 2 + 1 / 3 + 1 + 1 / 3) / 4)
     assert row["reach"] == pytest.approx(t.ppf(0.975, 8) * sd * each)
     alike = [make_run(tmp_path / "alike", "resnet20", seed, 0.1) for seed in (0, 1)]
-    alike.append(make_run(tmp_path / "odd", "resnet20", 0, 0.2, precision="bf16"))
+    alike.append(make_run(tmp_path / "odd", "resnet20", 2, 0.2, precision="bf16"))
     row = errors.by_arithmetic(alike).iloc[1]
     assert row["difference"] == pytest.approx(0.1)
     assert np.isnan(row["reach"])  # none varies
@@ -175,3 +180,41 @@ def test_the_leaderboards_interval_is_of_the_pooled_spread(runs, tmp_path):
     equal = [make_run(tmp_path / "equal", "resnet20", seed, 0.1) for seed in (0, 1)]
     for few in (wild[:1], equal):  # as of `statistics.interval`
         assert errors.leaderboard(few)[["low", "high"]].isna().all(axis=None)
+
+
+def test_runs_that_do_not_compare_are_refused(runs, tmp_path):
+    """Runs of two kinds, one seed of a network twice, and what is no list of records."""
+    compared = errors.compare_runs(runs, rng=np.random.default_rng(0))
+    ways = (
+        errors.leaderboard,
+        lambda runs: errors.compare_runs(runs, rng=np.random.default_rng(0)),
+        errors.by_arithmetic,
+        lambda runs: errors.beside_arithmetic(runs, compared),
+    )
+    other, again = tmp_path / "other", make_run(tmp_path / "again", "resnet20", 1, 0.3)
+    odd = [
+        make_run(other, "resnet20", seed, 0.1, **changes)
+        for seed, changes in enumerate(
+            ({"recipe": Recipe(epochs=3)}, {"data_fingerprint": "cd" * 32}, {"num_val": 5}), start=7
+        )
+    ]
+    for way in ways:
+        for run in odd:
+            with pytest.raises(RecordError, match="mix 2 recipes or datasets"):
+                way([*runs, run])
+        with pytest.raises(RecordError, match=f"resnet20 seed 1, .*{again.path}"):
+            way([*runs, again])
+    for way in (*ways, find_axes, correct_matrix):
+        for wrong in (list_runs(tmp_path), [*runs, runs[0].path], iter(runs), runs[0]):
+            with pytest.raises(RecordError, match="list of records"):
+                way(wrong)
+
+
+def test_a_seed_is_no_generator(runs):
+    for way in (
+        lambda rng: errors.compare_runs(runs, rng=rng),
+        lambda rng: corrupt(np.zeros((1, 2, 2, 3), np.uint8), "noise", 0.1, rng=rng),
+    ):
+        for rng in (0, np.random):
+            with pytest.raises(SenetError, match="default_rng"):
+                way(rng)

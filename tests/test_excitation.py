@@ -133,8 +133,14 @@ def test_gates_without_places_are_as_those_with_one():
         excitation.record_gates(nets[0], images)
     del nets[0].attention.gate
     nets[0].attention.gate = nn.Parameter(torch.ones(4))
-    with pytest.raises(NoAttentionError):
+    with pytest.raises(NoAttentionError, match="attention, that has no submodule called gate"):
         excitation.record_gates(nets[0], images)
+
+
+def test_images_may_be_an_array():
+    net, images = SmallNet(), noise(3)
+    ours, theirs = (excitation.record_gates(net, some).values for some in (images, images.numpy()))
+    np.testing.assert_equal(ours, theirs)
 
 
 def test_the_model_is_left_as_it_was(untouched):
@@ -162,11 +168,14 @@ def test_what_cannot_be_looked_at_is_refused_in_one_line():
         (DataError, "floats", lambda: record(SmallNet(), noise(2)[0])),
         (DataError, "floats", lambda: record(SmallNet(), torch.zeros(2, 3, 8, 8).byte())),
         (DataError, "floats", lambda: record(SmallNet(), noise(2)[:0])),
+        (DataError, "floats", lambda: record(SmallNet(), np.zeros((2, 3, 8, 8), np.uint8))),
         (SenetError, "twice", lambda: record(Twice(), noise(2))),
         (DataError, "4 images", lambda: excitation.class_means(gates, np.array([0, 1]))),
         (DataError, "4 images", lambda: excitation.class_means(gates, np.array([0, 1, 1, -1]))),
         (UnknownNameError, "did you mean attention",
          lambda: interventions.channel_importance(SmallNet(), images, labels, "atention")),
+        (UnknownNameError, "a name, not a Identity",
+         lambda: interventions.channel_importance(SmallNet(), images, labels, nn.Identity())),
         (UnknownNameError, "gate",
          lambda: interventions.fixed_gates(SmallNet(), images, labels, {"gate": np.ones(4)})),
     ):  # fmt: skip

@@ -6,14 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from senet_lib.errors import SenetError
+from senet_lib.errors import SenetError, UnknownNameError
 from senet_lib.models import (
+    attention,
     check_name,
     create_model,
     describe,
     input_size,
     list_attentions,
     list_models,
+    register_attention,
     register_model,
     registry,
 )
@@ -262,6 +264,45 @@ def test_a_user_can_register_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
                        ("Big", "small letters"), ("odd", "num_classes")):  # fmt: skip
         with pytest.raises(SenetError, match=says):
             register_model(name, summary="no arguments")(lambda: nn.Identity())
+
+
+def test_what_fails_to_be_built_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
+
+    @register_attention("published")
+    class Published(nn.Module):
+        def __init__(self, channels: int, reduction: int = 16) -> None:
+            super().__init__()
+            self.reduce = nn.Linear(channels, channels // reduction)
+
+    @register_model("broken", summary="without its parts")
+    def broken(num_classes: int, in_channels: int) -> nn.Module:
+        return {}["parts"]
+
+    says = r"'published', called as \(channels, spec\) for 16 channels, cannot be built: TypeError"
+    for name, reason in (("resnet20+attention=published", says), ("broken", "'broken'.*KeyError")):
+        with pytest.raises(SenetError, match=reason) as caught:
+            create_model(name)
+        assert caught.value.__cause__
+
+    class Forward(nn.Identity):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.gates
+
+    with pytest.raises(SenetError, match=r"\(3, 32, 32\): AttributeError.*gates"):
+        profile_model(Forward(), (3, 32, 32))
+    monkeypatch.delitem(attention._ATTENTIONS, "published")
+    with pytest.raises(UnknownNameError, match="--plugin FILE"):
+        create_model("resnet20+attention=published")
+    with pytest.raises(SenetError, match="registered already"):
+        register_attention("none")
+
+    def out_of_memory(num_classes: int, in_channels: int) -> nn.Module:
+        raise MemoryError
+
+    register_model("large", summary="too large")(out_of_memory)
+    with pytest.raises(MemoryError):
+        create_model("large")
 
 
 def test_whitened_patches_are_uncorrelated() -> None:

@@ -9,13 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from fake_runs import save_shapes
 
 from senet_lib import plugins
-from senet_lib.errors import PluginError
-from senet_lib.models import attention, list_attentions
-from senet_lib.recipe import Settings, load_settings
+from senet_lib.errors import PluginError, SenetError
+from senet_lib.models import attention, create_model, list_attentions
+from senet_lib.recipe import Recipe, Settings, load_settings
 from senet_lib.runs.records import load_run
 from senet_lib.runs.study import train_command
+from senet_lib.training.plan import make_job
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "docs" / "own_attention.py"
@@ -63,12 +65,18 @@ REGISTERED = (
 
 def test_a_bad_file_is_one_line(tmp_path, says, monkeypatch):
     own = tmp_path / "own.py"
+    (tmp_path / "parts.py").touch()
+    (tmp_path / "folder").mkdir()
     says(["models", "--plugin", own], "there is no plugin")
     for text, words in (
         (b"def f(:\n", "SyntaxError"),
         (b"1 / 0\n", "ZeroDivisionError"),
         (b"raise SystemExit(0)\n", "SystemExit"),
-        (b"import no_such_package\n", "no_such_package"),
+        (b"import no_such_package\n", "no_such_package'$"),
+        (b"import torch.no_such_module\n", "no_such_module'$"),
+        (b"from parts import x\n", "'parts'; a plugin is one file"),
+        (b"import folder.x\n", "a plugin is one file"),
+        (b"from .parts import x\n", "a plugin is one file"),
         (b"\xff\xfe\x00x", "UnicodeDecodeError"),
         (REGISTERED, "registered already"),
         (REGISTERED.replace(b"'se'", b"'one'").replace(b", spec", b""), "channels and spec"),
@@ -94,6 +102,52 @@ def test_a_file_that_failed_is_tried_again_once_it_is_mended(tmp_path, monkeypat
     assert "once_more" in list_attentions()
     assert set(plugins.behind("resnet20+attention=once_more", {})) == {"own.py"}
     monkeypatch.delitem(attention._ATTENTIONS, "once_more")
+
+
+CELL = """
+from torch import nn
+from senet_lib.models.attention import register_attention, register_gate
+
+@register_gate("of_a_gate", options=())
+class Gate(nn.Module):
+    factor = {factor}
+    def __init__(self, channels, spec):
+        super().__init__()
+    def forward(self, x):
+        return self.factor * x
+
+@register_attention("of_a_cell", options=())
+class Cell(Gate):
+    pass
+"""
+
+
+def test_a_cell_is_run_again_and_noted_by_a_run_until_it_is_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(plugins.VARIABLE, "")
+    names, own = ("of_a_cell", "of_a_gate"), tmp_path / "of_a_cell.py"
+    data = save_shapes(tmp_path / "few.npz", 16, 16)
+
+    def note(name):
+        model = f"resnet20+attention={name}"
+        job = make_job(model, Recipe(epochs=1), 0, data, tmp_path / "run", "s", "p", {}, 0)
+        return capsys.readouterr().err, set(job.plugins)
+
+    for factor in (2, 3):
+        exec(CELL.format(factor=factor), {"__name__": "__main__"})
+        built = [create_model(f"resnet20+attention={name}").stage1[0].attention for name in names]
+        assert [built[0].factor, built[1].gate.factor] == [factor, factor]
+    for name in names:
+        said, kept = note(name)
+        assert (said.count("\n"), kept) == (1, set())
+        assert re.match(f"note: {name} was registered in this session.*--plugin FILE", said)
+    assert note("se") == ("", set())
+    own.write_text(CELL.format(factor=4), encoding="utf-8")
+    plugins.use([own])
+    assert [note(name) for name in names] == [("", {own.name})] * 2
+    with pytest.raises(SenetError, match="registered already"):
+        exec(CELL.format(factor=5), {"__name__": "__main__"})
+    for name in names:
+        monkeypatch.delitem(attention._ATTENTIONS, name)
 
 
 def test_a_path_with_the_separator_in_it_is_told_so(tmp_path, says, monkeypatch):

@@ -11,8 +11,10 @@ from fake_runs import make_run
 from safetensors.torch import load_file, save_file
 
 from senet_lib.errors import CheckpointError, RecordError, UnknownNameError
+from senet_lib.files import anchored
 from senet_lib.models import create_model, split_name
 from senet_lib.runs.records import find_runs, full_name, list_runs, load_run, save_history
+from senet_lib.runs.study import collect
 from senet_lib.runs.weights import NetSpec, load_network, save_weights
 
 
@@ -79,6 +81,28 @@ def test_the_table_shows_every_state(tmp_path):
     assert list(whole.path) == [str(folder / "seed0")]
     with pytest.raises(UnknownNameError, match="did you mean model"):
         list_runs(tmp_path, modl="resnet20")
+
+
+def test_a_study_or_run_that_is_published_is_said_to_be(tmp_path, monkeypatch):
+    """By a path that holds from where one stands."""
+    (tmp_path / "Snakefile").touch()
+    for name in ("senet_lib", "notebooks", "outputs/runs/other"):
+        (tmp_path / name).mkdir(parents=True)
+    make_run(tmp_path / "outputs/published/runs", "resnet20", 0, 0.5)
+    for place in (tmp_path, tmp_path / "notebooks"):
+        monkeypatch.chdir(place)
+        for seed, look in (
+            (0, lambda: collect("demo")),
+            (0, lambda: load_run(anchored("outputs/runs/demo/resnet20/seed0"))),
+            (1, lambda: load_run(anchored("outputs/runs/demo/resnet20/seed1"))),
+            (1, lambda: collect("dem")),
+            (1, lambda: load_run(tmp_path)),
+        ):
+            with pytest.raises((RecordError, UnknownNameError)) as caught:
+                look()
+            said, found, root = str(caught.value).partition("; published: runs_root=")
+            assert bool(found) == (seed == 0), said
+            assert not found or len(collect("demo", runs_root=root).runs) == 1
 
 
 def test_runs_behind_links_are_found_and_each_once(tmp_path):

@@ -167,6 +167,10 @@ def test_a_run_outside_the_settings_is_set_aside_and_without_any_all_are_taken(t
         with pytest.raises(RecordError, match="mixes 2"):  # recipes, or data
             collect("demo", runs_root=tmp_path)
         shutil.rmtree(tmp_path / "demo/resnet20")
+    make_run(tmp_path, "se_resnet20", 0, 0.5, overrides={"reduction": 8})
+    by_name = make_run(tmp_path, "se_resnet20+reduction=8", 0, 0.4)
+    (copy,) = collect("demo", runs_root=tmp_path).problems  # of one network by two spellings
+    assert copy.reason == f"the same network and seed as {by_name.path}"
 
 
 @pytest.mark.parametrize("as_file", [True, False])
@@ -342,15 +346,16 @@ def test_a_decision_that_unlike_arithmetic_may_have_made_is_named_at_the_top(tmp
     names = run_cells("report", "points", **values)
     top = next(shown for shown in names["outputs"] if isinstance(shown, Text)).markdown
     assert list(names["pairs"]["decision"]) == ["better", "worse"]
-    assert f"the difference of {escape('se_resnet20')} is – (– to –), which decides nothing" in top
+    assert f"some decisions change: {escape('se_resnet20')} – (– to –), undecided" in top
+    assert f"{escape(worse)} less SE – (– to –), undecided" in top
     assert f"Worse than the plain network, in points: {escape(worse)} +10.00." in top
     assert f"0 % ({escape('se_resnet20')}). **SE" in top
     assert "came &lt;later&gt;." in top
     page = run_cells("ablation", **values, axis="gate")["answer"]
     assert "computed in 2 ways" in " ".join(page)
-    assert "With an effect of the way in the model: sigmoid – (– to –), relu +10.00 (" in " ".join(
-        page
-    )
+    beside = "With an effect of the way in the model, less no attention: "
+    assert f"{beside}sigmoid – (– to –; undecided), relu +10.00 (" in " ".join(page)
+    assert "less SE: relu – (– to –; undecided)." in " ".join(page)
 
 
 @pytest.mark.slow

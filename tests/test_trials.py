@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -207,14 +208,18 @@ def test_a_network_without_its_plain_form_stands_alone():
     """Of the answer's networks, one with its plain form, one whose plain form has no maps."""
     content = json.loads((ROOT / "notebooks" / "gradcam.ipynb").read_text(encoding="utf-8"))
     cells = ["".join(cell["source"]) for cell in content["cells"]]
-    (cell,) = (text for text in cells if "def gained" in text)
+    (cell,) = (text for text in cells if "gained = " in text)
     names, values = ["resnet20", "se_resnet20", "se_resnet110"], [0.25, 0.5, 0.75]
     frame = {"model": names, "trial": "grid2", "metric": "energy", "score": values}
-    known = {"scores": pd.DataFrame({**frame, "untrained": 0.3, "chance": 0.25}), "pd": pd}
-    known |= {"escape": str, "metric_label": scores.metric_label}
-    exec(cell.partition("\n\n\nfirst")[0], known)
-    said = known["gained"]("grid2", "energy", "Here")
-    assert "resnet20 0.250, se_resnet20 0.500, +0.250 from resnet20, se_resnet110 0.750;" in said
+    view = SimpleNamespace(trials=[SimpleNamespace(name="grid2")])
+    known = {
+        "scores": pd.DataFrame(frame),
+        "pd": pd,
+        "view": view,
+        "networks": [*names, "resnet110"],
+    }
+    exec(cell, known)
+    assert known["gained"].to_dict("list") == {"se_resnet20 less resnet20": [0.25]}
 
 
 def test_the_notebook_shows_these_numbers(pages, runs_root, tmp_path, monkeypatch, shapes):
@@ -233,6 +238,7 @@ def test_the_notebook_shows_these_numbers(pages, runs_root, tmp_path, monkeypatc
     measured = found["scores"]
     energy = measured[(measured["trial"] == "grid2") & (measured["metric"] == "energy")]
     said = found["outputs"][-1].markdown
-    assert f"untrained {energy['untrained'].mean():.3f}, a uniform map 0.250" in said
+    assert f"untrained networks: {energy['untrained'].mean() / 0.25:.1f} times" in said
     gated, plain = (energy.set_index("model")["score"][m] for m in ("se_resnet20", "resnet20"))
-    assert f"{gated:.3f}, {gated - plain:+.3f} from resnet20" in said
+    gained = found["gained"].loc["grid2", "energy"]
+    assert gained.to_dict() == {"se_resnet20 less resnet20": pytest.approx(gated - plain)}

@@ -100,6 +100,7 @@ def test_a_mistake_in_the_settings_ends_at_once_with_a_clear_line(checkout, monk
     os.utime(run.path / "record.json", (0, 0))
     for word, says in (
         ("models=[resnet21]", "unknown model 'resnet21'"),
+        ("excitation=[resnet20]", "resnet20 under excitation has no attention"),
         ("data=cifar10", "senet data cifar10"),
         ("plugins=[no.py]", "no.py"),
         ("study=kept", "other images than 1 finished"),

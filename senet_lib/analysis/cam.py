@@ -97,7 +97,7 @@ def compute_maps(
     import pytorch_grad_cam
 
     if method not in METHODS:
-        raise unknown("method", str(method), METHODS)
+        raise unknown("method", method, METHODS)
     module = find_layer(model, layer)
     images, targets = _checked(images, targets)
     device, parts = next(model.parameters()).device, []
@@ -137,9 +137,9 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
     if layer in modules:
         return modules[layer]
     top = [name for name in modules if "." not in name]
-    near = difflib.get_close_matches(layer, modules, n=1, cutoff=0.5)
+    near = isinstance(layer, str) and difflib.get_close_matches(layer, modules, n=1, cutoff=0.5)
     known = modules if near else top  # hundreds of names would help nobody
-    raise unknown("layer", str(layer), ["last", *known] if isinstance(model, Network) else known)
+    raise unknown("layer", layer, ["last", *known] if isinstance(model, Network) else known)
 
 
 def _last_map(model: Neighbour) -> nn.Module:

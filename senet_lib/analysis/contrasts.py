@@ -20,7 +20,13 @@ import pandas as pd
 from scipy import special, stats
 
 from senet_lib.analysis.dunnett import Families, critical_value, within
-from senet_lib.analysis.statistics import MOST_FLIPPED, checked, sign_flip, standard_deviation
+from senet_lib.analysis.statistics import (
+    MOST_FLIPPED,
+    check_rng,
+    checked,
+    sign_flip,
+    standard_deviation,
+)
 from senet_lib.errors import SenetError
 
 Errors = Mapping[str, Mapping[int, float]]
@@ -96,6 +102,7 @@ def pooled_spread(errors: Errors, *, rng: np.random.Generator) -> Spread:
 
     Source: Bartlett 1937, Proc. R. Soc. A 160:268.
     """
+    check_rng(rng)
     (sd, df), (sds, dfs, names) = pooled_sd(errors), _sds(errors)
     if not df:
         return Spread()

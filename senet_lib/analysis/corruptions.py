@@ -5,6 +5,7 @@
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from senet_lib.analysis.statistics import check_rng
 from senet_lib.errors import SenetError, unknown
 
 STRENGTHS = {"noise": (0.02, 0.05, 0.1), "blur": (0.5, 0.8, 1.2), "contrast": (0.7, 0.4, 0.2)}
@@ -27,6 +28,7 @@ def corrupt(
         raise unknown("corruption", kind, STRENGTHS)
     if strength < 0:
         raise SenetError(f"strength is {strength}; it must be at least 0")
+    check_rng(rng)
     given = images.astype(np.float32)
     if kind == "noise":
         worse = given + rng.normal(0, 255 * strength, images.shape)

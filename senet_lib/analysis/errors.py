@@ -1,7 +1,7 @@
 """The errors of a study's runs, fractions: each network's, and its difference from its control."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from senet_lib.analysis.dunnett import critical_value
 from senet_lib.analysis.families import by_model, family
 from senet_lib.errors import unknown
 from senet_lib.runs.records import RunRecord
+from senet_lib.runs.study import check_one_kind
 
 CONTROLS = {"plain": "", "se": "se_"}  # what its name has before the family's
 
@@ -24,11 +25,11 @@ def leaderboard(runs: Sequence[RunRecord]) -> pd.DataFrame:
         (95 % interval of the mean by Student's t, from the SD pooled over all networks, cut at 0
         and 1; NaN where no network has two seeds, or none varies), and errors: {seed: error}.
     """
-    groups = by_model(runs)
-    sd, df = pooled_sd(_errors(groups))
+    groups, found = by_model(runs), _errors(runs)
+    sd, df = pooled_sd(found)
     half = sd * stats.t.ppf(0.975, df) if sd > 0 else math.nan
     rows = []
-    for name, errors in _errors(groups).items():
+    for name, errors in found.items():
         values, run = np.array(list(errors.values())), groups[name][0]
         mean, reach = values.mean(), half / math.sqrt(len(values))
         own = values.std(ddof=1) if len(values) > 1 else math.nan
@@ -39,8 +40,9 @@ def leaderboard(runs: Sequence[RunRecord]) -> pd.DataFrame:
     return table.sort_values("mean_error", kind="stable", ignore_index=True)
 
 
-def _errors(groups: Mapping[str, Sequence[RunRecord]]) -> dict[str, dict[int, float]]:
-    return {model: {run.seed: run.test_error for run in runs} for model, runs in groups.items()}
+def _errors(runs: Sequence[RunRecord]) -> dict[str, dict[int, float]]:
+    check_one_kind(runs)
+    return {name: {run.seed: run.test_error for run in own} for name, own in by_model(runs).items()}
 
 
 def by_arithmetic(runs: Sequence[RunRecord]) -> pd.DataFrame:
@@ -67,6 +69,7 @@ def by_arithmetic(runs: Sequence[RunRecord]) -> pd.DataFrame:
 
 
 def _ways(runs: Sequence[RunRecord]) -> pd.DataFrame:
+    check_one_kind(runs)
     found = [(run.network, run.arithmetic, run.test_error) for run in runs]
     return pd.DataFrame(found, columns=["network", "way", "error"])
 
@@ -126,5 +129,5 @@ def compare_runs(
 ) -> Comparison:
     """Every network of a study against its control; see `contrasts.compare` and, for `against`,
     `controls`."""
-    errors = _errors(by_model(runs))
+    errors = _errors(runs)
     return compare(errors, controls(list(errors), against), rng=rng, margin=margin)

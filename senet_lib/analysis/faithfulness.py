@@ -15,6 +15,7 @@ import torch
 from scipy.sparse.linalg import spsolve
 from torch import Tensor, nn
 
+from senet_lib.analysis.statistics import check_rng
 from senet_lib.errors import DataError, SenetError
 from senet_lib.evaluation import evaluating
 
@@ -154,6 +155,7 @@ def _probabilities(model: nn.Module, versions: Iterable[Tensor], classes: Tensor
 
 def _order(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(N, P) int64: pixels from the highest to the lowest value, equal ones in random order."""
+    check_rng(rng)
     flat = maps.reshape(len(maps), -1)
     return np.lexsort((rng.random(flat.shape), -flat), axis=1)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from senet_lib.models.attention import AttentionSpec
-from senet_lib.runs.records import RunRecord
+from senet_lib.runs.records import RunRecord, check_records
 
 # Settings that say which attention a network has, and how; the others say what it is put in.
 OF_ATTENTION = {"gate_at", *(spec.name for spec in fields(AttentionSpec))}
@@ -31,6 +31,7 @@ def variant(model: str, models: Sequence[str]) -> str:
 
 def by_model(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     """Runs by the name of their network, seeds ascending; families together, plain first."""
+    check_records(runs)
     groups: dict[str, list[RunRecord]] = {}
     for run in sorted(runs, key=lambda r: r.seed):
         groups.setdefault(run.network, []).append(run)

@@ -28,7 +28,7 @@ BATCH = 50  # images at a time; bounds the memory, not the result
 
 
 class NoAttentionError(SenetError):
-    """The model has no attention, so there are no gates to look at."""
+    """The model has no attention, or none with gates to look at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +66,14 @@ class Gates:
 
 
 @torch.inference_mode()
-def record_gates(model: nn.Module, images: Tensor) -> Gates:
+def record_gates(model: nn.Module, images: Tensor | np.ndarray) -> Gates:
     """The gates of every attention layer, in eval mode on the model's device.
 
     Args:
         model: any network with attention.
         images: (N, channels, H, W), normalised floats.
     Raises:
-        NoAttentionError: the model has no attention.
+        NoAttentionError: the model has no attention with gates.
         DataError: the images have another form or there are none.
     """
     rows: dict[str, list[np.ndarray]] = {}
@@ -93,18 +93,25 @@ def record_gates(model: nn.Module, images: Tensor) -> Gates:
     return Gates(values=values, averaged=tuple(averaged))
 
 
-def gated_layers(model: nn.Module) -> list[str]:
-    """Paths of the attention modules that have a gate; NoAttentionError if there are none."""
+def gated_layers(model: nn.Module, name: str = "") -> list[str]:
+    """Paths of the attention modules that have a gate; NoAttentionError, which calls the model by
+    its class or a name, if there are none."""
     children = {p: dict(model.get_submodule(p).named_children()) for p in attention_paths(model)}
     paths = [path for path, parts in children.items() if "gate" in parts]
     if not paths:
-        kind = type(model).__name__
-        raise NoAttentionError(f"{kind} has no attention with gates; take one like se_resnet20")
+        name = name or type(model).__name__
+        if children:
+            raise NoAttentionError(
+                f"{name} has an attention, {next(iter(children))}, that has no submodule called "
+                "gate, whose output would be its gates"
+            )
+        raise NoAttentionError(f"{name} has no attention; take one like se_resnet20")
     return paths
 
 
-def batches(model: nn.Module, images: Tensor) -> Iterator[Tensor]:
+def batches(model: nn.Module, images: Tensor | np.ndarray) -> Iterator[Tensor]:
     """Batches on the model's device and in its type, after a check of the images."""
+    images = torch.as_tensor(images)
     if images.dim() != 4 or not len(images) or not images.is_floating_point():
         found = f"{tuple(images.shape)} of {images.dtype}"
         raise DataError(f"images must be (N, channels, H, W), normalised floats, not {found}")

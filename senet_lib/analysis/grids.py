@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from senet_lib.analysis.statistics import check_rng
 from senet_lib.errors import DataError, SenetError
 
 BATCH = 128  # cases at a time; bounds the memory, not the result
@@ -184,6 +185,7 @@ def _decks(
         )
     if count < 1:
         raise SenetError(f"count is {count}; it must be at least 1")
+    check_rng(rng)
     classes = np.unique(labels[keep]).tolist()
     return {k: _Deck(np.flatnonzero(keep & (labels == k)), rng) for k in classes}
 

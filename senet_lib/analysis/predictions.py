@@ -10,7 +10,7 @@ import pandas as pd
 
 from senet_lib.errors import SenetError
 from senet_lib.evaluation import probabilities
-from senet_lib.runs.records import RunRecord
+from senet_lib.runs.records import RunRecord, check_records
 
 BINS = 15
 
@@ -18,6 +18,7 @@ BINS = 15
 def correct_matrix(runs: Sequence[RunRecord]) -> np.ndarray:
     """Which images each run classifies correctly, (S, N) bool; SenetError if the runs were not
     evaluated on the same images."""
+    check_records(runs)
     stored = [run.test_logits() for run in runs]
     if any(not np.array_equal(stored[0][1], labels) for _, labels in stored):
         raise SenetError("the runs were evaluated on different images, so that they do not compare")

@@ -63,6 +63,12 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
     return sorted(np.flatnonzero(~beaten).tolist(), key=lambda i: given[i, 0])
 
 
+def check_rng(rng: np.random.Generator) -> None:
+    """SenetError for what is no generator, such as a seed."""
+    if not isinstance(rng, np.random.Generator):
+        raise SenetError(f"rng must be a Generator, such as np.random.default_rng(0), not {rng!r}")
+
+
 def checked(values: Mapping[object, float], what: str) -> np.ndarray:
     """The values as floats; a SenetError that calls one `what` and its key if it is not finite."""
     for key, value in values.items():

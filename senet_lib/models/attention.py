@@ -7,14 +7,16 @@ so a forward hook on `gate` reads them. Shapes: N images, C channels, H x W pixe
 
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import wraps
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet_lib.errors import SenetError, unknown
+from senet_lib import plugins
+from senet_lib.errors import SenetError, failing, unknown
 
 POSITIONS = ("standard", "pre", "post", "identity")
 STD_EPSILON = 1e-5
@@ -45,6 +47,7 @@ GATES: dict[str, Callable[[Tensor], Tensor]] = {
 # Builds the module for a map of so many channels.
 Builder = Callable[[int, "AttentionSpec"], nn.Module]
 _ATTENTIONS: dict[str, tuple[Builder, frozenset[str]]] = {}  # and the options it uses
+OF_ONES_OWN = f"; one of your own needs its file: {plugins.HOW}"
 _OPTIONS = ("reduction", "squeeze", "gate", "gate_bias")
 
 
@@ -69,7 +72,8 @@ class AttentionSpec:
         known = {"attention": list_attentions(), "squeeze": SQUEEZES, "gate": GATES}
         for kind, names in (known | {"position": POSITIONS}).items():
             if getattr(self, kind) not in names:
-                raise unknown(kind, str(getattr(self, kind)), names)
+                more = OF_ONES_OWN if kind == "attention" else ""
+                raise unknown(kind, str(getattr(self, kind)), names, more)
         if type(self.reduction) is not int or self.reduction < 1:
             raise SenetError(f"reduction must be a whole number from 1, not {self.reduction!r}")
         if not isinstance(self.gate_bias, bool):
@@ -113,11 +117,12 @@ def _stage_tuple(stages: object) -> tuple[int, ...]:
     return tuple(sorted(set(numbers)))
 
 
-def check_new(kind: str, name: str, known: Iterable[str]) -> None:
-    """SenetError where nothing can be registered by that name."""
+def check_new(kind: str, name: str, known: Mapping[str, Callable]) -> None:
+    """SenetError where nothing can be registered by that name, beside known builders. One of a
+    notebook's cell, which may be run again, or of a script is in nobody's way."""
     if not re.fullmatch("[a-z0-9_]+", name):
         raise SenetError(f"{name!r} cannot name a {kind}; take small letters, digits and _")
-    if name in known:
+    if name in known and known[name].__module__ != "__main__":
         raise SenetError(f"{kind} {name!r} is registered already; choose another name")
 
 
@@ -127,13 +132,15 @@ def register_attention(
     """Make an attention available by name to every block, model, notebook and command.
 
     Args:
-        name: the name for `attention=`, of small letters, digits and _; SenetError if it is taken.
+        name: the name for `attention=`, of small letters, digits and _; SenetError if it is taken,
+            but for one from a notebook's cell or a script, which is replaced.
         options: fields of AttentionSpec it uses, among reduction, squeeze, gate and gate_bias.
     Returns:
         A decorator for a class or function called as (channels, spec) and giving a module that
         maps (N, C, H, W) to the same shape; SenetError where it cannot be called so.
     """
-    check_new("attention", name, list_attentions())
+    known = {"none": build_attention} | {name: build for name, (build, _) in _ATTENTIONS.items()}
+    check_new("attention", name, known)
     chosen = frozenset(options)
     for option in chosen.difference(_OPTIONS):
         raise unknown("attention option", option, _OPTIONS)
@@ -158,7 +165,9 @@ def build_attention(channels: int, spec: AttentionSpec) -> nn.Module:
     """The attention module for a map of so many channels; an identity for "none"."""
     if spec.attention == "none":
         return nn.Identity()
-    return _ATTENTIONS[spec.attention][0](channels, spec)
+    how = f"attention {spec.attention!r}, called as (channels, spec) for {channels} channels"
+    with failing(f"{how}, cannot be built"):
+        return _ATTENTIONS[spec.attention][0](channels, spec)
 
 
 class ExciteGate(nn.Module):
@@ -213,7 +222,8 @@ def register_gate(name: str, options: Iterable[str] = _OPTIONS) -> Callable[[Bui
     gate that maps (N, C, H, W) to what is multiplied with that."""
 
     def register(gate: Builder) -> Builder:
-        register_attention(name, options=options)(lambda *about: Rescaled(gate(*about)))
+        build = wraps(gate, updated=())(lambda *about: Rescaled(gate(*about)))
+        register_attention(name, options=options)(build)
         return gate
 
     return register

@@ -17,9 +17,9 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
-from senet_lib.errors import SenetError, unknown
+from senet_lib.errors import SenetError, failing, unknown
 from senet_lib.models import alternatives as alternatives  # registers them
-from senet_lib.models.attention import NO_ATTENTION, AttentionSpec, check_new
+from senet_lib.models.attention import NO_ATTENTION, OF_ONES_OWN, AttentionSpec, check_new
 from senet_lib.models.cnn import CNN7
 from senet_lib.models.densenet import DenseNet
 from senet_lib.models.neighbours import Neighbour, list_neighbours, load_timm
@@ -67,7 +67,7 @@ def register_model(
     """Make a model available by name to every notebook and command.
 
     Args:
-        name: small letters, digits and _.
+        name: small letters, digits and _; one from a notebook's cell or a script is replaced.
         summary: one line of text for `senet models`.
         input_size: (channels, height, width) in pixels.
         settings: arguments of the builder that the name stands for.
@@ -78,7 +78,7 @@ def register_model(
     Raises:
         SenetError: the name is taken, or the builder has not the parameters it needs.
     """
-    check_new("model", name, _MODELS)
+    check_new("model", name, {known: entry.build for known, entry in _MODELS.items()})
 
     def register(build: Builder) -> Builder:
         parameters = list(inspect.signature(build).parameters)
@@ -135,7 +135,8 @@ def create_model(
     if "attention" in inspect.signature(entry.build).parameters:
         chosen = {key: arguments.pop(key) for key in _ATTENTION_FIELDS if key in arguments}
         arguments["attention"] = _attention(entry, chosen)
-    return entry.build(num_classes, in_channels, **arguments)
+    with failing(f"model {name!r} cannot be built"):
+        return entry.build(num_classes, in_channels, **arguments)
 
 
 def split_name(name: str) -> tuple[str, dict[str, object]]:
@@ -241,7 +242,7 @@ def _lookup(name: str) -> ModelEntry:
         settings, summary = {"library": library, "network": network}, f"{network} of {library}"
         return ModelEntry(name=base, build=Neighbour, summary=summary, settings=settings)
     if base not in _MODELS:
-        raise unknown("model", base, _MODELS)
+        raise unknown("model", base, _MODELS, OF_ONES_OWN)
     return _MODELS[base]
 
 

@@ -119,7 +119,7 @@ def check_parameters(name_or_path: str | Path, values: Mapping[str, Any]) -> dic
     stem, checked = find_notebook(name_or_path).stem, {}
     for name, value in values.items():
         if name not in defaults:
-            near = unknown("parameter", name, defaults or ["none"])
+            near = unknown("parameter", name, defaults)
             raise ParameterError(f"{near} (of notebook {stem}: {', '.join(defaults) or 'none'})")
         try:
             checked[name] = _convert(value, defaults[name])

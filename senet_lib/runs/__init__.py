@@ -4,4 +4,5 @@ from pathlib import Path
 
 RECORD, HISTORY, LOGITS, FAILED = "record.json", "history.csv", "test_logits.npz", "failed.json"
 DEFAULT_ROOT, LOGS = Path("outputs/runs"), Path("outputs/logs")
-REPORTS = (Path("outputs/reports"), Path("outputs/published/reports"))
+PUBLISHED = Path("outputs/published")
+REPORTS = (Path("outputs/reports"), PUBLISHED / "reports")

@@ -36,11 +36,19 @@ def images_of(run: "RunRecord | NetSpec", data: str = "") -> Dataset:
     return load_matching(data or run.data, classes=run.classes, **({} if data else own))
 
 
+def saved_at(source: str | Path) -> Path:
+    """Where a network is saved: the path itself or, of a published network's name, the folder."""
+    path = Path(source)
+    named = not (path.exists() or len(path.parts) > 1 or path.suffix)
+    return find_pretrained(str(source)).path if named else path
+
+
 def network_and_images(
     checkpoint: str | Path, data: str = ""
 ) -> tuple[nn.Module, NetSpec, RunRecord | None, Dataset]:
-    """A saved network, what it is, any record, its images; see `load_network`, `images_of`."""
-    path = Path(checkpoint)
+    """A saved network, what it is, any record, its images; see `saved_at`, `load_network`,
+    `images_of`."""
+    path = saved_at(checkpoint)
     model, spec = load_network(path)
     folder = path if path.is_dir() else path.parent
     record = load_run(folder) if (folder / RECORD).is_file() else None
@@ -135,11 +143,7 @@ def classify(
         if about.get("input_size") != [3, SIZE, SIZE]:
             raise SenetError(f"{path} takes images of {about.get('input_size')}, not of 3x32x32")
     else:
-        if path.exists() or len(path.parts) > 1:
-            run, spec = load_network(path)
-        else:
-            spec = find_pretrained(str(source))
-            run = spec.load_model()
+        run, spec = load_network(saved_at(source))
         classes, mean, std = spec.classes, spec.mean, spec.std
     found = []
     for start in range(0, len(pictures), PICTURES_AT_ONCE):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from senet_lib.data.datasets import CIFAR_COUNTS, SHAPES_TRAIN
 from senet_lib.errors import CheckpointError, RecordError, UnknownNameError, counted, unknown
 from senet_lib.files import anchored
+from senet_lib.runs import PUBLISHED
 from senet_lib.runs.records import RunRecord, list_runs, load_run
 from senet_lib.runs.weights import WEIGHTS
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
-PUBLISHED = Path("outputs/published")
 MAX_WEIGHTS_BYTES = 4_000_000
 LICENCE = "MIT"  # that of the repository, which the files are part of
 NOT_KEPT = "the weights of some runs alone are kept, and no file above 4 MB"

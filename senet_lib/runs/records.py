@@ -25,7 +25,7 @@ from senet_lib.errors import RecordError, SenetError, counted, unknown
 from senet_lib.files import anchored, read_json, sha256_of, sha256_of_json, write_whole
 from senet_lib.models.registry import full_name
 from senet_lib.recipe import Recipe, needed_fields
-from senet_lib.runs import DEFAULT_ROOT, FAILED, HISTORY, LOGITS, RECORD
+from senet_lib.runs import DEFAULT_ROOT, FAILED, HISTORY, LOGITS, PUBLISHED, RECORD
 from senet_lib.runs.weights import CHECKPOINT, PREVIOUS, WEIGHTS, load_network
 
 if TYPE_CHECKING:
@@ -42,6 +42,14 @@ ALWAYS = (
 def from_top(path: str | Path, default: Path) -> Path:
     """The default folder seen from the top of the clone; any other as it was given."""
     return anchored(path) if Path(path) == default else Path(path)
+
+
+def but_published(*names: str) -> str:
+    """What an error says more of a file or folder that is missing below the root of runs, if there
+    is one so named below that of the published runs."""
+    root = anchored(PUBLISHED / "runs")
+    found = os.path.exists(f"{root}/{'/'.join(names)}")
+    return f"; published: runs_root={root}" if found else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +233,8 @@ def load_run(path: str | Path) -> RunRecord:
     if not (folder / RECORD).is_file():
         begun = any((folder / name).is_file() for name in (CHECKPOINT, PREVIOUS))
         state = "unfinished; run it again to go on" if begun else "no run"
-        raise RecordError(f"{folder} holds {state}: there is no {RECORD}")
+        more = but_published(*folder.parts[-3:], RECORD)
+        raise RecordError(f"{folder} holds {state}: there is no {RECORD}{more}")
     path = folder / RECORD
     # Fields with a default are younger than others.
     fields = read_json(path, [name for name in needed_fields(RunRecord) if name != "path"])
@@ -340,13 +349,23 @@ def list_runs(root: str | Path = DEFAULT_ROOT, **where: Any) -> "pd.DataFrame":
     return pd.DataFrame(kept, columns=columns).astype({"seed": "Int64"})
 
 
+def check_records(runs: Sequence[RunRecord]) -> None:
+    """RecordError for anything but a list of records, such as the table of `list_runs`."""
+    listed = isinstance(runs, Sequence)
+    if odd := [run for run in runs if not isinstance(run, RunRecord)] if listed else [runs]:
+        raise RecordError(
+            "runs must be a list of records, [load_run(path) for path in paths], not a "
+            f"{type(odd[0]).__name__}"
+        )
+
+
 def copies(runs: Sequence[RunRecord]) -> dict[Path, Path]:
     """The folder of each copy of a run, to that of the run: of those of one study, network, seed,
     recipe and data the one whose folder is called as `fit` calls it, or else the first."""
     found: dict[str, list[RunRecord]] = {}
     for run in runs:
-        kind = [run.study, run.model, run.overrides, run.seed, run.recipe_id, run.num_val, run.data]
-        found.setdefault(json.dumps(kind, sort_keys=True), []).append(run)
+        kind = [run.study, run.network, run.seed, run.recipe_id, run.num_val, run.data]
+        found.setdefault(json.dumps(kind), []).append(run)
     copied = {}
     for same in found.values():
         own = [run for run in same if run.path.parts[-2:] == (run.model, f"seed{run.seed}")]

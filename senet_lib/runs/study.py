@@ -19,7 +19,7 @@ from senet_lib.errors import RecordError, SenetError, unknown
 from senet_lib.files import anchored
 from senet_lib.recipe import MACHINE, Recipe, Settings, Study, load_settings, load_study
 from senet_lib.runs import DEFAULT_ROOT, LOGS, records
-from senet_lib.runs.records import RunRecord, from_top
+from senet_lib.runs.records import RunRecord, but_published, check_records, from_top
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,8 @@ def collect(
         raise RecordError("name a study, such as study=smoke, or its config")
     root, logs = from_top(runs_root, DEFAULT_ROOT), from_top(logs_root, LOGS) / study
     if not settings and not (root / study).is_dir():
-        raise unknown("study", study, [path.name for path in root.glob("*") if path.is_dir()])
+        known = [path.name for path in root.glob("*") if path.is_dir()]
+        raise unknown("study", study, known, but_published(study))
     found, problems = [], []
     for path in records.find_runs(root / study):
         run, state, reason = records.look(path)
@@ -94,7 +95,7 @@ def collect(
         if why := reasons.get(run.path):
             problems.append(_problem(run.path, run.model, run.seed, "set aside", why, logs))
     runs = [run for run in runs if not reasons.get(run.path)]
-    _check_one_kind(study, runs)
+    check_one_kind(runs, study)
     if settings:
         problems = _complete(problems, runs, settings, config, logs)
         order = {name: i for i, name in enumerate(settings.models)}
@@ -166,7 +167,14 @@ def _on_other_images(runs: Sequence[RunRecord], data: str) -> dict[Path, str]:
     return {run.path: why % run.data_fingerprint for run in others}
 
 
-def _check_one_kind(study: str, runs: Sequence[RunRecord]) -> None:
+def check_one_kind(runs: Sequence[RunRecord], study: str = "") -> None:
+    """RecordError unless the runs, those of a study's folder if it is named, may be compared: of
+    one recipe, data and split, and each seed of a network once."""
+    check_records(runs)
+    mixed = f"study {study} mixes" if study else "these runs mix"
+    remedy = "take those of one study"
+    if study:
+        remedy = "give the config that says which, or move the others to another study"
     kinds = {(r.recipe_id, r.data_fingerprint, r.num_val): r for r in runs}
     if len(kinds) > 1:
         ways = "; ".join(
@@ -175,9 +183,14 @@ def _check_one_kind(study: str, runs: Sequence[RunRecord]) -> None:
             for r in kinds.values()
         )
         raise RecordError(
-            f"study {study} mixes {len(kinds)} recipes or datasets ({ways}); a report compares "
-            "runs of one: give the config that says which, or move the others to another study"
+            f"{mixed} {len(kinds)} recipes or datasets ({ways}); only runs of one compare: {remedy}"
         )
+    seen: dict[tuple[str, int], RunRecord] = {}
+    for run in runs:
+        if other := seen.get(key := (run.network, run.seed)):
+            both = f"{key[0]} seed {key[1]}, in {other.path} and {run.path}"
+            raise RecordError(f"{mixed} two runs of {both}: {remedy}")
+        seen[key] = run
 
 
 def _complete(

@@ -21,14 +21,7 @@ import torch
 from torch import nn
 
 from senet_lib import plugins
-from senet_lib.errors import (
-    CheckpointError,
-    RecordError,
-    SenetError,
-    UnknownNameError,
-    counted,
-    is_out_of_memory,
-)
+from senet_lib.errors import CheckpointError, RecordError, SenetError, counted, is_out_of_memory
 from senet_lib.files import read_json, write_whole
 from senet_lib.models import create_model
 from senet_lib.models.registry import full_name
@@ -122,8 +115,6 @@ def load_network(path: str | Path) -> tuple[nn.Module, NetSpec]:
         )
     except (SenetError, RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        if isinstance(error, UnknownNameError):
-            reason += "; what a file of your own registers needs that file: --plugin FILE"
         raise CheckpointError(f"{path} does not fit the model it names: {reason}") from None
     with suppress(RecordError):  # who reads the record says what is wrong with it
         kept = read_json(path.with_name(RECORD)).get("plugins", {})

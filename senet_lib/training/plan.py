@@ -76,6 +76,12 @@ def make_job(
         classes=("",) * 10, mean=(0.0,) * 3, std=(1.0,) * 3,
     )  # fmt: skip
     spec.build()  # an unknown name or override ends here, before the data is read
+    for name in plugins.unkept(model, overrides):
+        print(
+            f"note: {name} was registered in this session, so the record keeps no text of it and "
+            f"cannot tell whether it has changed; put it in a file and name that: {plugins.HOW}",
+            file=sys.stderr,
+        )
     dataset = load_data(data)
     if num_val:
         dataset = hold_out(dataset, num_val)
