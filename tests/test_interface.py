@@ -46,7 +46,7 @@ def test_the_documented_flags_are_accepted(line, capsys):
     ("line", "words"),
     [
         ("models se_res2net29*", "se_res2net29_last"),
-        ("models", "attentions, as in resnet20+attention=NAME: cbam, eca"),
+        ("models", "attentions, as in resnet20+attention=NAME: "),
         ("profile --model resnet20", "272,474"),
         (f"runs --root {shlex.quote(str(PUBLISHED / 'runs'))} seed=0", "finished"),
         ("claims a-resnet18-params", "reproduced"),

@@ -291,7 +291,7 @@ def test_what_fails_to_be_built_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
 
     with pytest.raises(SenetError, match=r"\(3, 32, 32\): AttributeError.*gates"):
         profile_model(Forward(), (3, 32, 32))
-    monkeypatch.delitem(attention._ATTENTIONS, "published")
+    del attention._ATTENTIONS["published"]
     with pytest.raises(UnknownNameError, match="--plugin FILE"):
         create_model("resnet20+attention=published")
     with pytest.raises(SenetError, match="registered already"):

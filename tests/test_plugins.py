@@ -101,7 +101,7 @@ def test_a_file_that_failed_is_tried_again_once_it_is_mended(tmp_path, monkeypat
     plugins.use([own])
     assert "once_more" in list_attentions()
     assert set(plugins.behind("resnet20+attention=once_more", {})) == {"own.py"}
-    monkeypatch.delitem(attention._ATTENTIONS, "once_more")
+    del attention._ATTENTIONS["once_more"]
 
 
 CELL = """
@@ -147,7 +147,7 @@ def test_a_cell_is_run_again_and_noted_by_a_run_until_it_is_a_file(tmp_path, mon
     with pytest.raises(SenetError, match="registered already"):
         exec(CELL.format(factor=5), {"__name__": "__main__"})
     for name in names:
-        monkeypatch.delitem(attention._ATTENTIONS, name)
+        del attention._ATTENTIONS[name]
 
 
 def test_a_path_with_the_separator_in_it_is_told_so(tmp_path, says, monkeypatch):
