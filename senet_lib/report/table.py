@@ -136,8 +136,8 @@ def table(
 
 
 def p_text(p: float) -> str:
-    """A p value for a table, to three places."""
-    return "< 0.001" if p < 0.0005 else f"{p:.3f}"
+    """A p value for a table, to three places, on one line."""
+    return "<\N{NO-BREAK SPACE}0.001" if p < 0.0005 else f"{p:.3f}"
 
 
 def two_digits(number: float) -> str:
