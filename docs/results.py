@@ -14,14 +14,14 @@ RUNS = Path(__file__).resolve().parents[1] / "outputs" / "published" / "runs" / 
 def table(runs: Sequence[RunRecord]) -> str:
     """The leaderboard in Markdown, errors in percent."""
     lines = [
-        "| network | parameters | MACs | n | mean error % | SD | single seeds |",
+        "| network | parameters | MACs (M) | n | mean error % | SD | single seeds |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for row in leaderboard(runs).itertuples():
         seeds = ", ".join(f"{100 * error:.2f}" for _, error in sorted(row.errors.items()))
         sd = f"{100 * row.sd_error:.2f}" if row.n > 1 else "–"
         lines.append(
-            f"| {row.model} | {row.num_params:,} | {row.macs / 1e6:.2f} M | {row.n} "
+            f"| {row.model} | {row.num_params:,} | {row.macs / 1e6:.2f} | {row.n} "
             f"| {100 * row.mean_error:.2f} | {sd} | {seeds} |"
         )
     return "\n".join(lines)
