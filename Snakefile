@@ -315,7 +315,7 @@ rule gradcam:
         f"{LOGS}/gradcam-seed{{seed}}.log",
     params:
         code=CAM_HASH,
-        parameters=parameters(study=STUDY.study, config=settings(), models=list(STUDY.gradcam), grids=STUDY.grids),
+        parameters=parameters(study=STUDY.study, config=settings(), models=list(STUDY.gradcam), grids=STUDY.grids, page_folder=REPORT),
     threads: THREADS
     resources:
         gpu=int(HAS_GPU),
@@ -344,6 +344,7 @@ rule excitation:
             seed=STUDY.seeds[0],
             num_images=20 * STUDY.grids,
             num_importance=5 * STUDY.grids,
+            page_folder=REPORT,
         ),
     threads: THREADS
     resources:

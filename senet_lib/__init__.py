@@ -21,7 +21,8 @@ _HOMES = {
     "runs.records": ("RunRecord", "list_runs", "load_run"),
     "training.fit": ("fit",),
 }
-_MODULES = ("analysis", "claims", "data", "models", "plugins", "profiling", "recipe")
+_MODULES = ("analysis", "claims", "data", "explore", "models", "plugins", "profiling", "recipe")
+_MODULES += ("runs",)
 
 __all__ = ["RunRecord", "__version__", "create_model", "fit", "list_models", "list_pretrained"]
 __all__ += ["list_runs", "load_pretrained", "load_run"]

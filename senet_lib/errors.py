@@ -13,6 +13,10 @@ from pathlib import Path
 class SenetError(ValueError):
     """A mistake in what the user asked for or supplied."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows instead of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class UnknownNameError(SenetError):
     """A model, dataset, attention, notebook or format that does not exist."""

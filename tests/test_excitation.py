@@ -15,6 +15,7 @@ from senet_lib.analysis import gates as excitation
 from senet_lib.analysis import interventions
 from senet_lib.analysis.gates import Gates, NoAttentionError
 from senet_lib.errors import DataError, RecordError, SenetError, UnknownNameError
+from senet_lib.files import anchored
 from senet_lib.models import create_model
 from senet_lib.models.attention import AttentionSpec, ExciteGate, build_attention
 
@@ -285,14 +286,14 @@ def test_the_telling_classes_are_the_extremes_and_their_neighbours():
 def look(tmp_path, shapes):
     """The notebook's variables for a run, what its gates are made of multiplied by factors."""
 
-    def look(model="se_resnet20", by=()):
+    def look(model="se_resnet20", by=(), page_folder=str(tmp_path)):
         network = create_model(model)
         gates = [m for m in network.modules() if isinstance(m, ExciteGate)]
         for gate, factor in zip(gates, by, strict=False):
             gate.expand.weight.data *= factor
         save_network(make_run(tmp_path, model, 0, 0.5, **data_fields(shapes)), network)
         chosen = {"study": "demo", "model": model, "num_images": 60, "num_importance": 4}
-        folders = {"runs_root": str(tmp_path), "page_folder": str(tmp_path)}
+        folders = {"runs_root": str(tmp_path), "page_folder": page_folder}
         return run_cells("excitation", **chosen, **folders)
 
     return look
@@ -336,8 +337,10 @@ def test_the_notebook_shows_these_numbers(look, tmp_path, shapes):
 @pytest.mark.parametrize(
     ("by", "said"), [(0, "No layer's gates vary"), (20, "In stage3.2 alone, whose gates move")]
 )
-def test_gates_that_never_vary_know_no_class(look, by, said):
-    assert said in look(by=[*[0] * 8, by])["outputs"][-1].markdown
+def test_gates_that_never_vary_know_no_class_and_by_hand_nothing_is_written(look, by, said):
+    found = look(by=[*[0] * 8, by], page_folder="")
+    assert said in found["outputs"][-1].markdown
+    assert not anchored("outputs/reports/demo").exists()
 
 
 @pytest.mark.parametrize("model", ["se_resnet20+squeeze=std", "resnet20+attention=cbam"])

@@ -467,6 +467,7 @@ def test_figures_are_taken_away_and_have_light_ink_by_night(report, visit):
     assert "#1d2329" in drawing
     assert "var(" not in drawing
     assert ElementTree.fromstring(drawing).get("aria-label")
+    assert "background" not in drawing  # the page has its own
     assert figure.get_by_role("link", name="PDF").get_attribute("download").endswith(".pdf")
     inked = figure.locator("svg [style*='--ink']").first
     for scheme, ink in (("light", "rgb(29, 35, 41)"), ("dark", "rgb(228, 232, 236)")):

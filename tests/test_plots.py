@@ -1,15 +1,19 @@
 """Figures: what is drawn, and that it is described."""
 
+import base64
+import io
+
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from fake_runs import make_run
+from matplotlib.image import imread
 
 from senet_lib.analysis import families
 from senet_lib.figures import style
 from senet_lib.figures.errors import confusion
-from senet_lib.report.table import show, table
+from senet_lib.report.table import GROUND, show, table
 
 MODELS = ["resnet20", "se_resnet20", "res2net29", "se_res2net29", "se_res2net29_last"]
 
@@ -56,7 +60,10 @@ def test_a_figure_is_shown_as_reproducible_svg_with_words(monkeypatch):
         assert [text.get_text() for text in figure.axes[0].texts] == ["75", "25"]
         show(figure)
     (data, options), (again, _) = shown
-    assert data["image/svg+xml"] == again["image/svg+xml"]
+    assert data == again
+    assert GROUND in data["image/svg+xml"]  # or dark ink would stand on a dark notebook
+    picture = imread(io.BytesIO(base64.b64decode(data["image/png"])))
+    assert picture[0, 0].tolist() == [1, 1, 1, 1]
     assert options["metadata"]["image/svg+xml"]["alt"] == data["text/plain"]
     assert data["text/plain"].endswith("$\\x$ 75.")  # of the other class there is no image
     assert dict(matplotlib.rcParams) == before  # the style does not leak

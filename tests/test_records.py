@@ -1,8 +1,11 @@
 """Records and weights: whole or not there, a changed byte is noticed; the table of runs."""
 
+import ast
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -92,7 +95,7 @@ def test_a_study_or_run_that_is_published_is_said_to_be(tmp_path, monkeypatch):
     for place in (tmp_path, tmp_path / "notebooks"):
         monkeypatch.chdir(place)
         for seed, look in (
-            (0, lambda: collect("demo")),
+            (0, lambda: collect("demo", runs_root=tmp_path / "outputs/runs")),
             (0, lambda: load_run(anchored("outputs/runs/demo/resnet20/seed0"))),
             (1, lambda: load_run(anchored("outputs/runs/demo/resnet20/seed1"))),
             (1, lambda: collect("dem")),
@@ -102,7 +105,35 @@ def test_a_study_or_run_that_is_published_is_said_to_be(tmp_path, monkeypatch):
                 look()
             said, found, root = str(caught.value).partition("; published: runs_root=")
             assert bool(found) == (seed == 0), said
+            root = ast.literal_eval(root or "''")  # as Python takes it
             assert not found or len(collect("demo", runs_root=root).runs) == 1
+        assert len(collect("demo", runs_root="outputs/published/runs").runs) == 1
+        assert load_run("outputs/published/runs/demo/resnet20/seed0").seed == 0
+        assert len(list_runs("outputs/published/runs")) == 1
+
+
+def test_the_published_runs_stand_in_for_a_study_that_has_none_here_and_for_no_other(
+    tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "senet_lib").mkdir()
+    (tmp_path / "Snakefile").touch()
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "outputs/published/runs", "resnet20", 0, 0.5)
+    assert collect("demo").runs[0].test_error == 0.5
+    assert "note: no run of demo in outputs/runs; shown are those of" in capsys.readouterr().err
+    settings = "{study: demo, protocol: demo, models: [resnet20], seeds: [0], data: shapes, "
+    settings += "recipe: {epochs: 1}}"
+    assert not collect(config=settings).runs  # a batch is about its own runs
+    (tmp_path / "outputs/runs/demo").mkdir(parents=True)
+    assert not collect("demo").runs
+    assert not capsys.readouterr().err
+
+
+def test_a_mistake_is_one_line_in_a_notebook():
+    code = "import senet_lib; senet_lib.load_run('nowhere')"
+    command = [sys.executable, "-m", "IPython", "--colors=nocolor", "-c", code]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    assert said.strip() == "RecordError: nowhere holds no run: there is no record.json"
 
 
 def test_runs_behind_links_are_found_and_each_once(tmp_path):

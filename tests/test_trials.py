@@ -16,7 +16,7 @@ from notebook_cells import run_cells
 from senet_lib.analysis import cam_study, scores, trials
 from senet_lib.analysis.cam_study import CamStudy
 from senet_lib.claims.definitions import definitions
-from senet_lib.errors import DataError, RecordError
+from senet_lib.errors import DataError, RecordError, UnknownNameError
 from senet_lib.evaluation import predict
 from senet_lib.models import create_model
 from senet_lib.runs.records import save_logits, save_record
@@ -110,6 +110,9 @@ def test_a_perfect_map_scores_one_a_uniform_one_chance_and_one_of_zeros_nothing(
 def test_what_cannot_be_compared_is_refused(runs_root, tmp_path):
     with pytest.raises(RecordError, match="resnet56"):
         trials.compare("demo", ["resnet56"], str(runs_root))
+    with pytest.raises(UnknownNameError, match=r"did you mean.* resnet20"):
+        trials.compare("demo", [*MODELS, "resnet2O"], str(runs_root))
+    assert len(trials.compare("demo", "se_resnet20", str(runs_root)).runs) == 2
     with pytest.raises(RecordError, match=r"7.*0, 1"):
         CamStudy("demo", MODELS, 7, runs_root=str(runs_root))
     make_run(tmp_path, "resnet20", 0, 0.1)  # of images that never were
@@ -154,7 +157,9 @@ def test_scores_are_kept_and_read_back_over_seeds(pages, runs_root, shapes):
     assert found.right == dict.fromkeys((0, 1), len(shapes.y_test) - 20)
     values = found.per_seed("resnet20", "grid2", "energy")
     # Seed 1 by hand: its network, the same grids, the same maps.
-    view = CamStudy("demo", MODELS, 1, runs_root=str(runs_root), grids=2, page_folder=str(pages))
+    look = {"runs_root": str(runs_root), "grids": 2}
+    assert not CamStudy("demo", MODELS, 1, **look).keeps_scores  # nothing of a look by hand
+    view = CamStudy("demo", MODELS, 1, **look, page_folder=str(pages))
     grids = view.trials[0].grids
     maps = trials.explainer(view.networks["resnet20"])(
         grids.images(grids.grid_of), torch.from_numpy(grids.targets)

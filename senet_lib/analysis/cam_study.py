@@ -48,7 +48,7 @@ class CamStudy:
             seed: whose networks are loaded; the images are those that all seeds get right.
             method, layer: of the maps, as in `cam.compute_maps`.
             grids: of each size; five times as many objects, a quarter as many images for ROAD.
-            page_folder: where page and scores go; empty: outputs/reports/<study>.
+            page_folder: where page and scores go; empty: outputs/reports/<study>, without scores.
         """
         keep_freed_memory()  # or each batch would have its memory mapped and cleared anew
         self.compared = compared = trials.compare(study, models, runs_root, config)
@@ -64,6 +64,8 @@ class CamStudy:
         self.few = trials.make_trials(compared, max(grids // FEW, 1), few)
         self.networks = {run.network: run.load_model() for run in self.runs}
         self.num_removals = max(grids // GRIDS_A_REMOVAL, LEAST_REMOVALS)
+        # The report and the claims are about these, and not about a look by hand.
+        self.keeps_scores = bool(page_folder) and (method, layer) == USUAL
         self.page_folder = Path(page_folder or anchored("outputs/reports") / study)
 
     def explain(self, network: nn.Module) -> Explain:
@@ -72,8 +74,8 @@ class CamStudy:
 
     def measure(self) -> pd.DataFrame:
         """Score every network on every trial and by faithfulness; scores of Grad-CAM's maps at the
-        last layer are written beside the page. A bar counts the images of all grids, unless
-        $SENET_PROGRESS is log or none.
+        last layer are written beside the page, if its folder was given. A bar counts the images of
+        all grids, unless $SENET_PROGRESS is log or none.
 
         Returns:
             Model, the columns of `trials.measure`, and untrained: what the maps of the network
@@ -104,7 +106,7 @@ class CamStudy:
                 faithful = trials.measure_faithfulness(network, explain, images, targets)
                 frames += [frame.assign(model=name) for frame in (found, faithful)]
         frame = pd.concat(frames, ignore_index=True)
-        if (self.method, self.layer) == USUAL:  # the report and the claims are about these
+        if self.keeps_scores:
             path = self.page_folder / f"localisation-seed{self.seed}.json"
             write_scores(path, self.compared, self.seed, frame, self.method, self.layer)
         return frame

@@ -40,6 +40,10 @@ class Gates:
     # Layers whose gates differ from place to place (scSE); the values are means over H and W.
     averaged: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        shapes = "; ".join(f"{path} {values.shape}" for path, values in self.values.items())
+        return f"<gates (images, channels) of {len(self.values)} layers: {shapes}>"
+
     @property
     def layers(self) -> list[str]:
         """The paths, in order of depth."""

@@ -20,7 +20,7 @@ from senet_lib.errors import unknown
 from senet_lib.evaluation import evaluating
 from senet_lib.files import read_json, write_json
 from senet_lib.models.blocks import Network
-from senet_lib.runs.records import RunRecord, anchored
+from senet_lib.runs.records import RunRecord
 
 SUMMARIES = "gates-*.json"
 SHARES = ("mean", "class_share", "constant_share")
@@ -155,10 +155,10 @@ def _ends(changes: np.ndarray) -> tuple[float, float]:
 
 
 def write_summary(
-    run: RunRecord, images: int, table: pd.DataFrame, fixed: pd.DataFrame, page_folder: str = ""
+    run: RunRecord, images: int, table: pd.DataFrame, fixed: pd.DataFrame, page_folder: str | Path
 ) -> None:
     """Write the numbers of one run over so many images, `layer_table` and `fixed_table`, to
-    `gates-<model>.json` in the page's folder, by default outputs/reports/<study>."""
+    `gates-<model>.json` in the page's folder."""
     stages = gates.stage_table(table)
     rows = {"first": stages.iloc[0], "last": stages.iloc[-1]} if len(stages) else {}
     ends = {end: row[list(SHARES)].dropna().to_dict() for end, row in rows.items()}
@@ -171,8 +171,7 @@ def write_summary(
     }  # fmt: skip
     if np.isfinite(reach := float(fixed.loc["all", "error_reach"])):  # one image has none
         content["fixed_reach"] = reach
-    folder = Path(page_folder or anchored("outputs/reports") / run.study)
-    write_json(folder / f"gates-{content['model']}.json", content)
+    write_json(Path(page_folder) / f"gates-{content['model']}.json", content)
 
 
 def read_summaries(folder: str | Path) -> pd.DataFrame:

@@ -26,6 +26,7 @@ from senet_lib.analysis.predictions import correct_matrix
 from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import Dataset
 from senet_lib.errors import DataError, RecordError
+from senet_lib.models.registry import check_name
 from senet_lib.runs.evaluate import images_of
 from senet_lib.runs.records import DEFAULT_ROOT, RunRecord
 from senet_lib.runs.study import collect
@@ -95,11 +96,16 @@ def compare(
 
     Args:
         study, config, runs_root: as in `collect`, whose errors these are too.
-        models: registry names; those without a finished run are left out, as damaged runs are.
+        models: registry names, or one; those without a finished run are left out, as damaged runs
+            are.
     Raises:
         RecordError: no run of these has finished.
+        UnknownNameError: there is no such network.
     """
+    models = [models] if isinstance(models, str) else models
     known = [run for run in collect(study, config, runs_root).runs if run.network in models]
+    for name in set(models).difference(run.network for run in known):
+        check_name(name)
     runs = sorted(known, key=lambda run: (list(models).index(run.network), run.seed))
     if not runs:
         asked = f"study {study} has no finished run of {', '.join(models)}"

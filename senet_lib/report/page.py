@@ -21,6 +21,7 @@ from typing import Any
 import jinja2
 
 from senet_lib.files import write_whole
+from senet_lib.report.table import GROUND
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 # Best first. Widgets and scripts are left out: their fallbacks are shown instead.
@@ -221,13 +222,13 @@ def _drawing(svg: str, alt: str, number: int) -> str:
     other colours stay; its ids are no other drawing's.
 
     Args:
-        svg: as Matplotlib writes it.
+        svg: as `show` gives it.
         alt: what it shows, in words.
         number: which of the page's drawings it is.
     """
     for colour, ink in INKS.items():
         svg = svg.replace(f": {colour}", f": var(--{ink}, {colour})")
-    svg = svg[max(svg.find("<svg"), 0) :]  # without the head of a file
+    svg = svg[max(svg.find("<svg"), 0) :].replace(GROUND, "", 1)  # without the head of a file
     svg = re.sub("<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = svg.replace(f'<style type="text/css">*{{{FOR_ALL}}}</style>', "")
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>d{number}-", svg)

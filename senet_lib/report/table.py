@@ -22,9 +22,13 @@ from pandas.io.formats.style import Styler
 LINK = re.compile(r'<a href="(.*?)">(.*?)</a>')
 
 
+GROUND = 'style="background: white" '  # of a drawing in a notebook, which may be dark
+
+
 def show(figure: Figure) -> None:
-    """Display a figure as SVG, with the same as PDF to take away; its label (`Figure.get_label`) is
-    the description for readers of the text alone."""
+    """Display a figure as SVG, with the same as PNG, for a notebook that is not trusted, and as PDF
+    to take away; its label (`Figure.get_label`) is the description for readers of the text alone.
+    """
     from IPython.display import display
 
     if "matplotlib.pyplot" in sys.modules:
@@ -32,13 +36,16 @@ def show(figure: Figure) -> None:
     alt = figure.get_label()
     if not alt:
         raise ValueError("a figure needs a description: figure.set_label(...)")
-    svg, pdf = io.BytesIO(), io.BytesIO()
+    svg, pdf, png = io.BytesIO(), io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "senet_lib", "svg.fonttype": "path"}):
         for file, kind, date in ((svg, "svg", "Date"), (pdf, "pdf", "CreationDate")):
             options = {"bbox_inches": "tight", "transparent": True, "metadata": {date: None}}
             figure.savefig(file, format=kind, **options)
-    shown = {"image/svg+xml": svg.getvalue().decode("utf-8"), "text/plain": alt}
-    shown["application/pdf"] = base64.b64encode(pdf.getvalue()).decode("ascii")
+    figure.savefig(png, format="png", bbox_inches="tight", facecolor="white", dpi=100)
+    drawing = svg.getvalue().decode("utf-8").replace("<svg ", f"<svg {GROUND}", 1)
+    shown = {"image/svg+xml": drawing, "text/plain": alt}
+    for kind, file in (("image/png", png), ("application/pdf", pdf)):
+        shown[kind] = base64.b64encode(file.getvalue()).decode("ascii")
     display(shown, metadata={"image/svg+xml": {"alt": alt}}, raw=True)
 
 

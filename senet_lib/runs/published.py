@@ -111,7 +111,11 @@ def load_pretrained(name: str, seed: int = 0, study: str | None = None) -> "nn.M
     """A trained network, in eval mode and fp32, on the CPU; arguments and errors as in
     `find_pretrained`.
 
+        from senet_lib.evaluation import predict
+        from senet_lib.runs.published import find_pretrained
+
         run = find_pretrained("se_res2net29")  # its classes, normalisation, error and logits
+        # images: (N, 32, 32, 3), uint8
         logits = predict(load_pretrained("se_res2net29"), images, run.mean, run.std)
 
     Its weights were rounded to half precision when they were published, which changes its logits by

@@ -22,7 +22,7 @@ import numpy as np
 
 from senet_lib.device import computed_on
 from senet_lib.errors import RecordError, SenetError, counted, unknown
-from senet_lib.files import anchored, read_json, sha256_of, sha256_of_json, write_whole
+from senet_lib.files import anchored, from_here, read_json, sha256_of, sha256_of_json, write_whole
 from senet_lib.models.registry import full_name
 from senet_lib.recipe import Recipe, needed_fields
 from senet_lib.runs import DEFAULT_ROOT, FAILED, HISTORY, LOGITS, PUBLISHED, RECORD
@@ -44,12 +44,25 @@ def from_top(path: str | Path, default: Path) -> Path:
     return anchored(path) if Path(path) == default else Path(path)
 
 
+def runs_folder(root: str | Path = DEFAULT_ROOT, study: str = "") -> Path:
+    """Where runs are looked for: the root, seen from here or else from the top of the clone. Where
+    the default one has nothing of the study, the published runs', if they have, which a note
+    says."""
+    if Path(root) != DEFAULT_ROOT:
+        return from_here(root)
+    root, published = anchored(root), anchored(PUBLISHED / "runs")
+    if not study or (root / study).exists() or not (published / study).is_dir():
+        return root
+    print(f"note: no run of {study} in {root}; shown are those of {published}", file=sys.stderr)
+    return published
+
+
 def but_published(*names: str) -> str:
     """What an error says more of a file or folder that is missing below the root of runs, if there
     is one so named below that of the published runs."""
     root = anchored(PUBLISHED / "runs")
     found = os.path.exists(f"{root}/{'/'.join(names)}")
-    return f"; published: runs_root={root}" if found else ""
+    return f"; published: runs_root={str(root)!r}" if found else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +109,12 @@ class RunRecord:
     weights_error: float | None = field(default=None, compare=False)  # once rounded to publish them
     plugins: Mapping[str, str] = field(default_factory=dict)  # text by name of own files it needs
     files: Mapping[str, str] = field(default_factory=dict, compare=False)  # SHA-256 of those beside
+
+    def __repr__(self) -> str:  # `dataclasses.asdict` has all of it
+        return (
+            f"<{self.network}, seed {self.seed}, study {self.study}: wrong on "
+            f"{100 * self.test_error:.2f} % of the {self.evaluated_on} images; {self.path}>"
+        )
 
     @property
     def network(self) -> str:
@@ -228,7 +247,7 @@ def save_logits(folder: Path, logits: np.ndarray, labels: np.ndarray) -> None:
 
 def load_run(path: str | Path) -> RunRecord:
     """The record of a finished run, by folder or record.json; RecordError if none is whole."""
-    path = Path(path)
+    path = from_here(path)
     folder = path.parent if path.name == RECORD else path
     if not (folder / RECORD).is_file():
         begun = any((folder / name).is_file() for name in (CHECKPOINT, PREVIOUS))
@@ -296,7 +315,7 @@ def find_runs(
     """Folders below `root` that hold a run, finished or not, `by` one of these files, in natural
     order, each once, also behind links; none that is hidden, for those are copies being made."""
     found, seen = [], set()
-    for folder, inside, files in os.walk(from_top(root, DEFAULT_ROOT), followlinks=True):
+    for folder, inside, files in os.walk(runs_folder(root), followlinks=True):
         real = os.path.realpath(folder)
         inside[:] = [name for name in sorted(inside) if name[0] != "." and real not in seen]
         if real not in seen and not set(by).isdisjoint(files):

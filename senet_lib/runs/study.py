@@ -19,7 +19,7 @@ from senet_lib.errors import RecordError, SenetError, unknown
 from senet_lib.files import anchored
 from senet_lib.recipe import MACHINE, Recipe, Settings, Study, load_settings, load_study
 from senet_lib.runs import DEFAULT_ROOT, LOGS, records
-from senet_lib.runs.records import RunRecord, but_published, check_records, from_top
+from senet_lib.runs.records import RunRecord, but_published, check_records, from_top, runs_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,8 @@ def collect(
         study: its name; may be empty when `config` is given.
         config: path of the study's settings, or the settings themselves as YAML; empty: whatever
             is found counts, and nothing is missing.
-        runs_root, logs_root: folders of the studies' folders and of their logs.
+        runs_root, logs_root: folders of the studies' folders and of their logs. Without settings,
+            where the default folder has nothing of the study, its published runs are taken.
         page_folder: where the page will be; empty: outputs/reports/<study>.
     Raises:
         RecordError: no study is named, or without settings, the folder mixes recipes or data.
@@ -75,7 +76,8 @@ def collect(
     study = study or (settings.study if settings else "")
     if not study:
         raise RecordError("name a study, such as study=smoke, or its config")
-    root, logs = from_top(runs_root, DEFAULT_ROOT), from_top(logs_root, LOGS) / study
+    root = runs_folder(runs_root, "" if settings else study)
+    logs = from_top(logs_root, LOGS) / study
     if not settings and not (root / study).is_dir():
         known = [path.name for path in root.glob("*") if path.is_dir()]
         raise unknown("study", study, known, but_published(study))
