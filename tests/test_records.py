@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -119,13 +120,18 @@ def test_the_published_runs_stand_in_for_a_study_that_has_none_here_and_for_no_o
     (tmp_path / "Snakefile").touch()
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "outputs/published/runs", "resnet20", 0, 0.5)
-    assert collect("demo").runs[0].test_error == 0.5
+    found = collect("demo")
+    assert found.runs[0].test_error == 0.5
+    scores = Path("outputs/published/reports/demo")
+    assert (found.page_folder, found.scores_folder) == (Path("outputs/reports/demo"), scores)
+    assert collect("demo", page_folder="x").scores_folder == Path("x")
     assert "note: no run of demo in outputs/runs; shown are those of" in capsys.readouterr().err
     settings = "{study: demo, protocol: demo, models: [resnet20], seeds: [0], data: shapes, "
     settings += "recipe: {epochs: 1}}"
     assert not collect(config=settings).runs  # a batch is about its own runs
     (tmp_path / "outputs/runs/demo").mkdir(parents=True)
-    assert not collect("demo").runs
+    assert not (found := collect("demo")).runs
+    assert found.scores_folder == found.page_folder
     assert not capsys.readouterr().err
 
 

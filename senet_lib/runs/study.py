@@ -18,7 +18,7 @@ from senet_lib.data.datasets import NAMES, load_data
 from senet_lib.errors import RecordError, SenetError, unknown
 from senet_lib.files import anchored
 from senet_lib.recipe import MACHINE, Recipe, Settings, Study, load_settings, load_study
-from senet_lib.runs import DEFAULT_ROOT, LOGS, records
+from senet_lib.runs import DEFAULT_ROOT, LOGS, PUBLISHED, records
 from senet_lib.runs.records import RunRecord, but_published, check_records, from_top, runs_folder
 
 
@@ -43,6 +43,7 @@ class StudyRuns:
     problems: Sequence[Problem]  # the other runs
     settings: Study | None  # what the study asks for, if that is known
     page_folder: Path  # folder of the page, which links start from
+    scores_folder: Path  # where the scores of maps and gates lie
 
     @property
     def num_wanted(self) -> int:
@@ -67,7 +68,8 @@ def collect(
             is found counts, and nothing is missing.
         runs_root, logs_root: folders of the studies' folders and of their logs. Without settings,
             where the default folder has nothing of the study, its published runs are taken.
-        page_folder: where the page will be; empty: outputs/reports/<study>.
+        page_folder: where the page will be, and where scores of maps and gates lie; empty:
+            outputs/reports/<study>, and for the published runs the scores of their report.
     Raises:
         RecordError: no study is named, or without settings, the folder mixes recipes or data.
     """
@@ -102,12 +104,16 @@ def collect(
         problems = _complete(problems, runs, settings, config, logs)
         order = {name: i for i, name in enumerate(settings.models)}
         runs.sort(key=lambda run: (order[run.model], run.seed))
+    usual = anchored("outputs/reports") / study
+    published = root.resolve() == anchored(PUBLISHED / "runs").resolve()
+    scores = root.parent / "reports" / study if published else usual
     return StudyRuns(
         study=study,
         runs=runs,
         problems=problems,
         settings=settings,
-        page_folder=Path(page_folder or anchored("outputs/reports") / study),
+        page_folder=Path(page_folder or usual),
+        scores_folder=Path(page_folder or scores),
     )
 
 
