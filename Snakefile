@@ -71,11 +71,11 @@ REPORT = f"outputs/reports/{STUDY.study}"
 CHECK_NAMES = """
 import json, sys
 import torch
-from senet_lib.analysis.gates import gated_layers
 from senet_lib.errors import SenetError
-from senet_lib.models import check_name, create_model
-from senet_lib.recipe import load_study
 try:
+    from senet_lib.analysis.gates import gated_layers
+    from senet_lib.models import check_name, create_model
+    from senet_lib.recipe import load_study
     study = load_study(json.load(sys.stdin))
     for model in study.models:
         check_name(model)

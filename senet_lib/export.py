@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from senet_lib.data.augment import LEAST_STD
+from senet_lib.data.sources import LEAST_STD
 from senet_lib.errors import SenetError, is_out_of_memory, need, one_line, unknown
 from senet_lib.files import replacing
 
@@ -90,15 +90,15 @@ def export_model(
         expected = network(images)
         try:
             write(network, partial, images[:_TRACE_BATCH], json.dumps(dict(about or {})))
+            away = (load(partial)[0](images) - expected).abs().max().item()
         except Exception as error:  # each exporter has errors of its own
             if isinstance(error, OSError) or is_out_of_memory(error):
                 raise
             reason = f"{format} cannot hold this network: {one_line(error)}"
             raise SenetError(reason) from error
-        error = (load(partial)[0](images) - expected).abs().max().item()
-        if not error <= TOLERANCE * max(1.0, expected.abs().max().item()):
-            away = f"{error:.2g}, more than {TOLERANCE:g}"
-            raise ExportMismatchError(f"the {format} network's logits differ by {away}")
+        if not away <= TOLERANCE * max(1.0, expected.abs().max().item()):
+            by = f"{away:.2g}, more than {TOLERANCE:g}"
+            raise ExportMismatchError(f"the {format} network's logits differ by {by}")
     return path
 
 

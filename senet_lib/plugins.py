@@ -26,7 +26,8 @@ HOW = "--plugin FILE, or senet_lib.plugins.use([FILE])"
 
 def use(paths: Iterable[str | Path]) -> None:
     """Let this process and those it starts know what Python files register, named by paths from
-    here or the top of the clone. PluginError where one is missing or fails."""
+    here or the top of the clone. PluginError where one is missing, or fails: now, or where networks
+    are not imported yet, when they are."""
     named = _named()
     for path in map(from_here, paths):
         if not path.is_file():

@@ -81,9 +81,18 @@ class Recursive(nn.Module):
         return x.mean((2, 3)).tolist() and x.mean((2, 3))
 
 
+class OneBatchSize(nn.Module):
+    """Is traced for one batch size, and fails with any other when it is loaded."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3)) + torch.zeros(int(x.shape[0]), 3)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_a_network_that_a_format_cannot_hold_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(SenetError, match=r"^pt2 cannot hold this network: .+"):
-        export_model(Recursive(), tmp_path / "model.pt2", "pt2")
+    for network, format in ((Recursive(), "pt2"), (OneBatchSize(), "torchscript")):
+        with pytest.raises(SenetError, match=f"^{format} cannot hold this network: .+"):
+            export_model(network, tmp_path / f"model{SUFFIXES[format]}", format)
     assert not list(tmp_path.iterdir())
 
 

@@ -98,11 +98,13 @@ def test_a_mistake_in_the_settings_ends_at_once_with_a_clear_line(checkout, monk
         checkout / "outputs/runs", "resnet20", 0, 0.5, study="kept", data="tiny.npz", recipe=recipe
     )
     os.utime(run.path / "record.json", (0, 0))
+    (checkout / "bad.py").write_text("1 / 0\n")
     for word, says in (
         ("models=[resnet21]", "unknown model 'resnet21'"),
         ("excitation=[resnet20]", "resnet20 under excitation has no attention"),
         ("data=cifar10", "senet data cifar10"),
         ("plugins=[no.py]", "no.py"),
+        ("plugins=[bad.py]", "bad.py: ZeroDivisionError"),
         ("study=kept", "other images than 1 finished"),
         (
             "study=kept data=shapes precision=bf16",

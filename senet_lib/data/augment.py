@@ -15,10 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from senet_lib.data.sources import LEAST_STD
 from senet_lib.device import memory_format
 from senet_lib.errors import DataError
-
-LEAST_STD = 1 / 255  # a smaller standard deviation, as of a constant channel, counts as this
 
 
 class EpochPlan(NamedTuple):

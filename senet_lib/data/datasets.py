@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from senet_lib.data import cifar, sources
-from senet_lib.data.augment import LEAST_STD
 from senet_lib.data.cifar import CIFAR10_CLASSES, CIFAR10_FINGERPRINT, CIFAR_COUNTS
 from senet_lib.data.image_folder import read_folder
 from senet_lib.data.shapes import CLASSES as SHAPES_CLASSES
 from senet_lib.data.shapes import draw_shapes
-from senet_lib.data.sources import Arrays
+from senet_lib.data.sources import LEAST_STD, Arrays
 from senet_lib.errors import DataError, unknown
 from senet_lib.files import anchored, from_here
 
@@ -58,7 +57,7 @@ class Dataset(Arrays):
     @property
     def std(self) -> tuple[float, ...]:
         """Population standard deviation of each channel over x_train, in [0, 1], at least
-        `augment.LEAST_STD`."""
+        `sources.LEAST_STD`."""
         return tuple(std for _, std in self._moments)
 
     @cached_property

@@ -22,6 +22,7 @@ from senet_lib.data.pictures import SIZE, square
 from senet_lib.errors import DataError, one_line
 from senet_lib.files import replacing
 
+LEAST_STD = 1 / 255  # a smaller standard deviation, as of a constant channel, counts as this
 MAX_CLASSES = 256  # labels are hashed as single bytes
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 MORE = ("classes", "masks_train", "masks_test", "fingerprint")
