@@ -12,6 +12,7 @@ from senet_lib.runs.records import DEFAULT_ROOT, HISTORY, RECORD, RunRecord, fro
 from senet_lib.runs.weights import WEIGHTS
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch.utils.tensorboard import SummaryWriter
 
 SCALARS = {  # column of the history, and the chart it goes to
@@ -78,6 +79,7 @@ def write_run(
         raise
     except (KeyError, ValueError):  # pandas' errors are ValueErrors
         raise RecordError(f"{path / HISTORY} is damaged: it is no table of numbers") from None
+    found = _gates_of(record) if record and gates and (path / WEIGHTS).is_file() else {}
     with event_file(folder) as writer:
         for row in history.to_dict("records"):
             add_epoch(writer, row)
@@ -85,12 +87,13 @@ def write_run(
             settings: dict[str, Any] = {key: record.recipe[key] for key in SETTINGS}
             settings |= {"model": record.network, "seed": record.seed, "study": record.study}
             writer.add_hparams(settings, {"error/final": record.test_error}, run_name=".")
-        if record and gates and (path / WEIGHTS).is_file():
-            _add_gates(writer, record)
+        for layer, values in found.items():
+            writer.add_histogram(f"gates/{layer}", values, len(history))
     return folder
 
 
-def _add_gates(writer: "SummaryWriter", record: RunRecord) -> None:
+def _gates_of(record: RunRecord) -> Mapping[str, "np.ndarray"]:
+    """Layer to gates (N, C); empty for a network without."""
     import torch
 
     from senet_lib.analysis.gates import NoAttentionError, record_gates
@@ -100,8 +103,6 @@ def _add_gates(writer: "SummaryWriter", record: RunRecord) -> None:
     model = record.load_model()
     images = torch.from_numpy(images_of(record).x_test[:GATED_IMAGES])
     try:
-        gates = record_gates(model, normalise(images, record.mean, record.std))
+        return record_gates(model, normalise(images, record.mean, record.std)).values
     except NoAttentionError:
-        return
-    for layer, values in gates.values.items():
-        writer.add_histogram(f"gates/{layer}", values, int(record.recipe["epochs"]))
+        return {}

@@ -65,6 +65,18 @@ def test_a_run_without_weights_has_its_curves_and_dots_lead_nowhere(runs, tmp_pa
     assert events_of(tmp_path / "a/b/../c", "log") == Path("log", tmp_path.name, "a", "c")
 
 
+def test_a_run_that_is_left_out_keeps_its_events(runs, tmp_path, capsys, prints):
+    run = shutil.copytree(runs / "few/se_resnet20/seed0", tmp_path / "runs/few/se_resnet20/seed0")
+    words = ["tensorboard", "--root", str(tmp_path / "runs"), "--logdir", str(tmp_path / "log")]
+    prints(*words)
+    (run / "weights.safetensors").write_bytes(b"damaged")
+    assert main(words) == 1
+    assert "is left out" in capsys.readouterr().err
+    events = read(tmp_path / "log/few/se_resnet20/seed0")
+    assert len(events.Tags()["histograms"]) == 9
+    assert len(events.Scalars("rate")) == 2
+
+
 def test_runs_at_any_depth_have_events_of_their_own(runs, tmp_path, prints, monkeypatch):
     names = (
         "tuning/a",
