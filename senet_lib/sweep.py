@@ -20,8 +20,9 @@ from filelock import FileLock, Timeout
 from senet_lib import errors, strict_yaml
 from senet_lib.data.datasets import hold_out, load_data, take
 from senet_lib.errors import RecipeError, RecordError
-from senet_lib.models import check_name
+from senet_lib.models import create_model
 from senet_lib.plugins import behind
+from senet_lib.profiling import profile_model
 from senet_lib.recipe import MACHINE, Recipe, Settings, check_setting, load_settings, setting
 from senet_lib.runs.lock import stop_signals
 from senet_lib.runs.records import RunRecord, from_top
@@ -107,9 +108,10 @@ def open_sweep(sweep: Sweep, root: str | Path = ROOT) -> "optuna.Study":
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = from_top(root, ROOT) / sweep.study
-    for model in sweep.models:
-        check_name(model)
     images = hold_out(load_data(sweep.data), sweep.num_val)
+    size = (len(images.mean), *images.x_train.shape[1:3])
+    for model in sweep.models:
+        profile_model(create_model(model, len(images.classes), size[0]), size)  # refuses others
     sizes = sweep.space.get("train_images", [sweep.recipe.train_images])
     take(images, sizes["high"] if isinstance(sizes, dict) else max(sizes))  # refuses too many
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,11 +13,13 @@ import pytest
 import yaml
 from fake_runs import save_shapes
 from notebook_cells import run_cells
+from torch import nn
 
 from senet_lib import sweep
 from senet_lib.cli import main
 from senet_lib.data.datasets import load_data
 from senet_lib.errors import OutOfMemoryError, RunExistsError
+from senet_lib.models import registry
 from senet_lib.runs.records import load_run
 from senet_lib.training import fit as fit_module
 
@@ -236,12 +238,18 @@ SPACES = (
         ({"space": {"train_images": [32, 65]}}, "cannot take 65 of 64 training images"),
         ({"recipe": {"epochs": 3, "train_images": 65}}, "cannot take 65"), ({"space": 3}, "space"),
         ({"space": {}, "models": ["resnet20"]}, "nothing to choose"),
+        ({"models": ["resnet20", "large"]}, "does not run on an input of"),
         *(({"space": space}, next(iter(space))) for space in SPACES),
     ],
 )  # fmt: skip
 def test_a_sweep_that_cannot_be_meant_is_one_line(change, part, written, tmp_path, says):
+    @registry.register_model("large", summary="of larger images", input_size=(3, 64, 64))
+    def build(num_classes, in_channels):
+        return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * 64 * 64, num_classes))
+
     says(["sweep", written(tmp_path, **change), "--root", tmp_path / "sweeps"], part)
     assert not (tmp_path / "sweeps").exists()
+    del registry._MODELS["large"]
 
 
 def test_what_lies_there_is_no_study_or_optuna_is_missing(written, tmp_path, says, monkeypatch):
