@@ -87,7 +87,7 @@ def _profile(arguments: argparse.Namespace) -> None:
     rows = []
     for name in arguments.model or list_models():
         size = input_size(name)
-        found = profile_model(create_model(name, in_channels=size[0]), size)
+        found = profile_model(create_model(name), size)
         counts = (found.num_params, found.macs, found.macs + found.bias_adds)
         rows.append([name, *(f"{count:,}" for count in counts), "x".join(map(str, size))])
     print_table(["model", "parameters", "MACs", "MACs + bias", "input"], rows, right=(1, 2, 3))

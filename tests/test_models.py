@@ -254,6 +254,8 @@ def test_a_user_can_register_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SenetError, match="accepts bias"):
         create_model("tiny", depth=2)
     assert input_size("tiny") == (3, 4, 4)
+    register_model("grey", summary="of one channel", input_size=(1, 4, 4))(tiny)
+    assert [count(create_model("grey", 2, *more)) for more in ((), (3,))] == [34, 98]
 
     @register_model("narrow", summary="with an argument that is called as one of attention's is")
     def narrow(num_classes: int, in_channels: int, *, reduction: int = 4) -> nn.Module:

@@ -57,8 +57,7 @@ class CountedNetwork(NamedTuple):
 
 def count_network(name: str, num_classes: int = 10) -> CountedNetwork:
     """A registered network by every convention, for an image of its own size."""
-    size = input_size(name)
-    model = create_model(name, num_classes, size[0])
+    model, size = create_model(name, num_classes), input_size(name)
     counters = (profiling.profile_model, count_fvcore, count_flop_counter)
     thop = count_thop_rule(model, size) if not profiling.of_kind(model, _OTHER_RULES) else None
     return CountedNetwork(*(count(model, size) for count in counters), thop)

@@ -96,7 +96,7 @@ def register_model(
 
 
 def create_model(
-    name: str, num_classes: int = 10, in_channels: int = 3, **overrides: object
+    name: str, num_classes: int = 10, in_channels: int | None = None, **overrides: object
 ) -> nn.Module:
     """Build a model with fresh random weights, drawn from torch's global generator.
 
@@ -104,7 +104,8 @@ def create_model(
         name: one of `list_models()`, with or without settings, such as "se_resnet20+reduction=8";
             or a network of another library, "timm:resnet18" or "torchvision:resnet18+size=64".
         num_classes: K, at least 1.
-        in_channels: channels of an image, at least 1.
+        in_channels: channels of an image, at least 1; None for those it was designed for, 3 unless
+            it is registered with others.
         overrides: settings of this model by name, such as reduction=8 or shortcut="A"; where one is
             unknown the error lists them. A new `attention` starts from that attention's defaults.
     Returns:
@@ -128,6 +129,7 @@ def create_model(
             raise SenetError(f"{key} must be one value, not {overrides[key]!r}")
         if isinstance(overrides[key], int) and overrides[key] > MOST:
             raise SenetError(f"{key} must be at most {MOST:,}, not {overrides[key]!r}")
+    in_channels = entry.input_size[0] if in_channels is None else in_channels
     for key, value in (("num_classes", num_classes), ("in_channels", in_channels)):
         if type(value) is not int or not 1 <= value <= MOST:
             raise SenetError(f"{key} must be a whole number from 1 to {MOST:,}, not {value!r}")
