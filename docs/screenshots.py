@@ -81,7 +81,7 @@ def _open_and_run(page: Any, address: str, name: str) -> None:
 
 def _copy_of_the_clone(folder: Path) -> None:
     """What the notebooks look for in a clone, with notebooks that may be changed."""
-    for name in ("Snakefile", "senet_lib", "configs", "outputs"):
+    for name in ("Snakefile", "senet_lib", "configs", "docs", "outputs"):
         (folder / name).symlink_to(ROOT / name)
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         parameters = TRAINING if path.stem == "train" else {}
