@@ -358,6 +358,20 @@ def test_a_decision_that_unlike_arithmetic_may_have_made_is_named_at_the_top(tmp
     assert "less SE: relu – (– to –; undecided)." in " ".join(page)
 
 
+def test_an_axis_page_judges_by_its_margin_beside_the_way_too(tmp_path):
+    """One plain run in bf16 says that the way makes the whole of SE's difference."""
+    made = [("resnet20", seed, 0.3, "fp32") for seed in range(8)] + [("resnet20", 8, 0.2, "bf16")]
+    made += [("se_resnet20", seed, 0.195 + seed / 200, "bf16") for seed in range(3)]
+    made += [("se_resnet20+gate=relu", seed, 0.295 + seed / 200, "fp32") for seed in range(3)]
+    for model, seed, error, precision in made:
+        make_run(tmp_path, model, seed, error, precision=precision)
+    values = {"study": "demo", "runs_root": tmp_path, "page_folder": tmp_path, "axis": "gate"}
+    for margin, decision in ((1e-5, "undecided"), (0.1, "equal")):
+        page = run_cells("ablation", **values, margin=margin)["answer"]
+        found = rf"sigmoid [+-]0\.00 \(-\d.* to \+\d.*; {decision}\)"
+        assert re.search(found, " ".join(page))
+
+
 @pytest.mark.slow
 def test_column_colour_and_sentence_are_changed_in_the_notebook_alone(tmp_path):
     """What a reader does who wants another report."""
