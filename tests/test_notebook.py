@@ -248,18 +248,23 @@ def test_what_cannot_be_run_is_refused(tmp_path, notebook):
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs signals, and /proc")
-def test_sigterm_stops_the_kernel_and_leaves_the_partial_notebook(tmp_path):
+@pytest.mark.parametrize("both", [False, True])
+def test_sigterm_stops_the_kernel_and_leaves_the_partial_notebook(tmp_path, both):
+    """SLURM sends it to the kernel too, which first has a checkpoint to write."""
     sleeps = "import os, time; print(f'kernel {os.getpid()}'); time.sleep(90)"
-    write(tmp_path / "n.ipynb", sleeps)
+    writes = "import signal; signal.signal(signal.SIGTERM, lambda *_: time.sleep(1) or 1 / 0)\n"
+    write(tmp_path / "n.ipynb", f"import time; {writes}{sleeps}" if both else sleeps)
     code = "from senet_lib.report.batch import execute; execute('./n.ipynb', 'out/n.ipynb')"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path / "tmp")}
     (tmp_path / "tmp").mkdir()
     how = {"cwd": tmp_path, "env": environment, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, "-c", code], **how)
     line = next(line for line in process.stderr if line.startswith("kernel "))
+    if both:
+        os.kill(int(line.split()[1]), signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 128 + signal.SIGTERM
-    process.stderr.close()
+    assert "Traceback" not in process.communicate(timeout=30)[1]
+    assert process.returncode == 128 + signal.SIGTERM
     kernel, deadline = Path("/proc", line.split()[1]), time.monotonic() + 15
     while kernel.exists() and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -247,7 +247,10 @@ def _kernel_manager(folder: Path) -> type:
         @property
         def kernel_spec(self) -> KernelSpec:
             return KernelSpec(
-                argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+                argv=[
+                    *(sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"),
+                    "--log-level=50",  # it would report that nobody hears of a stopped cell
+                ],
                 display_name="Python 3",
                 language="python",
                 env=environment,
