@@ -184,7 +184,7 @@ def test_a_training_by_the_form_writes_the_parameters_cell(page, tmp_path, tiny,
         save(page)
         assert git("status", "--porcelain", "train.ipynb") == ""
         choose(page, "lr", "fast")
-        page.locator(".senet-form-says").filter(has_text="must be float").wait_for()
+        page.locator(".senet-form-says").filter(has_text="must be a number").wait_for()
         folder = """it's "two" # \\ [2]"""
         for name, value in (("schedule", "[1, 2]"), ("epochs", "2"), ("out", "a"), ("out", folder)):
             choose(page, name, value)

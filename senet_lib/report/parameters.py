@@ -14,6 +14,10 @@ import yaml
 
 from senet_lib.errors import ParameterError, SenetError, unknown
 
+_WORDS = {
+    str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list",
+}  # fmt: skip
+
 
 class Parameter(NamedTuple):
     """One parameter of a notebook."""
@@ -132,8 +136,8 @@ def check_parameters(name_or_path: str | Path, values: Mapping[str, Any]) -> dic
 
 
 def _wanted(default: Any) -> str:
-    inner = {type(item).__name__ for item in default} if isinstance(default, list) else set()
-    return type(default).__name__ if len(inner) != 1 else f"list of {inner.pop()}"
+    inner = {type(item) for item in default} if isinstance(default, list) else set()
+    return _WORDS[type(default)] if len(inner) != 1 else f"a list, each {_WORDS[inner.pop()]}"
 
 
 def _convert(value: Any, default: Any) -> Any:
