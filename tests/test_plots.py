@@ -67,6 +67,9 @@ def test_a_figure_is_shown_as_reproducible_svg_with_words(monkeypatch):
     assert options["metadata"]["image/svg+xml"]["alt"] == data["text/plain"]
     assert data["text/plain"].endswith("$\\x$ 75.")  # of the other class there is no image
     assert dict(matplotlib.rcParams) == before  # the style does not leak
+    small = confusion(np.array([[198, 1, 1], [0, 197, 3], [0, 0, 1]]), ["a", "b", "c"])
+    # Half a percent, which would be written 0, is left out.
+    assert [text.get_text() for text in small.axes[0].texts] == ["99", "98", "2", "100"]
     assert not confusion(np.eye(100, dtype=int), list(map(str, range(100)))).axes[0].texts
     with pytest.raises(ValueError, match="description"):
         show(matplotlib.figure.Figure())

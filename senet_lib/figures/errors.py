@@ -27,7 +27,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
         if len(classes) <= 20:
             for (row, column), value in np.ndenumerate(share):
                 look = {"color": "white" if value > 55 else DARK, "size": 9}
-                if value >= 0.5:
+                if value > 0.5:  # no 0
                     axes.text(column, row, f"{value:.0f}", ha="center", va="center", **look)
             plain = {"parse_math": False}  # a class may be called $5
             axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", **plain)
