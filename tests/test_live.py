@@ -28,6 +28,14 @@ def test_the_points_are_the_epochs_values_and_what_was_not_measured_is_left_out(
     assert not any(curves())
 
 
+def test_the_highest_point_is_whole():
+    """Also where the curves are flat, so that the range of the values alone gives no room."""
+    row = {"train_loss": 2.0, "test_loss": 2.01, "train_error": 0.9, "test_error": 0.9}
+    for axes in live.draw_curves([{"epoch": 1, **row}, {"epoch": 2, **row}], 3, "test").axes:
+        top = max(line.get_ydata().max() for line in axes.lines)
+        assert 1.04 < axes.get_ylim()[1] / top < 1.2
+
+
 def test_a_bar_needs_someone_who_watches(monkeypatch):
     monkeypatch.delenv("SENET_PROGRESS", raising=False)
     assert choose_mode("live") == "bar"  # this is no notebook

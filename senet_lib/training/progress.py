@@ -261,7 +261,7 @@ def draw_curves(history: Sequence[Mapping[str, float]], epochs: int, split: str)
             x, y = zip(*points, strict=True) if points else ((), ())
             axes.plot(x, y, label=name, marker=marker, markersize=4, **look)
         axes.set(title=f"{kind} ({unit})", xlabel="epoch", xlim=(0.8, end + 0.2))
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.05 * axes.get_ylim()[1])  # the highest point is whole
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
     axes.legend()
