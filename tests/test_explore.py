@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import io
+import json
 import re
 import shutil
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_runs import make_run
+from notebook_cells import ROOT, run_cells
 from PIL import Image
 
 from senet_lib import explore
@@ -266,6 +268,26 @@ def test_in_a_notebook_gates_are_read_while_questions_are_answered(tiny):
     made = asyncio.run(use())
     assert len(made.near.indices) == 10
     assert fine(made)
+
+
+def test_the_cells_below_go_on_with_other_layers_and_numbers_of_images(tiny):
+    names = run_cells("explore", num_images=20, runs_root=str(tiny), published_root="nowhere")
+    cells = json.loads((ROOT / "notebooks/explore.ipynb").read_text(encoding="utf-8"))["cells"]
+    alike, *below = ("".join(cell["source"]) for cell in cells[-4:-1])
+    found = []
+    for count, layer in ((20, ""), (40, ""), (10, "stage3.2"), (10, "stage3.2.attention")):
+        names["num_images"] = count
+        for code in (alike.replace('layer = ""', f"layer = {layer!r}"), *below):
+            exec(code, names)
+        gates = np.hstack([v for k, v in names["one"].read_all().values.items() if layer in k])
+        apart = ((gates[:count, None] - gates[:count]) ** 2).sum(2) + np.diag([np.inf] * count)
+        labels = names["one"].evaluated[1][:count]
+        assert names["same"].tolist() == (labels[apart.argmin(1)] == labels).tolist()
+        found.append(names["said"])
+    assert found[2] == found[3]
+    names["view"].index.value = 3  # the page is of as many as were read last
+    assert fine(names["view"])
+    assert "first 40 images" in names["view"].near_text.value
 
 
 def test_an_uploaded_picture_is_shown_and_what_fails_stands_in_the_status_line(

@@ -136,16 +136,18 @@ class Trained:
         whole = {layer: np.concatenate([part[layer] for part in parts]) for layer in parts[0]}
         self.survey = Gates(values=whole)
 
-    def read_all(self) -> Gates:
-        """The gates of the first images, read at once."""
+    def read_all(self, num_images: int = 0) -> Gates:
+        """The gates of the first images, read at once; anew where `num_images` is more of them."""
+        if num_images > self.num_images:
+            self.num_images, self.survey = num_images, None
         for _ in self.read() if self.survey is None else ():
             pass
         return self.survey
 
     @property
     def num_surveyed(self) -> int:
-        """How many images `survey` is of, or will be."""
-        return min(self.num_images, len(self.evaluated[1]))
+        """How many images `survey` is of."""
+        return len(next(iter(self.survey.values.values())))
 
     def nearest(self, picture: Picture, count: int, layer: str = "") -> list[tuple[int, float]]:
         """Index and distance (the root mean square difference of the gates) of the images of the
