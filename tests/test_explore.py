@@ -202,6 +202,9 @@ def test_what_is_asked_for_and_not_there_is_said(tiny):
     assert "did you mean tiny?" in made.status.value
     assert [one.run.model for one in made.networks] == ["resnet20"]
     assert (made.gates.value, made.near.indices) == ("", [])  # it has no gates
+    made = explore.open("tiny", "resnet20", 20, NOWHERE, tiny)  # it means tiny (published)
+    assert [one.run.model for one in made.networks] == ["resnet20"]
+    assert fine(made)
     made = explore.open("tiny", ["resnet20", "resnet99"], 20, tiny, NOWHERE)
     assert "resnet99" in made.status.value
     made = explore.open(models=["resnet20"] * 5, runs_root=tiny, published_root=NOWHERE)

@@ -46,8 +46,8 @@ def open(
     """The explorer over the runs on disk and the published ones, for a notebook to display.
 
     Args:
-        study, models: the study and the one to four networks shown first; empty: see `usual_study`
-            and `usual_pair`.
+        study, models: the study and the one to four networks shown first, of which a single one
+            may be a string; empty: see `usual_study` and `usual_pair`.
         num_images: how many images gates are read of, at least 1.
         runs_root, published_root: folders of the studies' folders, as in `offered_runs`.
     """
@@ -179,6 +179,10 @@ class Explorer:
 
     def _start(self, study: str, models: Sequence[str]) -> None:
         """Show the first study and networks; what was asked for and is not there is said."""
+        models = [models] if models and isinstance(models, str) else models
+        meant = [name for name, (one, *_) in self._offers.items() if one.run.study == study]
+        if study not in self._offers and len(meant) == 1:
+            study = meant[0]
         self.study.options = list(self._offers)
         self.study.value = study if study in self._offers else usual_study(self._offers)
         known = {one.run.network for one in self._offers[self.study.value]}
