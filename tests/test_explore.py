@@ -293,6 +293,22 @@ def test_the_cells_below_go_on_with_other_layers_and_numbers_of_images(tiny):
     assert "first 40 images" in names["view"].near_text.value
 
 
+def test_what_takes_long_is_said_before_it_is_done(explorer, monkeypatch):
+    seen, maps = [], type(explorer.networks[0]).maps
+
+    def seen_maps(*arguments):
+        seen.append("…" in explorer.status.value)
+        return maps(*arguments)
+
+    monkeypatch.setattr(type(explorer.networks[0]), "maps", seen_maps)
+    upload(explorer, "mine.png", (32, 32))
+    explorer.columns[0].value = explorer.columns[0].options[1][1]
+    explorer.count.value = 3
+    assert all(seen)
+    assert len(seen) > 6
+    assert fine(explorer)
+
+
 def test_an_uploaded_picture_is_shown_and_what_fails_stands_in_the_status_line(
     explorer, monkeypatch, caplog
 ):

@@ -157,6 +157,7 @@ class Explorer:
                 return
             self._muted = True  # what the work changes on the page is no question of the user's
             try:
+                self._say("Working …")
                 work(*arguments)
             except SenetError as error:
                 self._say(str(error), True)
@@ -197,7 +198,6 @@ class Explorer:
 
     def _open_study(self, models: Sequence[str] = ()) -> None:
         """Show another study: its networks, classes and images."""
-        self._say("Loading …")
         networks = self._offers[self.study.value]
         first = {one.run.network: one for one in reversed(networks)}
         shown = [first[name] for name in models][:MOST_NETWORKS] or usual_pair(networks)
