@@ -3,18 +3,20 @@
 import re
 
 import nbformat
-import numpy as np
 import pytest
 import torch
 from fake_runs import data_fields, make_run, save_network
 from notebook_cells import run_cells
 
+from senet_lib.analysis.gates import layer_table, record_gates
+from senet_lib.data.augment import normalise
 from senet_lib.data.datasets import load_data
 from senet_lib.errors import SenetError
 from senet_lib.models import create_model
 from senet_lib.models.attention import ExciteGate
 from senet_lib.report.batch import execute
 from senet_lib.report.table import Text
+from senet_lib.runs.published import find_pretrained
 
 FAST = {"steps": 3, "num_images": 20, "channels": 3}
 
@@ -66,10 +68,42 @@ def test_a_layer_that_is_asleep_is_not_looked_at(tmp_path):
     found = run_cells("attention", "45f726e2", **asked, num_images=20, channels=3)
     assert set(found["asleep"]) >= {"stage2.2", "stage1.0"}
     assert found["layer"] not in found["asleep"]
-    assert np.ptp(found["gates"].numpy()) == found["spread"].max() > 0.01
+    assert found["table"].std(0).max() == pytest.approx(found["spread"].max()) > 0.01
     assert any("stage2.2" in t.markdown for t in found["outputs"] if isinstance(t, Text))
-    awake = run_cells("attention", "a461b1d8", **asked | {"layer": "stage3.1"})
+    asked |= {"layer": "stage3.1", "channels": 99}
+    awake = run_cells("attention", "2b2ffca3", **asked)
     assert awake["layer"] == "stage3.1"
+    assert sorted(awake["shown"]) == list(range(64))  # each once
+
+
+def test_a_layer_is_asleep_by_the_same_rule_as_in_the_notebook_excitation(monkeypatch, tmp_path):
+    monkeypatch.setenv("SENET_DATA", str(tmp_path / "nothing"))
+    found = run_cells("attention", "a5eef016")
+    run, data = find_pretrained("se_resnet20", 0, "smoke"), load_data("shapes")
+    images = normalise(torch.from_numpy(data.x_test[:100]), run.mean, run.std)
+    rows = layer_table(record_gates(run.load_model(), images), data.y_test[:100])
+    still = rows["layer"][rows["constant_share"] == 1].str.removesuffix(".attention")
+    assert found["asleep"] == still.tolist()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"seed": 1}, "seed 1, are not published"),  # its record is, its weights are not
+        ({"layer": "stage9.1"}, "unknown attention layer 'stage9.1'; did you mean .*stage2.1"),
+    ],
+)
+def test_what_cannot_be_had_is_an_error(asked, said, monkeypatch, tmp_path):
+    monkeypatch.setenv("SENET_DATA", str(tmp_path / "nothing"))
+    with pytest.raises(SenetError, match=said):
+        run_cells("attention", "a5eef016", **asked)
+
+
+def test_a_network_whose_weights_nobody_published_is_untrained(monkeypatch, tmp_path):
+    monkeypatch.setenv("SENET_DATA", str(tmp_path / "nothing"))
+    found = run_cells("attention", "asleep", model="se_resnet20+reduction=4")
+    assert found["record"] is None
+    assert found["taught"] == "untrained"
 
 
 @pytest.mark.slow
@@ -82,9 +116,8 @@ def test_a_run_of_another_network_is_set_against_its_own_plain_form(tmp_path):
         if isinstance(part, ExciteGate):
             torch.nn.init.uniform_(part.reduce.weight)  # none is asleep
     save_network(run, network)
-    asked = {"run": str(run.path), "layer": "stage4.0", "num_images": 20, "channels": 3}
+    asked = {"run": str(run.path), "layer": "stage3.0", "num_images": 20, "channels": 3}
     found = run_cells("attention", "862c2252", **asked)
-    assert found["layer"] in found["spread"]  # there is no stage 4
     plain = create_model("res2net29+base_width=8")
     counts = [sum(p.numel() for p in net.parameters()) for net in (plain, network)]
     assert found["num_params"] == counts
