@@ -98,7 +98,7 @@ def tables(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run_page(tmp_path_factory):
-    """The page of one published run: code, what was printed, and pictures of both kinds."""
+    """The page of one published run: code, what was printed, and pictures."""
     trained = min(PUBLISHED_RUNS.glob("*/*/seed0/train.ipynb"), default=None)
     if trained is None:
         pytest.skip("no run is published here")

@@ -13,7 +13,7 @@ from fake_runs import make_run, save_network, settings
 from senet_lib.data.datasets import load_data
 from senet_lib.errors import DataError, RecordError, SenetError
 from senet_lib.evaluation import predict
-from senet_lib.files import replacing_folder
+from senet_lib.files import read_json, replacing_folder, write_json
 from senet_lib.models import create_model
 from senet_lib.report import publish
 from senet_lib.report.publish import _halved, publish_report, publish_study
@@ -36,7 +36,9 @@ def study(tmp_path, shapes):
         run = make_run(tmp_path / "runs", name, 0, 0.25, study="mini", **about, **size)
         save_logits(run.path, np.eye(10, dtype=np.float32), np.arange(10))
         save_network(run, model)
-        (run.path / "train.ipynb").write_text("{}", encoding="utf-8")
+        drawn = {"image/svg+xml": "<svg/>", "image/png": "x", "application/pdf": "y"}
+        cells = [{"outputs": [{"data": drawn}, {"text": "é"}]}, {"source": "a"}]
+        write_json(run.path / "train.ipynb", {"cells": cells})
     unfinished = tmp_path / "runs" / "mini" / "resnet20" / "seed0"
     unfinished.mkdir(parents=True)
     (unfinished / "checkpoint.pt").touch()
@@ -53,6 +55,8 @@ def test_the_weights_of_finished_runs_are_copied_in_half_precision(study):
     assert not (large / "weights.safetensors").exists()
     origin, run = load_run(study / "runs" / "mini" / "se_resnet20" / "seed0"), load_run(small)
     assert run == origin
+    figures, printed = read_json(small / "train.ipynb")["cells"][0]["outputs"]
+    assert (figures, printed) == ({"data": {"image/png": "x"}}, {"text": "é"})
     (logits, labels), (kept, kept_labels) = origin.test_logits(), run.test_logits()
     assert np.array_equal(labels, kept_labels)
     assert np.array_equal(logits.argmax(1), kept.argmax(1))

@@ -5,6 +5,7 @@ those very weights make. So are logits, and without weights in sixteenths; each 
 still the highest, so that they give the record's error.
 """
 
+import json
 import re
 import shutil
 import sys
@@ -21,7 +22,7 @@ import torch
 from senet_lib.analysis.ablation import find_axes
 from senet_lib.errors import RecordError
 from senet_lib.evaluation import error_and_loss, predict
-from senet_lib.files import replacing_folder, write_whole
+from senet_lib.files import read_json, replacing_folder, write_whole
 from senet_lib.runs import DEFAULT_ROOT, HISTORY, records
 from senet_lib.runs.evaluate import images_of
 from senet_lib.runs.lock import locked
@@ -44,7 +45,7 @@ def _publish_run(record: RunRecord, folder: Path, whole: bool) -> None:
     with replacing_folder(folder) as partial:
         shutil.copyfile(record.path / HISTORY, partial / HISTORY)
         if whole and (record.path / NOTEBOOK).is_file():
-            shutil.copyfile(record.path / NOTEBOOK, partial / NOTEBOOK)
+            (partial / NOTEBOOK).write_text(_slim(record.path / NOTEBOOK), encoding="utf-8")
         keeps_weights = whole and 2 * record.num_params <= MAX_WEIGHTS_BYTES
         logits, labels = record.test_logits()
         records.save_logits(partial, _halved(logits, 0 if keeps_weights else FRACTION), labels)
@@ -67,6 +68,17 @@ def _halved(logits: np.ndarray, fraction: int = 0) -> np.ndarray:
         more = np.nextafter(highest, np.float16(np.inf))
         halves[rows, best] = np.where(halves.argmax(1) == best, highest, more)
     return halves if np.isfinite(halves).all() else logits
+
+
+def _slim(path: Path) -> str:
+    """A notebook whose figures are pictures alone, as whoever looks into the repository sees."""
+    notebook = read_json(path)
+    for cell in notebook.get("cells", ()):
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            for kind in ("image/svg+xml", "application/pdf") if "image/png" in data else ():
+                data.pop(kind, None)
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
 def _check_apart(source: Path, target: Path) -> None:
