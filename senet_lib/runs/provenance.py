@@ -46,13 +46,15 @@ def hardware(device: "torch.device") -> dict[str, Any]:
 
 
 def git_state() -> tuple[str | None, bool | None]:
-    """(commit, whether tracked files differ from it), or (None, None) outside a checkout."""
+    """(commit, whether tracked files other than outputs differ from it), or (None, None) outside a
+    checkout."""
     here = Path(__file__).resolve().parent
     try:
         commit = _git(here, "rev-parse", "HEAD")
         if not _git(here, "ls-files", "--", __file__):
             return None, None
-        dirty = bool(_git(here, "status", "--porcelain", "--untracked-files=no"))
+        but = ("--", ":(top)", ":(top,exclude)outputs")  # a page being published changes nothing
+        dirty = bool(_git(here, "status", "--porcelain", "--untracked-files=no", *but))
     except (OSError, subprocess.SubprocessError):
         return None, None
     return commit, dirty
