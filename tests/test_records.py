@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from senet_lib.errors import CheckpointError, RecordError, UnknownNameError
 from senet_lib.files import anchored
 from senet_lib.models import create_model, split_name
+from senet_lib.runs import provenance
 from senet_lib.runs.records import find_runs, full_name, list_runs, load_run, save_history
 from senet_lib.runs.study import collect
 from senet_lib.runs.weights import NetSpec, load_network, save_weights
@@ -133,6 +134,21 @@ def test_the_published_runs_stand_in_for_a_study_that_has_none_here_and_for_no_o
     assert not (found := collect("demo")).runs
     assert found.scores_folder == found.page_folder
     assert not capsys.readouterr().err
+
+
+def test_what_is_made_from_a_commit_does_not_change_it(tmp_path, monkeypatch):
+    """A page being published, say, which would call its own commit a changed one."""
+    files = [tmp_path / name for name in ("senet_lib/provenance.py", "outputs/page.html")]
+    for path in files:
+        path.parent.mkdir()
+        path.touch()
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.invalid"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr(provenance, "__file__", str(files[0]))
+    for path, dirty in ((files[1], False), (files[0], True)):
+        path.write_text("x")
+        assert provenance.git_state()[1] is dirty
 
 
 def test_a_mistake_is_one_line_in_a_notebook():
