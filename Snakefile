@@ -315,7 +315,13 @@ rule gradcam:
         f"{LOGS}/gradcam-seed{{seed}}.log",
     params:
         code=CAM_HASH,
-        parameters=parameters(study=STUDY.study, config=settings(), models=list(STUDY.gradcam), grids=STUDY.grids, page_folder=REPORT),
+        parameters=parameters(
+            study=STUDY.study,
+            config=settings(),
+            models=list(STUDY.gradcam),
+            grids=STUDY.grids,
+            page_folder=REPORT,
+        ),
     threads: THREADS
     resources:
         gpu=int(HAS_GPU),
