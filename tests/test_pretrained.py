@@ -89,8 +89,8 @@ def test_the_command_lists_them(prints, says, monkeypatch, root):
 
 @pytest.mark.parametrize(("name", "seed", "study"), KEPT)
 def test_published_weights_give_the_published_logits(request, name, seed, study):
-    """Rounding to half precision moves a weight by 2**-11 of its size at most; the logits, by
-    about a thousandth. A wrong normalisation or layer would move them by their own size."""
+    """Rounding to half precision moves a weight by 2**-11 of its size at most; what is kept of the
+    logits has five bits. A wrong normalisation or layer would move them by their own size."""
     run = find_pretrained(name, seed, study)
     images = request.getfixturevalue(run.data)  # the fixture of CIFAR-10 skips where it is missing
     network = load_pretrained(name, seed, study)
@@ -99,7 +99,8 @@ def test_published_weights_give_the_published_logits(request, name, seed, study)
     labels = images.y_test[:NUM_IMAGES]
     recorded, recorded_labels = (array[:NUM_IMAGES] for array in run.test_logits())
     assert (labels == recorded_labels).all()
-    assert np.linalg.norm(logits - recorded) < 0.01 * np.linalg.norm(recorded)
+    below = logits - logits.max(1, keepdims=True)
+    assert np.linalg.norm(below - recorded) < 0.03 * np.linalg.norm(recorded)
     wrong = (logits.argmax(1) != labels).mean()
     assert wrong == pytest.approx((recorded.argmax(1) != labels).mean(), abs=0.015)
     chance = (run.test_error * (1 - run.test_error) / NUM_IMAGES) ** 0.5

@@ -1,8 +1,8 @@
 """Copy a study's finished runs and its report to where they are kept in version control.
 
 Weights are kept in half precision, only where the file stays small; the record says what error
-those very weights make. So are logits, and without weights in sixteenths; each image's highest is
-still the highest, so that they give the record's error.
+those very weights make. Logits are kept less the highest of their image, to five significant bits;
+each image's highest is still the highest, so that they give the record's error.
 """
 
 import json
@@ -35,7 +35,7 @@ NOTEBOOK = "train.ipynb"
 COPIED = (
     "profile.html", "localisation-*.json", "excitation-*.html", "gates-*.json",
 )  # fmt: skip
-FRACTION = 16  # logits without weights are kept in sixteenths, which take a third less
+BITS = 5  # of a logit less the highest of its image: 0.6 of the bytes of half precision
 
 
 def _publish_run(record: RunRecord, folder: Path, whole: bool) -> None:
@@ -46,28 +46,27 @@ def _publish_run(record: RunRecord, folder: Path, whole: bool) -> None:
         shutil.copyfile(record.path / HISTORY, partial / HISTORY)
         if whole and (record.path / NOTEBOOK).is_file():
             (partial / NOTEBOOK).write_text(_slim(record.path / NOTEBOOK), encoding="utf-8")
-        keeps_weights = whole and 2 * record.num_params <= MAX_WEIGHTS_BYTES
         logits, labels = record.test_logits()
-        records.save_logits(partial, _halved(logits, 0 if keeps_weights else FRACTION), labels)
+        records.save_logits(partial, _rounded(logits), labels)
         error = None
-        if keeps_weights:
+        if whole and 2 * record.num_params <= MAX_WEIGHTS_BYTES:
             model, spec = load_network(record.path / WEIGHTS)
             save_weights(partial / WEIGHTS, model.half(), spec)
             error = _error_of(partial / WEIGHTS, record)
         records.save_record(replace(record, path=partial, weights_error=error))
 
 
-def _halved(logits: np.ndarray, fraction: int = 0) -> np.ndarray:
-    """Logits (N, K) in half precision, to a `fraction`-th if it is not 0, and the highest by a
-    step more where rounding made a tie; as they are where they are beyond its range."""
-    rows, best = np.arange(len(logits)), logits.argmax(1)
-    with np.errstate(over="ignore"):
-        rounded = np.round(logits * fraction) / fraction if fraction else logits
-        halves = rounded.astype(np.float16)
-        highest = halves[rows, best]
-        more = np.nextafter(highest, np.float16(np.inf))
-        halves[rows, best] = np.where(halves.argmax(1) == best, highest, more)
-    return halves if np.isfinite(halves).all() else logits
+def _rounded(logits: np.ndarray) -> np.ndarray:
+    """Logits (N, K) in half precision, each less the highest of its image, which changes no
+    probability, and to `BITS` significant bits; none that was below the highest becomes equal to
+    it. As they are where one is not finite."""
+    if not np.isfinite(logits).all():
+        return logits
+    limits = np.finfo(np.float16)
+    below = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    parts, powers = np.frexp(below)
+    kept = np.ldexp(np.round(parts * 2**BITS) / 2**BITS, powers)
+    return np.where(below < 0, kept.clip(limits.min, -limits.tiny), 0).astype(np.float16)
 
 
 def _slim(path: Path) -> str:
