@@ -18,7 +18,7 @@ from torch import nn
 from senet_lib import sweep
 from senet_lib.cli import main
 from senet_lib.data.datasets import load_data
-from senet_lib.errors import OutOfMemoryError, RunExistsError
+from senet_lib.errors import OutOfMemoryError, RecipeError, RunExistsError
 from senet_lib.models import registry
 from senet_lib.runs.records import load_run
 from senet_lib.training import fit as fit_module
@@ -162,10 +162,13 @@ def test_a_rate_at_which_the_loss_diverges_is_given_up(written, tmp_path):
     assert states == {0.1: DONE[0], 1e30: DONE[1]}
 
 
-def test_a_trial_that_finds_no_memory_is_given_up(written, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error", [OutOfMemoryError("too little memory"), RecipeError("a step needs more images")]
+)
+def test_a_trial_whose_choice_cannot_be_trained_is_given_up(written, tmp_path, monkeypatch, error):
     def fit(**how):
         if how["recipe"].batch_size == 32:
-            raise OutOfMemoryError("there is too little memory")
+            raise error
         return real(**how)
 
     real = sweep.fit
