@@ -2,8 +2,8 @@
 
 The standard deviation over seeds is pooled over all networks, its homogeneity is tested, and all
 differences are judged together by Dunnett's test: where no network differs, at most one study in
-twenty names any. Pairing by seed is left out, for the errors of two networks on one seed do not
-correlate. Seeds are taken as normal and independent.
+twenty names any. Seeds are taken as normal and independent, and not in pairs: where a seed moves
+all networks alike, the intervals of networks with the same seeds are a little too wide.
 
 An error is a fraction, and a difference is the network's error minus its control's: below zero, the
 network is better. What cannot be had from too few seeds is not a number.

@@ -75,7 +75,7 @@ class Judgement(Found):
             "claimed": f"{claim.claimed} (from {claim.low:g} to {claim.high:g})",
             "measured": self.measured,
             "verdict": self.verdict,
-            "if false": "" if self.if_false is None else f"as likely as {self.if_false:.2g}",
+            "if false": f"as likely as {self.if_false:.2g}" if _finite(self.if_false) else "",
             "rests on": content()["facts"].get(self.fact, ""),
             "widths": widths,
             "arithmetic": self.derivation,

@@ -266,7 +266,7 @@ def _sota(claim: Claim, book: Book, evidence: Evidence) -> Found:
     remark = say("sota", times=LIKE_SIZE, stated=stated, number=len(near), best=best, lowest=lowest,
                  least=100 * best.error, most=100 * near["error"].iloc[-1],
                  any_size=record)  # fmt: skip
-    return exact(record, f"{record:.2f} % published", remark=remark)
+    return exact(record, f"{record:.2f} % published", remark=remark, if_false=math.nan)
 
 
 def _localisation(claim: Claim, book: Book, evidence: Evidence) -> Found:
