@@ -75,5 +75,5 @@ def probability_text(probability: float) -> str:
 
 def error_and_loss(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
     """Share of wrong predictions, mean cross-entropy in nats; logits (N, K) and labels (N,)."""
-    wrong = (logits.argmax(1) != labels).double().mean()
+    wrong = (logits.argmax(1) != labels).cpu().double().mean()  # MPS has no float64
     return wrong.item(), F.cross_entropy(logits.float(), labels).item()

@@ -3,13 +3,21 @@
 import os
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
+from senet_lib.analysis.faithfulness import removal_curve
+from senet_lib.analysis.interventions import channel_importance
 from senet_lib.device import Setup, memory_format
 from senet_lib.errors import RecipeError
+from senet_lib.evaluation import error_and_loss
+from senet_lib.models.attention import AttentionSpec, build_attention
 
 
 def _choose(monkeypatch, here, **asked):
@@ -51,6 +59,33 @@ def test_no_number_of_threads_is_what_it_was_before_another_was_asked_for():
 def test_maps_lie_row_by_row_on_apples_gpus():
     assert memory_format("mps") is torch.contiguous_format
     assert {memory_format(kind) for kind in ("cpu", "cuda", "xpu")} == {torch.channels_last}
+
+
+class NoFloat64(TorchFunctionMode):
+    """What was not brought to the CPU cannot be float64, as on Apple's GPUs."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        here = any(getattr(value, "brought", False) for value in args)
+        if func is torch.Tensor.double and not here:
+            raise TypeError("the MPS framework doesn't support float64")
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor):
+            found.brought = here or func is torch.Tensor.cpu
+        return found
+
+
+def test_nothing_is_float64_before_it_is_on_the_cpu():
+    attention = build_attention(3, AttentionSpec(attention="se", reduction=1))
+    parts = {"attention": attention, "flat": nn.Flatten(), "head": nn.Linear(48, 4)}
+    model = nn.Sequential(OrderedDict(parts)).eval()
+    images, labels = torch.rand(2, 3, 4, 4), torch.tensor([0, 1])
+    maps = np.random.default_rng(0).random((2, 4, 4))
+    rng = np.random.default_rng(0)
+    with NoFloat64():
+        error, _ = error_and_loss(torch.eye(4)[[0, 3]], labels)
+        channel_importance(model, images, labels.numpy(), "attention")
+        removal_curve(model, images, 0 * images, maps, labels, rng=rng, steps=2)
+    assert error == 0.5
 
 
 def test_a_user_without_a_home_folder_computes_without_kernels_and_names_the_data(tmp_path):

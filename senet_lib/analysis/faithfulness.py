@@ -147,7 +147,7 @@ def _probabilities(model: nn.Module, versions: Iterable[Tensor], classes: Tensor
     with evaluating(model):
         while some := list(islice(versions, max(BATCH // max(len(classes), 1), 1))):
             parts = torch.cat(some).split(BATCH)
-            logits = torch.cat([model(part.to(device)).double().cpu() for part in parts])
+            logits = torch.cat([model(part.to(device)).cpu().double() for part in parts])
             asked = classes.repeat(len(some))[:, None]
             found += logits.softmax(1).gather(1, asked).view(len(some), -1)
     return torch.stack(found, 1).numpy()

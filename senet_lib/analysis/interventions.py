@@ -48,7 +48,7 @@ def channel_importance(
     totals: np.ndarray | float = 0.0  # (1 + C, 2): wrong and summed loss, untouched network first
 
     def note(path: str, gate: Tensor) -> None:
-        gate_sum.append(gate.double().mean(2).sum(0).cpu())
+        gate_sum.append(gate.cpu().double().mean(2).sum(0))
 
     def without(channel: int) -> Callable[[str, Tensor], Tensor]:
         return lambda path, gate: gate.index_fill(1, torch.tensor([channel], device=gate.device), 0)
@@ -85,7 +85,7 @@ def _check_layer(model: nn.Module, layer: str) -> None:
 
 def _wrong_and_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Whether each prediction is wrong, and its cross-entropy in nats: (2, B) float64, CPU."""
-    logits = logits.double().cpu()
+    logits = logits.cpu().double()  # MPS has no float64
     losses = F.cross_entropy(logits, labels, reduction="none")
     return torch.stack([(logits.argmax(1) != labels).double(), losses])
 
