@@ -87,7 +87,7 @@ class OutOfMemoryError(RuntimeError):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on a CPU or a GPU."""
-    words = ("out of memory", "allocate memory", "bad_alloc")
+    words = ("out of memory", "allocate memory", "bad_alloc", "alloc_failed")
     return (
         isinstance(error, (MemoryError, OutOfMemoryError))
         or type(error).__name__ == "OutOfMemoryError"

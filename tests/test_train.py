@@ -384,7 +384,11 @@ def test_a_diverging_loss_ends_the_run_and_names_the_step(train, tmp_path, recip
     assert not (tmp_path / "run" / RECORD).exists()
 
 
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
+CUBLAS = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+OUT = torch.OutOfMemoryError("CUDA out of memory.")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OUT, CUBLAS])
 def test_too_little_memory_is_one_line_that_names_the_run(train, tmp_path, monkeypatch, error):
     def fail(*arguments):
         raise error
