@@ -106,8 +106,14 @@ def cut_out(images: Tensor, y: Tensor, x: Tensor, side: int, fill: tuple[int, ..
         steps = torch.arange(size, device=images.device) - first[:, None]
         covered.append(steps // side == 0)  # (B, size)
     square = (covered[0][:, :, None] & covered[1][:, None, :])[..., None]  # (B, H, W, 1)
-    colour = torch.tensor(fill, dtype=torch.uint8, device=images.device)
-    return torch.where(square, colour, images)
+    return torch.where(square, _colour(fill, images.device), images)
+
+
+@lru_cache(maxsize=32)
+def _colour(fill: tuple[int, ...], device: torch.device) -> Tensor:
+    """A colour on the device, kept because a copy to it each batch would wait for the device."""
+    with torch.inference_mode(False):
+        return torch.tensor(fill, dtype=torch.uint8, device=device)
 
 
 def normalise(
