@@ -119,7 +119,7 @@ def train_options(parser: argparse.ArgumentParser) -> None:
         help="initialisation, order and augmentation (default 0)")  # fmt: skip
     seeds.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="one run for each")
     add("--at-once", type=int, default=0, metavar="N",
-        help="of --seeds, so many side by side; 0: as many as fit")  # fmt: skip
+        help="of --seeds, so many side by side; 0: what the cores allow, on a GPU 3")  # fmt: skip
     add("--data", metavar="NAME_OR_PATH", help="default: cifar10, or what the config says")
     add("--val", type=int, default=0, metavar="N", dest="num_val",
         help="hold N training images out and evaluate on them instead of the test set")  # fmt: skip

@@ -61,6 +61,15 @@ def test_the_threads_asked_for_are_kept(monkeypatch, threads, cores, seeds, at_o
         assert re.findall(r"--threads (\d+)", command) == ([str(each)] if each else [])
 
 
+@pytest.mark.parametrize(("asked", "at_once"), [(0, 3), (5, 5)])
+def test_on_a_gpu_a_few_seeds_run_side_by_side_unless_told(monkeypatch, asked, at_once):
+    monkeypatch.setattr(seeds_module, "side_by_side", lambda *started: started)
+    monkeypatch.setattr(seeds_module, "accelerator", lambda: "cuda")
+    for device in ("auto", "cuda"):
+        commands, found = train_seeds(["--model", "m"], range(7), asked, device=device)
+        assert (len(commands), found) == (7, at_once)
+
+
 @pytest.mark.slow
 def test_a_stop_reaches_every_run_and_loses_nothing(words):
     command = [sys.executable, "-m", "senet_lib.cli", "train", *words, "--epochs", "2000"]

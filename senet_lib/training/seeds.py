@@ -16,6 +16,8 @@ from senet_lib.errors import RecipeError
 from senet_lib.runs.lock import handling, stopping
 from senet_lib.runs.provenance import cores
 
+AT_ONCE_ON_GPU = 3  # processes, each of which holds the images and a batch's maps
+
 
 def train_seeds(
     words: Sequence[str],
@@ -29,7 +31,7 @@ def train_seeds(
     Args:
         words: what follows `senet train`, without the seed.
         seeds: each 0 or above, each once.
-        at_once: how many run side by side; 0 for all of them on a GPU, and on a CPU as many as
+        at_once: how many run side by side; 0 for three of them on a GPU, and on a CPU as many as
             there are cores for.
         device: what the runs will use: auto, cpu, cuda, mps or xpu.
         threads: CPU threads that `words` or a config in them asks for, 0 for all, which is kept
@@ -41,7 +43,8 @@ def train_seeds(
         raise RecipeError(f"at_once is {at_once}; it must be 0 (as many as fit) or above")
     on_gpu = device != "cpu" and bool(accelerator())
     here = cores()
-    room = len(seeds) if on_gpu else here // (threads or here) if threads is not None else here
+    room = here // (threads or here) if threads is not None else here
+    room = AT_ONCE_ON_GPU if on_gpu else room
     at_once = min(at_once or max(1, room), len(seeds))
     words = list(words)
     if threads is None and at_once > 1:
