@@ -187,6 +187,8 @@ def test_a_record_that_was_changed_is_refused_and_an_old_one_read(tmp_path):
         ("history.csv", lambda data: data[: len(data) // 2]),
         ("history.csv", lambda data: data.replace(b"0.05", b"fast")),
         ("history.csv", lambda data: b""),
+        ("history.csv", lambda data: data.replace(b"0.05", b"0.05,1")),
+        ("history.csv", lambda data: data.replace(b"\n", b"\xff\n")),
         ("test_logits.npz", lambda data: data[: len(data) // 2]),
         ("test_logits.npz", lambda data: b""),
     ):

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -224,12 +225,15 @@ def test_the_test_images_are_looked_at_every_so_many_epochs_and_at_the_end(train
     assert_same_weights(every.path, some.path)
 
 
-def test_a_finished_run_is_not_trained_again(train, whole, tmp_path):
+def test_a_finished_run_is_not_trained_again(train, whole, tmp_path, monkeypatch):
     folder = shutil.copytree(whole.path, tmp_path / "run")
     first, before = load_run(folder), (folder / WEIGHTS).stat().st_mtime_ns
     for name in ("checkpoint.pt", "checkpoint.previous.pt", ".lock", ".record.json.h.1.partial"):
         (folder / name).touch()  # what a process killed after its record left
     assert train() == train(precision="auto") == first
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pandas", None)  # it is not needed to train
+        assert train() == first
     assert {path.name for path in folder.iterdir()} == LEFT
     for change, says in (  # and another one is refused
         ({"recipe": dataclasses.replace(RECIPE, epochs=3)}, "epochs: 2 there, 3 asked"),

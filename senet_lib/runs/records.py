@@ -166,17 +166,21 @@ class RunRecord:
         (so far) wall_seconds (so far). RecordError where the file is missing or damaged."""
         import pandas as pd
 
-        path = self._file(HISTORY)
+        return pd.read_csv(self._history())
+
+    def _history(self) -> Path:
+        """The file of the history, a row of numbers for each epoch; read without pandas, as
+        training does without it."""
+        path, epochs = self._file(HISTORY), self.recipe["epochs"]
         try:
-            table = pd.read_csv(path)
-            whole = list(table["epoch"]) == list(range(1, self.recipe["epochs"] + 1))
-            whole = whole and all(pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes)
-        except (ValueError, KeyError):  # pandas' own errors are ValueErrors
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                rows = [{k: float(v or "nan") for k, v in r.items()} for r in csv.DictReader(file)]
+            whole = [row["epoch"] for row in rows] == list(range(1, epochs + 1))
+        except (ValueError, KeyError, TypeError, csv.Error):
             whole = False
         if not whole:
-            epochs = self.recipe["epochs"]
             raise RecordError(f"{path} is damaged: it is no table of {epochs} epochs")
-        return table
+        return path
 
     def test_logits(self) -> tuple[np.ndarray, np.ndarray]:
         """Logits (N, K), float32 (of a published run rounded), and labels (N,), int64, of the
@@ -207,7 +211,7 @@ class RunRecord:
         """Read all files beside the record; RecordError names one missing or damaged."""
         for name in self.files:
             self._file(name)
-        _ = self.history, self.test_logits()
+        _ = self._history(), self.test_logits()
 
     def _file(self, name: str) -> Path:
         path = self.path / name
