@@ -74,6 +74,7 @@ import torch
 from senet_lib.errors import SenetError
 try:
     from senet_lib.analysis.gates import gated_layers
+    from senet_lib.device import accelerator
     from senet_lib.models import check_name, create_model
     from senet_lib.recipe import load_study
     study = load_study(json.load(sys.stdin))
@@ -82,19 +83,22 @@ try:
     for model in study.excitation:
         with torch.device("meta"):
             gated_layers(create_model(model), f"{model} under excitation")
+    print(bool(accelerator()))
 except SenetError as error:
     sys.exit(str(error))
 """
 # What is made of a run depends on its page, which nobody edits as one may a notebook in JupyterLab.
 ALL_RUNS = [f"{RUNS}/{model}/seed{seed}/train.html" for model, seed in STUDY.runs]
+ACCELERATED = False  # whether PyTorch sees a GPU here; asked when there is something to train
 if workflow.is_main_process and not all(map(os.path.exists, ALL_RUNS)):
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, "-c", CHECK_NAMES], input=json.dumps(config), env={**os.environ, "PYTHONPATH": path},
-        text=True, stderr=subprocess.PIPE,
+        text=True, capture_output=True,
     )
     if done.returncode:
         raise WorkflowError(done.stderr.strip())
+    ACCELERATED = done.stdout.endswith("True\n")  # a plugin may have printed before
 try:
     STUDY.check_models()
     if STUDY.data in ("cifar10", "cifar100") and not (data_dir() / f"{STUDY.data}.npz").is_file():
@@ -221,13 +225,11 @@ def settings():
 
 
 def sees_gpu():
-    """Whether this machine has a GPU, or where jobs go to a cluster, that."""
-    if CORES is not None and os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
-        return False
-    if any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists():  # the latter: WSL
-        return True
+    """Whether PyTorch can use a GPU here or, where jobs go to a cluster, whether that has any."""
     if CORES is not None:  # the jobs run here
-        return False
+        return ACCELERATED
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        return True
     with suppress(OSError, subprocess.SubprocessError):
         kinds = subprocess.run(["sinfo", "--noheader", "--format=%G"], capture_output=True, text=True, timeout=20)
         return "gpu" in kinds.stdout
@@ -324,7 +326,6 @@ rule gradcam:
         ),
     threads: THREADS
     resources:
-        gpu=int(HAS_GPU),
         mem_mb=MEMORY,
         runtime=MINUTES,
     shell:
@@ -354,7 +355,6 @@ rule excitation:
         ),
     threads: THREADS
     resources:
-        gpu=int(HAS_GPU),
         mem_mb=MEMORY,
         runtime=MINUTES,
     shell:

@@ -91,6 +91,19 @@ def test_a_dry_run_lists_the_jobs_of_the_config_or_of_the_smoke_study(checkout, 
     assert "-p precision=fp32" in command
 
 
+def test_a_gpu_is_asked_for_where_pytorch_sees_one_by_what_computes_on_it(checkout):
+    device = checkout / "senet_lib" / "device.py"
+    text = device.read_text(encoding="utf-8")
+    device.write_text(f"{text}\n\ndef accelerator():\n    return 'cuda'\n", encoding="utf-8")
+    done = snakemake(checkout, "-n", "--config", "device=auto")
+    device.write_text(text, encoding="utf-8")
+    assert done.returncode == 0, done.stdout
+    parts = re.split(r"^rule (\w+):$", done.stdout, flags=re.M)
+    rules = dict(zip(parts[1::2], parts[2::2], strict=True))
+    assert {"gradcam", "excitation"} < rules.keys()
+    assert {name for name, about in rules.items() if "gpu=1" in about} == {"train", "profile"}
+
+
 def test_a_mistake_in_the_settings_ends_at_once_with_a_clear_line(checkout, monkeypatch, tmp_path):
     monkeypatch.setenv("SENET_DATA", str(tmp_path))
     recipe = Recipe(epochs=1, batch_size=32, lr=0.05)
