@@ -1,14 +1,19 @@
 """Faithfulness: networks small enough for paper, and pytorch-grad-cam's ROAD on the same maps."""
 
 import math
+from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from senet_lib.analysis.faithfulness import area, blurred, removal_curve, road, road_curves
+from senet_lib.analysis.interventions import channel_importance
 from senet_lib.errors import DataError, SenetError
+from senet_lib.evaluation import error_and_loss
+from senet_lib.models.attention import AttentionSpec, build_attention
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
@@ -151,3 +156,29 @@ def test_mistakes_are_refused(error, says, change):
     for fractions in ((), (0.01,), (1.0,)):  # which replace nothing or all
         with pytest.raises(SenetError, match="fractions"):
             road_curves(HAND, ONES, np.zeros((1, 2, 2)), FIRST, rng=rng(), fractions=fractions)
+
+
+class NoFloat64(TorchFunctionMode):
+    """What was not brought to the CPU cannot be float64, as on Apple's GPUs."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        here = any(getattr(value, "brought", False) for value in args)
+        if func is torch.Tensor.double and not here:
+            raise TypeError("the MPS framework doesn't support float64")
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor):
+            found.brought = here or func is torch.Tensor.cpu
+        return found
+
+
+def test_nothing_is_float64_before_it_is_on_the_cpu():
+    attention = build_attention(3, AttentionSpec(attention="se", reduction=1))
+    parts = {"attention": attention, "flat": nn.Flatten(), "head": nn.Linear(48, 4)}
+    model = nn.Sequential(OrderedDict(parts)).eval()
+    images, labels = torch.rand(2, 3, 4, 4), torch.tensor([0, 1])
+    maps = rng().random((2, 4, 4))
+    with NoFloat64():
+        error, _ = error_and_loss(torch.eye(4)[[0, 3]], labels)
+        channel_importance(model, images, labels.numpy(), "attention")
+        removal_curve(model, images, 0 * images, maps, labels, rng=rng(), steps=2)
+    assert error == 0.5
