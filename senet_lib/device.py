@@ -6,7 +6,7 @@ import importlib.util
 import shutil
 import sys
 import sysconfig
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,11 +118,37 @@ def _can_compile(device: str) -> bool:
     return triton and header.is_file() and torch.cuda.get_device_capability() >= (7, 0)
 
 
-def rounding(*, tf32: bool) -> AbstractContextManager[None]:
-    """Context in which a GPU may round the inputs of fp32 convolutions to 10 bits, or may not."""
-    cudnn = torch.backends.cudnn
-    kept = {"benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
-    return cudnn.flags(enabled=cudnn.enabled, allow_tf32=tf32, **kept)
+@contextlib.contextmanager
+def rounding(*, tf32: bool) -> Iterator[None]:
+    """Context in which no input of an fp32 convolution or matrix product is rounded, or with tf32
+    as PyTorch is set: by default, a GPU rounds those of convolutions to 10 bits."""
+    if tf32:
+        yield
+        return
+    # PyTorch has newer switches and older ones, and refuses to read an older one while the newer
+    # say otherwise. While these say "ieee", the first older one can be read, the second if False.
+    cudnn, mkldnn = torch.backends.cudnn, torch.backends.mkldnn
+    newer = (cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul, mkldnn.conv, mkldnn.matmul)
+    kept = [switch.fp32_precision for switch in newer]
+    for switch in newer:
+        switch.fp32_precision = "ieee"
+    products, convolutions = torch.get_float32_matmul_precision(), True
+    with contextlib.suppress(RuntimeError):
+        convolutions = cudnn.allow_tf32
+
+    def put(products: str, convolutions: bool, precisions: list[str]) -> None:
+        torch.set_float32_matmul_precision(products)
+        cudnn.allow_tf32 = convolutions
+        for switch, precision in zip(newer, precisions, strict=True):
+            switch.fp32_precision = "none"  # which takes over what is set for all
+            if switch.fp32_precision != precision:
+                switch.fp32_precision = precision
+
+    put("highest", False, ["ieee"] * len(newer))
+    try:
+        yield
+    finally:
+        put(products, convolutions, kept)
 
 
 def keep_freed_memory() -> None:

@@ -3,21 +3,13 @@
 import os
 import subprocess
 import sys
-from collections import OrderedDict
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch.overrides import TorchFunctionMode
 
-from senet_lib.analysis.faithfulness import removal_curve
-from senet_lib.analysis.interventions import channel_importance
 from senet_lib.device import Setup, memory_format
 from senet_lib.errors import RecipeError
-from senet_lib.evaluation import error_and_loss
-from senet_lib.models.attention import AttentionSpec, build_attention
 
 
 def _choose(monkeypatch, here, **asked):
@@ -61,31 +53,56 @@ def test_maps_lie_row_by_row_on_apples_gpus():
     assert {memory_format(kind) for kind in ("cpu", "cuda", "xpu")} == {torch.channels_last}
 
 
-class NoFloat64(TorchFunctionMode):
-    """What was not brought to the CPU cannot be float64, as on Apple's GPUs."""
+SWITCHES = """
+import os
+import torch
+from senet_lib.device import rounding
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        here = any(getattr(value, "brought", False) for value in args)
-        if func is torch.Tensor.double and not here:
-            raise TypeError("the MPS framework doesn't support float64")
-        found = func(*args, **(kwargs or {}))
-        if isinstance(found, torch.Tensor):
-            found.brought = here or func is torch.Tensor.cpu
-        return found
+b = torch.backends
+NEWER = (b.cudnn.conv, b.cudnn.rnn, b.cuda.matmul, b.mkldnn.conv, b.mkldnn.matmul)
+
+def read(switch):
+    try: return switch()
+    except RuntimeError: return "refused"
+
+def look():
+    older = (lambda: b.cudnn.allow_tf32), (lambda: b.cuda.matmul.allow_tf32)
+    older = [*map(read, older), read(torch.get_float32_matmul_precision)]
+    return older, [switch.fp32_precision for switch in NEWER], b.fp32_precision
+
+for start in (
+    "", "b.cudnn.conv.fp32_precision = 'ieee'", "b.fp32_precision = 'tf32'",
+    "b.cudnn.fp32_precision = 'tf32'", "b.cuda.matmul.fp32_precision = 'tf32'",
+    "b.cudnn.allow_tf32 = False", "b.cuda.matmul.allow_tf32 = True",
+    "b.cudnn.allow_tf32 = False; b.cudnn.conv.fp32_precision = 'tf32'",
+    "torch.set_float32_matmul_precision('high')", "torch.set_float32_matmul_precision('medium')",
+):
+    if child := os.fork():  # which leaves the switches of this process alone
+        assert os.waitpid(child, 0)[1] == 0, start
+        continue
+    exec(start)
+    before = look()
+    with rounding(tf32=True):
+        assert look() == before
+    with rounding(tf32=False), rounding(tf32=False):
+        older, newer, _ = look()
+    assert (older, {*newer} - {"none"}) == ([False, False, "highest"], {"ieee"}), (older, newer)
+    assert look() == before, (before, look())
+    if start.endswith("conv.fp32_precision = 'tf32'"):
+        b.cudnn.rnn.fp32_precision = "tf32"
+        assert read(lambda: b.cudnn.allow_tf32) == "refused"  # it was False, and is
+    os._exit(0)
+"""
 
 
-def test_nothing_is_float64_before_it_is_on_the_cpu():
-    attention = build_attention(3, AttentionSpec(attention="se", reduction=1))
-    parts = {"attention": attention, "flat": nn.Flatten(), "head": nn.Linear(48, 4)}
-    model = nn.Sequential(OrderedDict(parts)).eval()
-    images, labels = torch.rand(2, 3, 4, 4), torch.tensor([0, 1])
-    maps = np.random.default_rng(0).random((2, 4, 4))
-    rng = np.random.default_rng(0)
-    with NoFloat64():
-        error, _ = error_and_loss(torch.eye(4)[[0, 3]], labels)
-        channel_importance(model, images, labels.numpy(), "attention")
-        removal_curve(model, images, 0 * images, maps, labels, rng=rng, steps=2)
-    assert error == 0.5
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be copied here")
+@pytest.mark.parametrize("override", ["", "1"])
+def test_fp32_is_fp32_by_whichever_switch_it_was_rounded_and_the_switches_are_left(override):
+    here = {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    here |= {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": override}
+    python = [sys.executable, "-c", SWITCHES]
+    done = subprocess.run(python, env={**os.environ, **here}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_user_without_a_home_folder_computes_without_kernels_and_names_the_data(tmp_path):
