@@ -3,12 +3,15 @@
 import copy
 import dataclasses
 import errno
+import gc
 import json
 import os
 import shutil
 import signal
 import socket
 import sys
+import weakref
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fake_runs import save_shapes
+from torch import nn
 
 from senet_lib import kernels
 from senet_lib.data.augment import crop_flip, draw_epoch, normalise, pad_images
@@ -30,6 +34,7 @@ from senet_lib.errors import (
     RunStopped,
 )
 from senet_lib.models import create_model, registry
+from senet_lib.models.cnn import WhiteningStem
 from senet_lib.recipe import Recipe, learning_rate
 from senet_lib.runs.lock import locked
 from senet_lib.runs.records import RECORD, load_run
@@ -195,9 +200,7 @@ def test_biases_of_normalisations_learn_faster_and_decay_as_before(small_data):
     for factor in (1.0, 8.0):
         torch.manual_seed(0)
         model = create_model("resnet20")
-        biases = [
-            f"{k}.bias" for k, m in model.named_modules() if isinstance(m, torch.nn.BatchNorm2d)
-        ]
+        biases = [f"{k}.bias" for k, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)]
         with torch.no_grad():
             for name in biases:
                 model.get_parameter(name).fill_(1.0)
@@ -453,9 +456,9 @@ def test_a_network_meant_for_one_channel_is_trained_on_three(small_data, monkeyp
     monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
 
     @registry.register_model("grey", summary="the mean colour", input_size=(1, 16, 16))
-    def grey(num_classes: int, in_channels: int) -> torch.nn.Module:
-        layers = torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
-        return torch.nn.Sequential(*layers, torch.nn.Linear(in_channels, num_classes))
+    def grey(num_classes: int, in_channels: int) -> nn.Module:
+        layers = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        return nn.Sequential(*layers, nn.Linear(in_channels, num_classes))
 
     asked = {"seed": 0, "out": None, "study": None, "protocol": None, "overrides": {}, "num_val": 0}
     job = plan_module.make_job("grey", RECIPE, data=small_data, **asked)
@@ -511,8 +514,8 @@ def test_what_a_network_draws_and_how_it_is_updated_outlive_a_stop(small_data):
 
     def engine() -> Engine:
         torch.manual_seed(0)
-        layers = (torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.Linear(3072, 10))
-        return Engine(torch.nn.Sequential(*layers), data, Recipe(batch_size=32), 0, PLAIN)
+        layers = (nn.Flatten(), nn.Dropout(), nn.Linear(3072, 10))
+        return Engine(nn.Sequential(*layers), data, Recipe(batch_size=32), 0, PLAIN)
 
     whole, first, rest = engine(), engine(), engine()
     whole.run_epoch(0, 0, lambda step: None)
@@ -530,6 +533,79 @@ def test_what_a_network_draws_and_how_it_is_updated_outlive_a_stop(small_data):
     assert not rest.optimizer.param_groups[0]["fused"]
     for ours, theirs in zip(rest.model.parameters(), whole.model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_a_gpu_has_whitening_from_the_cpu_and_the_update_that_pytorch_takes(
+    small_data, monkeypatch
+):
+    data, seen = load_data(small_data), []
+    monkeypatch.setattr(WhiteningStem, "fit_to_images", lambda _, some: seen.append(some.device))
+    for device, precision, fused in (("meta", "fp32", None), ("cpu", "fp32", False),
+                                     ("meta", "bf16", None), ("cpu", "bf16", True)):  # fmt: skip
+        setup = dataclasses.replace(PLAIN, device=device, precision=precision)
+        engine = Engine(create_model("cnn7"), data, Recipe(), 0, setup)
+        assert engine.optimizer.param_groups[0]["fused"] is fused
+    assert seen == [torch.device("cpu")] * 4
+
+
+def test_every_network_of_a_process_is_compiled(small_data, monkeypatch):
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    setup = dataclasses.replace(PLAIN, compile=True)
+    with torch._dynamo.config.patch(recompile_limit=2):
+        for width in range(1, 5):
+            layers = (nn.Flatten(), nn.Linear(3072, width), nn.Linear(width, 10))
+            args = load_data(small_data), Recipe(batch_size=32), 0, setup
+            engine = Engine(nn.Sequential(*layers), *args)
+            step, images, labels = next(engine.batches(0))
+            engine.train_step(images, labels, 0.1, step)
+            assert len(graphs) == width
+
+
+def test_momentum_lies_as_the_weights_do_wherever_it_comes_from(small_data):
+    data, setup = load_data(small_data), dataclasses.replace(PLAIN, precision="bf16")
+
+    def engine() -> Engine:
+        torch.manual_seed(0)
+        layers = (nn.Conv2d(3, 4, 5), nn.Flatten(), nn.Linear(4 * 28 * 28, 10))
+        return Engine(nn.Sequential(*layers), data, Recipe(batch_size=64), 0, setup)
+
+    def step_from(state: dict) -> list[torch.Tensor]:
+        made = engine()
+        made.load_state(copy.deepcopy(state))
+        made.run_epoch(1, 0, lambda step: None)
+        return list(made.model.parameters())
+
+    first = engine()
+    first.run_epoch(0, 0, lambda step: None)
+    state = copy.deepcopy(first.state())
+    plain = copy.deepcopy(state)
+    for held in plain["optimizer"]["state"].values():  # as Apple's GPUs have it
+        held["momentum_buffer"] = held["momentum_buffer"].contiguous()
+    for ours, theirs in zip(step_from(plain), step_from(state), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_a_run_holds_no_memory_when_the_next_begins(train, monkeypatch):
+    there, make = weakref.WeakSet(), Engine.__init__
+
+    def watched(self, *args):
+        assert len(there) == 0
+        there.add(self)
+        make(self, *args)
+
+    monkeypatch.setattr(Engine, "__init__", watched)
+    gc.disable()
+    try:
+        for folder in ("first", "second"):
+            train(folder, recipe=dataclasses.replace(RECIPE, epochs=1))
+    finally:
+        gc.enable()
 
 
 KERNELS = {"compile": "auto", "threads": 1, "model": "se_resnet20"}

@@ -84,32 +84,36 @@ class Engine:
     ) -> None:
         self.recipe, self.seed, self.setup = recipe, seed, setup
         self.device = torch.device(setup.device)
+        images = torch.from_numpy(dataset.x_train)
+        self.mean, self.std = dataset.mean, dataset.std
+        for module in model.modules():
+            if hasattr(module, "fit_to_images"):  # its weights come from them, as on any device
+                some = images[: module.num_images]
+                module.fit_to_images(normalise(some, self.mean, self.std, torch.float32))
         self.model = setup.place(model)
         if setup.fused:
             kernels.enable(self.model)
-        images = torch.from_numpy(dataset.x_train)
         self.size = images.shape[1]
         self.images = pad_images(images.to(self.device), recipe.padding)
         self.labels = torch.from_numpy(dataset.y_train).to(self.device, torch.int64)
-        self.mean, self.std = dataset.mean, dataset.std
-        for module in model.modules():
-            if hasattr(module, "fit_to_images"):  # its weights come from them
-                some = images[: module.num_images].to(self.device)
-                module.fit_to_images(normalise(some, self.mean, self.std, torch.float32))
         self.mean_colour = tuple(round(255 * mean) for mean in dataset.mean)
         self.average = _Average(self.model, recipe.ema) if recipe.ema else None
         self.batch_size = min(recipe.batch_size, len(images))
         self.steps_per_epoch = len(images) // self.batch_size
         groups, self.rate_factors = self._groups()
+        # Plain fp32 on a CPU rounds the update as a loop written plainly does, step by step.
+        fused = setup.fused or setup.precision != "fp32"
         self.optimizer = torch.optim.SGD(
             groups,
             lr=recipe.lr,
             momentum=recipe.momentum,
             nesterov=recipe.nesterov,
             weight_decay=recipe.weight_decay,
-            # Plain fp32 rounds the update as a loop written plainly does, step by step.
-            fused=setup.device in ("cpu", "cuda") and (setup.fused or setup.precision != "fp32"),
+            # Elsewhere False would also mean a kernel for each tensor; None leaves it to PyTorch.
+            fused=fused if setup.device == "cpu" else (fused and setup.device == "cuda") or None,
         )
+        if setup.compile:
+            torch._dynamo.reset()  # of one piece of code it compiles but a few networks
         self.loss = torch.compile(self._eager_loss) if setup.compile else self._eager_loss
         self.step_losses = torch.zeros(self.steps_per_epoch, device=self.device)
         self.num_wrong = torch.zeros((), dtype=torch.int64, device=self.device)
@@ -258,6 +262,12 @@ class Engine:
         self.optimizer.load_state_dict(state["optimizer"])
         for group, own in zip(self.optimizer.param_groups, fused, strict=True):
             group["fused"] = own  # that of this setup, whatever was used before
+        for (
+            weights,
+            held,
+        ) in self.optimizer.state.items():  # laid as these, as fused takes it
+            if (momentum := held.get("momentum_buffer")) is not None:
+                held["momentum_buffer"] = torch.empty_like(weights).copy_(momentum)
         if self.average:
             self.average.load_state(state["average"])
         self.step_losses.copy_(state["step_losses"])

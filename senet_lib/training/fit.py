@@ -5,6 +5,7 @@ on from its last checkpoint and ends with the weights it would have had.
 """
 
 import dataclasses
+import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -131,6 +132,7 @@ def fit(
             wanted = {"device": device, "compile": compile, "threads": threads}
             setup = Setup.choose(precision=precision, **wanted)
             keep_freed_memory()
+            gc.collect()  # an engine refers to itself, and one of before would count
             if setup.device in KEEP_PEAKS:
                 torch.accelerator.reset_peak_memory_stats()
             torch.manual_seed(seed)
