@@ -32,7 +32,7 @@ class Setup:
     compile: bool  # whether the forward and backward pass go through torch.compile
     threads: int  # CPU threads
     fused: bool = False  # whether `senet_lib.kernels` does convolutions, normalisations and gates
-    kernels_missing: str = ""  # why they do not, where they were wanted; one line
+    kernels_missing: str = ""  # why neither they nor torch.compile, where wanted; one line
 
     @classmethod
     def choose(cls, *, device: str, precision: str, compile: str, threads: int) -> "Setup":
@@ -54,11 +54,11 @@ class Setup:
             raise RecipeError(f"no {device} device was found; use --device {here or 'cpu'}")
         if device == "auto":
             device = here or "cpu"
-        if compile == "on" and not _can_compile(device):
-            raise RecipeError(
-                "compiling needs a C++ compiler (g++ or clang++), and on a GPU Triton and compute "
-                "capability 7.0; use --compile off"
-            )
+        auto = compile == "auto"
+        compiled = compile == "on" or (auto and device == "cuda")
+        why_not = f"torch.compile needs {lack}" if compiled and (lack := _lacking(device)) else ""
+        if compile == "on" and why_not:
+            raise RecipeError(f"{why_not}; use --compile off")
         if threads:
             _OWN_THREADS[:] = _OWN_THREADS or [torch.get_num_threads()]
             torch.set_num_threads(threads)
@@ -66,13 +66,12 @@ class Setup:
             torch.set_num_threads(_OWN_THREADS.pop())
         if precision == "auto":
             precision = "bf16" if _bf16_is_fast(device) else "fp32"
-        auto = compile == "auto"
         wanted = auto and device == "cpu"
-        why_not = kernels.missing(DTYPES[precision]) if wanted else ""
+        why_not = kernels.missing(DTYPES[precision]) if wanted else why_not
         return cls(
             device=device,
             precision=precision,
-            compile=compile == "on" or (auto and device == "cuda" and _can_compile(device)),
+            compile=compiled and not why_not,
             fused=wanted and not why_not,
             kernels_missing=why_not,
             threads=torch.get_num_threads(),
@@ -107,15 +106,19 @@ def _bf16_is_fast(device: str) -> bool:
     return device == "cpu" and kernels.bf16_is_fast()
 
 
-def _can_compile(device: str) -> bool:
-    """Whether what torch.compile needs beside torch is there."""
+def _lacking(device: str) -> str:
+    """What torch.compile needs beside torch and lacks here; empty if nothing."""
+    if device not in ("cpu", "cuda"):
+        return "a CPU or CUDA"
     if not any(shutil.which(name) for name in ("g++", "clang++")):
-        return False
-    if device != "cuda":
-        return device == "cpu"
-    header = Path(sysconfig.get_path("include")) / "Python.h"
-    triton = importlib.util.find_spec("triton") is not None
-    return triton and header.is_file() and torch.cuda.get_device_capability() >= (7, 0)
+        return "a C++ compiler (g++ or clang++)"
+    if device == "cpu":
+        return ""
+    if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
+        return "Python's header files"
+    if importlib.util.find_spec("triton") is None:
+        return "Triton"
+    return "" if torch.cuda.get_device_capability() >= (7, 0) else "compute capability 7.0"
 
 
 @contextlib.contextmanager

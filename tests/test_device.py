@@ -30,6 +30,27 @@ def test_a_known_accelerator_is_taken_with_plain_arithmetic(monkeypatch):
         assert _choose(monkeypatch, here).device == "cpu"
 
 
+def test_what_torch_compile_lacks_on_cuda_is_said(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (6, 1))
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr(Path, "is_file", lambda path: True)
+    for lacks in ("capability", "Triton", "header", "compiler"):
+        if lacks == "Triton":
+            monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        elif lacks == "header":
+            monkeypatch.setattr(Path, "is_file", lambda path: False)
+        elif lacks == "compiler":
+            monkeypatch.setattr("shutil.which", lambda name: None)
+        setup = _choose(monkeypatch, "cuda")
+        assert (setup.device, setup.precision, setup.compile) == ("cuda", "bf16", False)
+        assert lacks in setup.kernels_missing
+        assert _choose(monkeypatch, "cuda", compile="off").kernels_missing == ""
+        with pytest.raises(RecipeError, match=f"{lacks}.*--compile off"):
+            _choose(monkeypatch, "cuda", compile="on")
+
+
 @pytest.mark.parametrize(("here", "asked"), [("mps", "cuda"), (None, "xpu"), ("xpu", "mps")])
 def test_one_that_is_not_there_is_refused(monkeypatch, here, asked):
     with pytest.raises(RecipeError, match=f"no {asked} device.*--device {here or 'cpu'}"):

@@ -105,7 +105,7 @@ class RunRecord:
     started: str  # time of the first start, ISO 8601, UTC
     finished: str  # time of the record, likewise
     fused: bool = False  # whether senet_lib.kernels did what they can
-    kernels_missing: str = ""  # why not, where they were wanted
+    kernels_missing: str = ""  # why neither they nor torch.compile, where wanted
     weights_error: float | None = field(default=None, compare=False)  # once rounded to publish them
     plugins: Mapping[str, str] = field(default_factory=dict)  # text by name of own files it needs
     files: Mapping[str, str] = field(default_factory=dict, compare=False)  # SHA-256 of those beside

@@ -304,7 +304,7 @@ def _announcement(job: Job, setup: Setup, position: Position) -> str:
     begun = position.epoch or position.step
     at = f"; going on in epoch {position.epoch + 1}, step {position.step}" if begun else ""
     if setup.kernels_missing:
-        at += f"; plain PyTorch, for the kernels cannot be built: {setup.kernels_missing}"
+        at += f"; plain PyTorch, for nothing can be compiled: {setup.kernels_missing}"
     recipe = job.recipe
     if recipe.lr_policy == "step" and recipe.schedule and recipe.schedule[0] >= recipe.epochs:
         at += f"; the rate stays at {recipe.lr}, for its schedule begins after the last epoch"
