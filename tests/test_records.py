@@ -136,6 +136,16 @@ def test_the_published_runs_stand_in_for_a_study_that_has_none_here_and_for_no_o
     assert not capsys.readouterr().err
 
 
+def test_what_is_known_of_a_gpu_is_kept_and_no_total_called_a_peak(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A Card")
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    known = provenance.hardware(torch.device("cuda"))
+    assert (known["gpu"], known["rocm"]) == ("A Card", "7.0")
+    assert known.keys() >= {"cuda", "cudnn"}
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 2**20)
+    assert provenance.peak_memory_mib(torch.device("mps")) is None
+
+
 def test_what_is_made_from_a_commit_does_not_change_it(tmp_path, monkeypatch):
     """A page being published, say, which would call its own commit a changed one."""
     files = [tmp_path / name for name in ("senet_lib/provenance.py", "outputs/page.html")]

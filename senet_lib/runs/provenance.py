@@ -39,7 +39,8 @@ def hardware(device: "torch.device") -> dict[str, Any]:
     found["instructions"] = torch.backends.cpu.get_cpu_capability() + " and AMX" * has_amx()
     found["system"] = f"{platform.system()} {platform.machine()}"
     if device.type == "cuda":
-        found["cuda"] = torch.version.cuda
+        found |= {"cuda": torch.version.cuda, "rocm": torch.version.hip}
+        found["cudnn"] = torch.backends.cudnn.version()
     if device.type in ("cuda", "xpu"):
         found["gpu"] = getattr(torch, device.type).get_device_name(device)
     return found
@@ -61,15 +62,16 @@ def git_state() -> tuple[str | None, bool | None]:
 
 
 def peak_memory_mib(device: "torch.device") -> float | None:
-    """Peak in MiB: what the allocator held on a GPU, the process's resident set on a CPU."""
+    """Peak in MiB: what the allocator held on a GPU, the process's resident set on a CPU; None
+    where nothing keeps it, as on Apple's GPUs."""
     import torch
 
     from senet_lib.device import KEEP_PEAKS
 
     if device.type in KEEP_PEAKS:
         return torch.accelerator.max_memory_allocated(device) / 2**20
-    if device.type == "mps":
-        return torch.mps.driver_allocated_memory() / 2**20
+    if device.type != "cpu":
+        return None
     try:
         import resource
     except ImportError:  # Windows
