@@ -8,6 +8,7 @@ from fake_runs import make_run
 from notebook_cells import run_cells
 from torch import Tensor, nn
 
+from senet_lib.analysis import speed
 from senet_lib.analysis.literature import PUBLISHED
 from senet_lib.analysis.speed import measure
 from senet_lib.errors import SenetError
@@ -71,6 +72,19 @@ HELD = sum(t.nbytes for t in [*SE.parameters(), *SE.buffers()]) + 128 * 3 * 32 *
 def test_peak_memory_by_hand_and_by_the_allocator(model, side, batch, expected):
     found = measure(model, (3, side, side), batch, **QUICK)["peak_memory_mib"] * 2**20
     assert found == pytest.approx(expected, rel=1e-4 if model is SE else 0)
+
+
+def test_on_a_gpu_the_memory_of_others_does_not_count(monkeypatch):
+    held, others = 16 * 4 + 6 * 4, 1000  # weights, bias and batch of 2; what the process has beside
+    allocator = {
+        "memory_allocated": lambda _: held + others,
+        "reset_peak_memory_stats": lambda _: None,
+        "max_memory_allocated": lambda _: held + others + 32,  # and the output
+    }
+    for name, does in allocator.items():
+        monkeypatch.setattr(torch.accelerator, name, does)
+    monkeypatch.setattr(speed, "KEEP_PEAKS", ("cpu",))
+    assert speed._peak_bytes(nn.Linear(3, 4), torch.zeros(2, 3)) == held + 32
 
 
 def test_the_share_of_attention_by_hand():

@@ -137,11 +137,14 @@ def _time_shares(
 
 def _peak_bytes(network: nn.Module, batch: Tensor) -> int:
     """Most bytes of tensors at one moment of a pass, weights, buffers and batch included."""
+    own = [*network.parameters(), *network.buffers(), batch]
     if batch.device.type in KEEP_PEAKS:
-        torch.accelerator.reset_peak_memory_stats(batch.device)
+        device, held = batch.device, sum(tensor.nbytes for tensor in own)
+        others = torch.accelerator.memory_allocated(device) - held  # of whatever else is there
+        torch.accelerator.reset_peak_memory_stats(device)
         with torch.no_grad():
             network(batch)
-        return torch.accelerator.max_memory_allocated(batch.device)
+        return torch.accelerator.max_memory_allocated(device) - others
     alive: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()  # each storage once
     peak = 0
 
@@ -151,6 +154,6 @@ def _peak_bytes(network: nn.Module, batch: Tensor) -> int:
         peak = max(peak, sum(storage.nbytes() for storage in alive))
 
     with torch.no_grad(), Watching(count):
-        count("", [*network.parameters(), *network.buffers(), batch])
+        count("", own)
         network(batch)
     return peak
