@@ -1,7 +1,8 @@
 """Train one network with one seed, and leave a run record.
 
 A run can be stopped at any moment, by a time limit, an interrupt or a kill; started again, it goes
-on from its last checkpoint and ends with the weights it would have had.
+on from its last checkpoint and ends with the weights it would have had: on a CPU bit for bit, on a
+GPU as nearly as cuDNN repeats itself.
 """
 
 import dataclasses
