@@ -262,10 +262,7 @@ class Engine:
         self.optimizer.load_state_dict(state["optimizer"])
         for group, own in zip(self.optimizer.param_groups, fused, strict=True):
             group["fused"] = own  # that of this setup, whatever was used before
-        for (
-            weights,
-            held,
-        ) in self.optimizer.state.items():  # laid as these, as fused takes it
+        for weights, held in self.optimizer.state.items():  # the fused step ignores strides
             if (momentum := held.get("momentum_buffer")) is not None:
                 held["momentum_buffer"] = torch.empty_like(weights).copy_(momentum)
         if self.average:
