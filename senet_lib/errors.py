@@ -30,6 +30,10 @@ class RecipeError(SenetError):
     """A training setting out of range, misspelt or at odds with another."""
 
 
+class BatchSizeError(RecipeError):
+    """A step has too few images for the network's normalisations."""
+
+
 class RunExistsError(SenetError):
     """The run's folder holds a run of another recipe, or one that is being trained right now."""
 

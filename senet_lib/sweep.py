@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
 ROOT, DATABASE = Path("outputs/sweeps"), "optuna.db"
 SAME = ("data", "models", "recipe", "num_val", "seed", "pruner", "space", "test_every")
-HOPELESS = (RecipeError, errors.NonFiniteLossError, errors.OutOfMemoryError)  # a trial's choice
+HOPELESS = (  # of what a trial chose
+    errors.BatchSizeError, errors.NonFiniteLossError, errors.OutOfMemoryError,
+)  # fmt: skip
 ALIKE = ("epochs", "schedule")  # of all trials, for they are compared epoch by epoch
 
 
@@ -245,9 +247,13 @@ def _run(trial: "optuna.Trial", sweep: Sweep, out: Path) -> RunRecord:
         if told < sweep.recipe.epochs and trial.should_prune():
             raise TrialPruned(f"pruned after {told} of {sweep.recipe.epochs} epochs")
 
+    try:
+        recipe = replace(sweep.recipe, **chosen)
+    except RecipeError as error:  # two of these contradict each other
+        raise TrialPruned(str(error)) from None
     names = ("seed", "data", "num_val", "study", *MACHINE)
     return fit(
-        model=model, recipe=replace(sweep.recipe, **chosen), out=out, on_epoch=tell,
+        model=model, recipe=recipe, out=out, on_epoch=tell,
         progress="bar" if sys.stderr.isatty() else "none",
         **{name: getattr(sweep, name) for name in names},
     )  # fmt: skip

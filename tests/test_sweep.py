@@ -18,7 +18,7 @@ from torch import nn
 from senet_lib import sweep
 from senet_lib.cli import main
 from senet_lib.data.datasets import load_data
-from senet_lib.errors import OutOfMemoryError, RecipeError, RunExistsError
+from senet_lib.errors import BatchSizeError, OutOfMemoryError, RunExistsError
 from senet_lib.models import registry
 from senet_lib.runs.records import load_run
 from senet_lib.training import fit as fit_module
@@ -163,7 +163,7 @@ def test_a_rate_at_which_the_loss_diverges_is_given_up(written, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "error", [OutOfMemoryError("too little memory"), RecipeError("a step needs more images")]
+    "error", [OutOfMemoryError("too little memory"), BatchSizeError("a step needs more images")]
 )
 def test_a_trial_whose_choice_cannot_be_trained_is_given_up(written, tmp_path, monkeypatch, error):
     def fit(**how):

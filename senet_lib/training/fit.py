@@ -194,7 +194,7 @@ def _need_named(job: Job) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError, ValueError) as error:
         if "more than 1 value per channel" in str(error):  # as PyTorch says it
-            raise errors.RecipeError(
+            raise errors.BatchSizeError(
                 f"{job.spec.network} normalises maps of a single pixel here, so that a step needs "
                 "more than one image: a batch_size above 1, and as many training images"
             ) from None
