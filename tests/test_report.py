@@ -320,6 +320,21 @@ def test_the_top_says_whether_by_how_much_how_sure_and_at_what_cost(
     assert len(gone) == 6 - sum(map(len, errors.values()))
 
 
+def test_a_decision_that_further_seeds_turned_is_named_and_the_answer_is_of_all(tmp_path):
+    errors = {"resnet20": (0.20, 0.21, 0.10, 0.30), "se_resnet20": (0.10, 0.11)}
+    for model, by_seed in errors.items():
+        for seed, error in enumerate(by_seed):
+            make_run(tmp_path, model, seed, error)
+    config = settings(seeds=[0, 1], more_seeds=[2, 3], more_seeds_of=["resnet20"])
+    values = {"study": "", "config": json.dumps(config), "runs_root": tmp_path}
+    names = run_cells("report", "points", **values, page_folder=tmp_path)
+    top = next(shown for shown in names["outputs"] if isinstance(shown, Text)).markdown
+    assert list(names["pairs"]["decision"]) == ["undecided"]
+    assert "**SE makes no difference that these seeds can tell to the error of resnet20 (-9.75" in top
+    then = top.partition("asked for first alone, some decisions were others: ")[2]
+    assert then.startswith(f"{escape('se_resnet20')} -10.00 (")
+
+
 def test_unlike_arithmetic_is_said_with_what_it_changed(tmp_path):
     made = {("resnet20", 0): "fp32", ("resnet20", 1): "fp32", ("se_resnet20", 0): "fp32"}
     for (model, seed), precision in (made | {("resnet20", 2): "bf16"}).items():
