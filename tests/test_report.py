@@ -330,7 +330,9 @@ def test_a_decision_that_further_seeds_turned_is_named_and_the_answer_is_of_all(
     names = run_cells("report", "points", **values, page_folder=tmp_path)
     top = next(shown for shown in names["outputs"] if isinstance(shown, Text)).markdown
     assert list(names["pairs"]["decision"]) == ["undecided"]
-    assert "**SE makes no difference that these seeds can tell to the error of resnet20 (-9.75" in top
+    assert (
+        "**SE makes no difference that these seeds can tell to the error of resnet20 (-9.75" in top
+    )
     then = top.partition("asked for first alone, some decisions were others: ")[2]
     assert then.startswith(f"{escape('se_resnet20')} -10.00 (")
 
