@@ -5,6 +5,7 @@ import csv
 import hashlib
 import io
 import re
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +25,7 @@ from senet_lib.models import create_model
 from senet_lib.report.gallery import write_gallery
 from senet_lib.report.looking import Looking, choose_images
 from senet_lib.report.page import frame, render, write_page
+from senet_lib.report.publish import _slim_page
 from senet_lib.report.table import folded, table
 
 PHONE, DESKTOP = {"width": 360, "height": 800}, {"width": 1280, "height": 900}
@@ -477,6 +479,19 @@ def test_figures_are_taken_away_and_have_light_ink_by_night(report, visit):
     assert taken(page, figure.get_by_role("button", name="SVG")) == drawing
     names = page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
     assert len(names) == len(set(names))
+
+
+@pytest.mark.browser
+def test_a_published_page_offers_its_drawings_without_their_pdf(report, visit, tmp_path):
+    published = Path(shutil.copy(report, tmp_path))
+    _slim_page(published)
+    kept, figure = (visit(path).locator("figure:has(.get)").first for path in (report, published))
+    assert [place.get_by_role("link").count() for place in (kept, figure)] == [1, 0]
+    one, other = (
+        taken(place.page, place.get_by_role("button", name="SVG")) for place in (kept, figure)
+    )
+    assert one == other
+    assert figure.page.said == []
 
 
 def test_images_to_look_at_are_right_doubtful_and_wrong_in_turn():

@@ -150,6 +150,7 @@ def test_links_of_the_published_report_lead_to_the_published_runs(tmp_path, monk
     links = re.findall(r'href="([^"#:]+)"', page.read_text(encoding="utf-8"))
     assert "../../runs/demo/se_resnet20/seed3/train.ipynb" in links
     assert [link for link in links if not (page.parent / link).exists()] == []
+    assert "application/pdf" not in page.read_text(encoding="utf-8")
 
 
 def test_an_axis_has_a_page_once_its_runs_can_be_compared(tmp_path, monkeypatch):

@@ -35,6 +35,7 @@ NOTEBOOK = "train.ipynb"
 COPIED = (
     "profile.html", "localisation-*.json", "excitation-*.html", "gates-*.json",
 )  # fmt: skip
+PDF_LINK = re.compile('<a download="[^"]*" href="data:application/pdf;base64,[^"]*">PDF</a>')
 BITS = 5  # of a logit less the highest of its image: 0.6 of the bytes of half precision
 
 
@@ -174,17 +175,19 @@ def publish_report(
             page.unlink(missing_ok=True)
     execute("report", folder / "report.ipynb", parameters, html=folder / "index.html").unlink()
     for page in folder.rglob("*.html"):
-        _drop_dead_links(page)
+        _slim_page(page)
     return folder / "index.html"
 
 
-def _drop_dead_links(page: Path) -> None:
-    """Make plain text of the links to files of a run that are not published, such as its page."""
+def _slim_page(page: Path) -> None:
+    """Make plain text of the links to files of a run that are not published, such as its page, and
+    leave out each figure's PDF, a fifth of the page: the drawing itself can be taken away."""
 
     def checked(link: re.Match[str]) -> str:
         return link[0] if (page.parent / unquote(unescape(link[1]))).exists() else link[2]
 
     text = page.read_text(encoding="utf-8")
     mended = re.sub(r'<a href="([^"#:]+)">(.*?)</a>', checked, text, flags=re.DOTALL)
+    mended = PDF_LINK.sub("", mended)
     if mended != text:
         write_whole(page, mended)

@@ -193,12 +193,11 @@
 
   function offerFigure(figure) {
     const drawing = figure.querySelector(".picture > svg"), title = figure.closest(".output");
-    const place = figure.querySelector(".get");
-    if (!drawing || !place) return;
+    const place = figure.querySelector(".get"), pdf = place.querySelector("a"); // a published page has none
     const headings = [...document.querySelectorAll("h1, h2, h3")]
       .filter((h) => h.compareDocumentPosition(title) & Node.DOCUMENT_POSITION_FOLLOWING);
     const name = headings.length ? textOf(headings.at(-1)) : "figure";
-    place.querySelector("a").download = fileName(name, "pdf");
+    if (pdf) pdf.download = fileName(name, "pdf");
     const button = make("button", { type: "button", textContent: "SVG" });
     button.addEventListener("click", () => {
       const text = new XMLSerializer().serializeToString(drawing);
