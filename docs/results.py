@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from senet_lib.analysis.errors import beside_arithmetic, compare_runs, leaderboard
+from senet_lib.recipe import load_study
+from senet_lib.report.table import decided_text
 from senet_lib.runs.records import RunRecord, find_runs, load_run
 
-RUNS = Path(__file__).resolve().parents[1] / "outputs" / "published" / "runs" / "laptop"
-FIRST = (0, 1, 2)  # seeds; the others were asked for when these had been seen
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = ROOT / "outputs" / "published" / "runs" / "laptop"
+CONFIG = ROOT / "configs" / "laptop.yaml"
 
 
 def table(runs: Sequence[RunRecord]) -> str:
@@ -28,34 +31,28 @@ def table(runs: Sequence[RunRecord]) -> str:
     return "\n".join(lines)
 
 
-def interval(middle: float, low: float, high: float, more: str = "") -> str:
-    """A difference with its ends, in points."""
-    return f"{100 * middle:+.2f} ({100 * low:+.2f} to {100 * high:+.2f}{more})"
-
-
-def answer(runs: Sequence[RunRecord]) -> str:
+def answer(runs: Sequence[RunRecord], first_seeds: Sequence[int]) -> str:
     """The differences that SE makes, what the seeds asked for first said, and what is left where
-    the processor has an effect too, as at the top of the report."""
+    the way of computing has an effect too, as at the top of the report."""
     compared = compare_runs(runs, rng=np.random.default_rng(0))
     alike = beside_arithmetic(runs, compared)
     pairs = compared.frame[compared.frame["model"] == "se_" + compared.frame["control"]]
-    early = compare_runs([run for run in runs if run.seed in FIRST], rng=np.random.default_rng(0))
-    before = early.frame.set_index("model")[["difference", "low", "high", "decision"]]
+    early = [run for run in runs if run.seed in first_seeds]
+    before = compare_runs(early, rng=np.random.default_rng(0)).frame.set_index("model")
     said, left = [], ""
     for row in pairs.itertuples():
         seeds = f"n = {row.n}" + f" with and {row.n_control} without" * (row.n != row.n_control)
-        said.append(f"{row.control} {interval(row.difference, row.low, row.high, f'; {seeds}')}")
-        *ends, decision = before.loc[row.model]
-        if decision not in ("undecided", row.decision):
-            left += f" With seeds 0 to 2 alone, {row.control}'s was {interval(*ends)}: {decision}."
-        *ends, decision = alike.loc[row.model]
-        if row.decision not in ("undecided", decision):
-            left += f" With an effect of the processor in the model, {row.control}'s is "
-            left += f"{interval(*ends)}: {decision}."
+        said.append(f"{row.control} {decided_text(row)}, {seeds}")
+        then, beside = before.loc[row.model], alike.loc[row.model]
+        if then.decision not in ("undecided", row.decision):
+            left += f" With the first seeds alone, {row.control} {decided_text(then)}."
+        if row.decision not in ("undecided", beside.decision):
+            left += f" If each way of computing may shift the error, {row.control} "
+            left += f"{decided_text(beside)}."
     together = "What SE changes, in points, with 95 % intervals that all hold at once: "
-    return f"{together}{', '.join(said)}.{left}"
+    return f"{together}{'; '.join(said)}.{left}"
 
 
 if __name__ == "__main__":
     found = [load_run(folder) for folder in find_runs(RUNS)]
-    print(table(found), answer(found), sep="\n\n")
+    print(table(found), answer(found, load_study(CONFIG).seeds), sep="\n\n")

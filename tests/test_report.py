@@ -370,9 +370,9 @@ def test_a_decision_that_unlike_arithmetic_may_have_made_is_named_at_the_top(tmp
     assert "came &lt;later&gt;." in top
     page = run_cells("ablation", **values, axis="gate")["answer"]
     assert "computed in 2 ways" in " ".join(page)
-    beside = "With an effect of the way in the model, less no attention: "
-    assert f"{beside}sigmoid – (– to –; undecided), relu +10.00 (" in " ".join(page)
-    assert "less SE: relu – (– to –; undecided)." in " ".join(page)
+    beside = "If each way may shift the error, less no attention: "
+    assert f"{beside}sigmoid – (– to –), undecided; relu +10.00 (" in " ".join(page)
+    assert "less SE: relu – (– to –), undecided." in " ".join(page)
 
 
 def test_an_axis_page_judges_by_its_margin_beside_the_way_too(tmp_path):
@@ -385,7 +385,7 @@ def test_an_axis_page_judges_by_its_margin_beside_the_way_too(tmp_path):
     values = {"study": "demo", "runs_root": tmp_path, "page_folder": tmp_path, "axis": "gate"}
     for margin, decision in ((1e-5, "undecided"), (0.1, "equal")):
         page = run_cells("ablation", **values, margin=margin)["answer"]
-        found = rf"sigmoid [+-]0\.00 \(-\d.* to \+\d.*; {decision}\)"
+        found = rf"sigmoid [+-]0\.00 \(-\d.* to \+\d.*\), {decision}"
         assert re.search(found, " ".join(page))
 
 

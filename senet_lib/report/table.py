@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import matplotlib
@@ -145,6 +146,13 @@ def table(
 def p_text(p: float) -> str:
     """A p value for a table, to three places, on one line."""
     return "<\N{NO-BREAK SPACE}0.001" if p < 0.0005 else f"{p:.3f}"
+
+
+def decided_text(row: Any) -> str:
+    """A difference with its interval, in points, and what that decides: a row, by name, of what
+    `contrasts.compare` or `errors.beside_arithmetic` found."""
+    ends = (f"{100 * end:+.2f}".replace("+nan", "–") for end in (row.difference, row.low, row.high))
+    return "{} ({} to {}), ".format(*ends) + row.decision
 
 
 def two_digits(number: float) -> str:

@@ -65,6 +65,16 @@ class _Average:
         self.steps = state["steps"]
 
 
+def _fused_update(setup: Setup) -> bool | None:
+    """What the optimiser is told. Plain fp32 on a CPU rounds the update as a loop written plainly
+    does, step by step; elsewhere False would also mean a kernel for each tensor, and None does not.
+    """
+    rounded = setup.precision != "fp32"
+    if setup.device == "cpu":
+        return setup.fused or rounded
+    return True if rounded and setup.device == "cuda" else None
+
+
 class Engine:
     """Trains one network.
 
@@ -101,16 +111,13 @@ class Engine:
         self.batch_size = min(recipe.batch_size, len(images))
         self.steps_per_epoch = len(images) // self.batch_size
         groups, self.rate_factors = self._groups()
-        # Plain fp32 on a CPU rounds the update as a loop written plainly does, step by step.
-        fused = setup.fused or setup.precision != "fp32"
         self.optimizer = torch.optim.SGD(
             groups,
             lr=recipe.lr,
             momentum=recipe.momentum,
             nesterov=recipe.nesterov,
             weight_decay=recipe.weight_decay,
-            # Elsewhere False would also mean a kernel for each tensor; None leaves it to PyTorch.
-            fused=fused if setup.device == "cpu" else (fused and setup.device == "cuda") or None,
+            fused=_fused_update(setup),
         )
         if setup.compile:
             torch._dynamo.reset()  # of one piece of code it compiles but a few networks
