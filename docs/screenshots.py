@@ -94,8 +94,9 @@ def _save(page: Any, name: str) -> None:
     path = IMAGES / f"{name}.png"
     page.screenshot(path=path)
     with Image.open(path) as picture:
-        rare = Image.Quantize.MAXCOVERAGE  # keeps colours of few pixels, such as a point's
-        small = picture.convert("RGB").quantize(256, rare, dither=Image.Dither.NONE)
+        rare = Image.Quantize.MAXCOVERAGE  # keeps colours of few pixels, such as a point's; the
+        exact = {"kmeans": 1, "dither": Image.Dither.NONE}  # grey of a large plane stays what it is
+        small = picture.convert("RGB").quantize(256, rare, **exact)
     small.save(path, optimize=True)
     size = path.stat().st_size
     print(f"{path.relative_to(ROOT)}: {size / 1000:.0f} kB")

@@ -366,7 +366,7 @@ def test_a_decision_that_unlike_arithmetic_may_have_made_is_named_at_the_top(tmp
     assert f"some decisions change: {escape('se_resnet20')} – (– to –), undecided" in top
     assert f"{escape(worse)} less SE – (– to –), undecided" in top
     assert f"Worse than the plain network, in points: {escape(worse)} +10.00." in top
-    assert f"0 % ({escape('se_resnet20')}). **SE" in top
+    assert f"0 % ({escape('se_resnet20')}, n = 3). **SE" in top
     assert "came &lt;later&gt;." in top
     page = run_cells("ablation", **values, axis="gate")["answer"]
     assert "computed in 2 ways" in " ".join(page)
