@@ -1,8 +1,10 @@
 """Class activation maps against hand-made formulas and pytorch-grad-cam; the gallery's files."""
 
 import copy
+import io
 import re
 import shutil
+from base64 import b64decode
 
 import numpy as np
 import pytest
@@ -268,7 +270,10 @@ def test_the_gallery_shows_right_and_wrong_cases_of_each_class(checkpoint, tmp_p
     assert f"({100 * (predicted == few.y_test).mean():.2f} %)" in text
     # The page needs nothing but itself.
     sources = re.findall(r'(?:src|href)="([^"]*)"', text)
-    assert all(s.startswith(("data:image/png;base64,", "#class-")) for s in sources)
+    assert all(s.startswith(("data:image/", "#class-")) for s in sources)
+    inline = re.findall(r'src="data:image/webp;base64,([^"]*)"', text)
+    shown = [np.asarray(Image.open(io.BytesIO(b64decode(one)))).tobytes() for one in inline]
+    assert sorted(shown) == sorted(np.asarray(Image.open(path)).tobytes() for path in pictures)
     assert {s[1:] for s in sources if s[0] == "#"} <= set(re.findall(r'id="([^"]*)"', text))
     assert not re.search(r"<(script|link|iframe|object)\b|@import|url\(", text)
     assert all(len(alt) > 40 for alt in re.findall(r'alt="([^"]*)"', text))

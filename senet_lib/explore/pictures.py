@@ -17,7 +17,7 @@ from senet_lib.evaluation import probabilities, probability_text
 from senet_lib.explore.answers import Picture
 from senet_lib.figures.errors import confusion
 from senet_lib.figures.style import BLUE, STYLE, VERMILION
-from senet_lib.report.gallery import png_of, source_of
+from senet_lib.report.gallery import file_of, source_of
 
 DPI = 80
 SQUARES = "display: block; image-rendering: pixelated"
@@ -25,7 +25,7 @@ SQUARES = "display: block; image-rendering: pixelated"
 
 def img(pixels: np.ndarray, alt: str, width: str = "100%", style: str = SQUARES) -> str:
     """An image (H, W, 3) uint8 as HTML; `alt` says what is to be seen, width and style are CSS."""
-    return _tag(png_of(pixels, compress_level=1), alt, f"width: {width}; {style}")
+    return _tag(file_of(pixels, compress_level=1), alt, f"width: {width}; {style}")
 
 
 def line(text: str, *, problem: bool = False) -> str:
