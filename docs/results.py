@@ -49,10 +49,36 @@ def answer(runs: Sequence[RunRecord], first_seeds: Sequence[int]) -> str:
         if row.decision not in ("undecided", beside.decision):
             left += f" If each way of computing may shift the error, {row.control} "
             left += f"{decided_text(beside)}."
-    together = "What SE changes, in points, with 95 % intervals that all hold at once: "
+    together = (
+        "What SE changes, in points, with 95 % intervals that all hold at once (*equal*: the "
+    )
+    together += "interval lies within half a point either way; *undecided*: it does not, and holds "
+    together += "zero): "
     return f"{together}{'; '.join(said)}.{left}"
+
+
+def settings(runs: Sequence[RunRecord]) -> str:
+    """Which variants of the ablation's network differ from it, and which of these do not where the
+    way of computing may have an effect too."""
+    compared = compare_runs(runs, rng=np.random.default_rng(0))
+    decided = compared.frame.set_index("model")["decision"]
+    alike = beside_arithmetic(runs, compared)["decision"]
+    (plain,) = compared.frame["control"].unique()
+    better, worse, doubtful = (
+        ", ".join(decided.index[which]) or "none"
+        for which in (
+            decided == "better",
+            decided == "worse",
+            decided.isin(["better", "worse"]) & (decided != alike),
+        )
+    )
+    said = f"Of {len(decided)} variants of {plain}, better than the plain network: {better}; "
+    said += f"worse: {worse}. Undecided if each way of computing may shift the error: {doubtful}."
+    return said
 
 
 if __name__ == "__main__":
     found = [load_run(folder) for folder in find_runs(RUNS)]
-    print(table(found), answer(found, load_study(CONFIG).seeds), sep="\n\n")
+    short = [load_run(folder) for folder in find_runs(RUNS.with_name("ablation"))]
+    said = answer(found, load_study(CONFIG).seeds)
+    print(table(found), said, settings(short), sep="\n\n")

@@ -321,8 +321,10 @@ def test_the_notebook_shows_these_numbers(look, tmp_path, shapes):
     assert (found["early"], found["late"]) == tuple(shares[looks].iloc[[0, -1]])
     assert found["chance"] == pytest.approx(100 * 9 / 59)  # (10 - 1) / (60 - 1)
     answer = found["outputs"][-1].markdown
-    assert "of 336 channels" in answer  # 3 * (16 + 32 + 64)
-    assert f"{sum(~looks)} of 9 layers have no others" in answer
+    assert f"In {sum(~looks)} of 9 layers no gate moves" in answer
+    sizes = [2 * c * max(c // 16, 1) for c in (16, 32, 64) for _ in range(3)]
+    asleep = 100 * np.dot(sizes, ~looks) / sum(sizes)
+    assert f"they hold {asleep:.1f} % of the weights" in answer
     assert f"{100 * found['fixed'].loc['all', 'error']:.2f} %" in answer
     kept = interventions.read_summaries(tmp_path).iloc[0]
     assert (kept["model"], kept["images"], kept["layers"]) == ("se_resnet20", 60, 9)
@@ -335,7 +337,7 @@ def test_the_notebook_shows_these_numbers(look, tmp_path, shapes):
 
 
 @pytest.mark.parametrize(
-    ("by", "said"), [(0, "No layer's gates vary"), (20, "In stage3.2 alone, whose gates move")]
+    ("by", "said"), [(0, "No layer's gates vary"), (20, "In stage3.2, the only layer whose gates")]
 )
 def test_gates_that_never_vary_know_no_class_and_by_hand_nothing_is_written(look, by, said):
     found = look(by=[*[0] * 8, by], page_folder="")
@@ -347,7 +349,7 @@ def test_gates_that_never_vary_know_no_class_and_by_hand_nothing_is_written(look
 def test_a_layer_counts_though_it_slept_before_and_gates_of_places_are_named(look, model):
     torch.manual_seed(1)  # other layers than those of the untrained network, of seed 0, are asleep
     found = look(model)
-    assert len(found["known"]) == found["looks"].sum()
+    assert len(found["known"]) == 9 - len(found["asleep"])
     cbam = "cbam" in model
     assert found["known"]["untrained"].isna().any() == (not cbam)
     assert ("gates of places stay free" in found["outputs"][-1].markdown) == cbam

@@ -69,7 +69,10 @@ def test_the_readmes_results_are_those_of_the_published_runs():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert results["table"](runs) in readme
     seeds = load_study(ROOT / "configs" / "laptop.yaml").seeds
-    assert results["answer"](runs, seeds) in readme.replace("\n", " ")
+    readme = readme.replace("\n", " ")
+    assert results["answer"](runs, seeds) in readme
+    short = [load_run(folder) for folder in find_runs(PUBLISHED / "runs" / "ablation")]
+    assert results["settings"](short) in readme
 
 
 def test_the_published_reports_stand_beside_their_runs_and_name_no_path_of_one_machine():

@@ -20,10 +20,11 @@ class Axis(NamedTuple):
 
 AXES = {
     "gate_at": Axis(
-        title="Where the gate stands in a Res2Net block",
+        title="Where the gate stands in a Res2Net block, whose streams joined again are Z, "
+        "of which a last 1x1 convolution makes the branch's output",
         values={
-            "last": "on stream s",
-            "last_from_z": "on stream s, from all of Z",
+            "last": "on the last stream",
+            "last_from_z": "on the last stream, from all of Z",
             "first2": "on streams 1 and 2",
             "first2_from_z": "on streams 1 and 2, from all of Z",
             "streams": "on each stream, an SE each",

@@ -36,7 +36,7 @@ PLAIN = re.compile(r'<span class="[npw]">([^<]*)</span>')  # names, punctuation 
 INKS = {"#1d2329": "ink", "#000000": "ink", "#56616c": "muted", "#dfe3e7": "line"}
 FOR_ALL = "stroke-linejoin: round; stroke-linecap: butt"  # what Matplotlib asks of every line
 SHORTEST_CONTENTS = 3  # sections
-SMALL_POINTS = 420
+SMALL_POINTS = 430
 MAIN = "content"  # a name that no section may take
 LOOK = 'class="look"'  # what the script for looking without a kernel brings to life
 
