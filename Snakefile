@@ -246,6 +246,7 @@ except WorkflowError:
 HAS_GPU = STUDY.device != "cpu" and sees_gpu()
 THREADS = STUDY.threads or CORES or 1
 MEMORY, MINUTES = 4_000, 720
+NOTEBOOK = "{SENET:q} notebook {input.notebook:q} --out {output.notebook} --html {output.page} {params.parameters}"
 REPORT_PARAMETERS = parameters(study=STUDY.study, config=settings())
 
 
@@ -283,8 +284,7 @@ rule train:
         mem_mb=MEMORY,
         runtime=MINUTES,
     shell:
-        "OMP_NUM_THREADS={threads} {SENET:q} notebook {input.notebook:q} --out {output.notebook} --html {output.page}"
-        " {params.parameters} {MACHINE_WORDS} > {log} 2>&1"
+        "OMP_NUM_THREADS={threads} " + NOTEBOOK + " {MACHINE_WORDS} > {log} 2>&1"
 
 
 rule ablation:
@@ -300,8 +300,7 @@ rule ablation:
         code=ABLATION_HASH,
         parameters=REPORT_PARAMETERS,
     shell:
-        "{SENET:q} notebook {input.notebook:q} --out {output.notebook} --html {output.page}"
-        " {params.parameters} -p axis={wildcards.axis} > {log} 2>&1"
+        NOTEBOOK + " -p axis={wildcards.axis} > {log} 2>&1"
 
 
 # Of all seeds, for the images are chosen that every network classifies correctly.
@@ -329,8 +328,7 @@ rule gradcam:
         mem_mb=MEMORY,
         runtime=MINUTES,
     shell:
-        "OMP_NUM_THREADS={threads} {SENET:q} notebook {input.notebook:q} --out {output.notebook}"
-        " --html {output.page} {params.parameters} -p seed={wildcards.seed} > {log} 2>&1"
+        "OMP_NUM_THREADS={threads} " + NOTEBOOK + " -p seed={wildcards.seed} > {log} 2>&1"
 
 
 # Of the first seed: a page a network is enough to look at.
@@ -358,8 +356,7 @@ rule excitation:
         mem_mb=MEMORY,
         runtime=MINUTES,
     shell:
-        "OMP_NUM_THREADS={threads} {SENET:q} notebook {input.notebook:q} --out {output.notebook}"
-        " --html {output.page} {params.parameters} -p model={wildcards.gated} > {log} 2>&1"
+        "OMP_NUM_THREADS={threads} " + NOTEBOOK + " -p model={wildcards.gated} > {log} 2>&1"
 
 
 # Alone on the machine, so that the times are those of the networks.
@@ -383,8 +380,7 @@ rule profile:
         mem_mb=MEMORY,
         runtime=MINUTES,
     shell:
-        "{SENET:q} notebook {input.notebook:q} --out {output.notebook} --html {output.page}"
-        " {params.parameters} > {log} 2>&1"
+        NOTEBOOK + " > {log} 2>&1"
 
 
 rule report:
@@ -405,8 +401,7 @@ rule report:
         parameters=REPORT_PARAMETERS,
     threads: CORES or THREADS  # the last job has them all
     shell:
-        "{SENET:q} notebook {input.notebook:q} --out {output.notebook} --html {output.page}"
-        " {params.parameters} > {log} 2>&1"
+        NOTEBOOK + " > {log} 2>&1"
 
 
 # All that there is to make, for Snakemake does not look for what lies behind a file that is there.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from senet_lib import kernels
 from senet_lib.errors import RecipeError
@@ -79,7 +80,11 @@ class Setup:
 
     def place(self, thing: Any) -> Any:
         """A network or a batch (N, C, H, W), on the device and as maps lie there."""
-        return thing.to(self.device, memory_format=memory_format(self.device))
+        if not isinstance(thing, nn.Module):
+            return thing.to(self.device, memory_format=memory_format(self.device))
+        # `Module.to` refuses a format where there are weights of five dimensions.
+        layout = {"memory_format": memory_format(self.device)}
+        return thing.to(self.device)._apply(lambda t: t.to(**layout) if t.dim() == 4 else t)
 
 
 def accelerator() -> str:

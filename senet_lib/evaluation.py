@@ -27,7 +27,7 @@ def evaluating(model: nn.Module, *, tf32: bool = False) -> Iterator[None]:
             module.training = training
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predict(
     model: nn.Module,
     images: torch.Tensor | np.ndarray,

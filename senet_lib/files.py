@@ -59,7 +59,8 @@ def replacing(path: str | Path, keep: str | Path | None = None) -> Iterator[Path
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """A temporary neighbour of a folder, which takes its place once the block has succeeded. What
-    was there before is removed only then."""
+    was there before is removed only then; behind a link that is the folder it leads to."""
+    folder = folder.resolve()
     new, old = (folder.with_name(partial_name(folder.name, _own() + end)) for end in ("", ".old"))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -76,7 +76,7 @@ def black_image(model: nn.Module, input_size: Sequence[int]) -> Iterator[Tensor]
     where input_size is not three positive whole numbers."""
     if len(input_size) != 3 or any(not isinstance(n, int) or n < 1 for n in input_size):
         raise SenetError(f"input size must be channels, height, width, not {tuple(input_size)}")
-    like = next(iter(model.parameters()), torch.empty(0))
+    like = next(filter(torch.is_floating_point, model.parameters()), torch.empty(0))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -247,6 +247,21 @@ def checkpoint(tmp_path_factory):
     return path
 
 
+def test_a_network_that_keeps_a_tensor_of_its_first_pass_has_maps_afterwards(images):
+    class Keeping(nn.Sequential):
+        kept = None
+
+        def forward(self, x):
+            if self.kept is None:
+                self.kept = torch.ones(1)
+            return super().forward(x * self.kept)
+
+    layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)
+    network = Keeping(*layers)
+    predict(network, np.zeros((2, 32, 32, 3), np.uint8), (0.5,) * 3, (0.2,) * 3)
+    assert len(compute_maps(network, images, layer="0").maps) == len(images)
+
+
 def test_the_gallery_shows_right_and_wrong_cases_of_each_class(checkpoint, tmp_path):
     few, folder = load_data(str(checkpoint.with_name("few.npz"))), tmp_path / "new" / "folder"
     assert main(["gradcam", "--checkpoint", str(checkpoint), "--out-dir", str(folder),

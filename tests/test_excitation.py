@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from senet_lib.analysis import gates as excitation
 from senet_lib.analysis import interventions
 from senet_lib.analysis.gates import Gates, NoAttentionError
+from senet_lib.device import Setup
 from senet_lib.errors import DataError, RecordError, SenetError, UnknownNameError
 from senet_lib.files import anchored
 from senet_lib.models import create_model
 from senet_lib.models.attention import AttentionSpec, ExciteGate, build_attention
+from senet_lib.recipe import Recipe
+from senet_lib.training.engine import Engine
 
 
 class SmallNet(nn.Module):
@@ -353,6 +356,17 @@ def test_a_layer_counts_though_it_slept_before_and_gates_of_places_are_named(loo
     cbam = "cbam" in model
     assert found["known"]["untrained"].isna().any() == (not cbam)
     assert ("gates of places stay free" in found["outputs"][-1].markdown) == cbam
+
+
+def test_the_untrained_network_begins_where_a_training_does(tmp_path, shapes):
+    run = make_run(tmp_path, "se_cnn7", 3, 0.5, **data_fields(shapes))
+    torch.manual_seed(3)
+    setup = Setup(device="cpu", precision="fp32", compile=False, threads=1)
+    network = create_model("se_cnn7", num_classes=shapes.num_classes)
+    begun = Engine(network, shapes, Recipe(), 3, setup).model
+    found = excitation.untrained_network(run, shapes.x_train)
+    for ours, theirs in zip(found.parameters(), begun.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_a_stage_whose_gates_hardly_vary_has_no_share_of_variance(tmp_path):

@@ -224,6 +224,11 @@ def test_places_are_checked_before_the_notebook_runs(tmp_path, notebook):
         with pytest.raises(SenetError, match=re.escape(Path(html or out).name)):
             execute(notebook, out, html=html)
     assert not [path for path in tmp_path.glob("*.ipynb") if path != notebook]
+    partial = notebook.rename(tmp_path / "mine.partial.ipynb")
+    text = partial.read_text(encoding="utf-8")
+    with pytest.raises(SenetError, match=r"mine\.partial\.ipynb is the notebook itself"):
+        execute(partial, tmp_path / "mine.ipynb")
+    assert partial.read_text(encoding="utf-8") == text
 
 
 def test_what_cannot_be_run_is_refused(tmp_path, notebook):

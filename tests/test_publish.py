@@ -178,6 +178,17 @@ def test_an_axis_has_a_page_once_its_runs_can_be_compared(tmp_path, monkeypatch)
     assert {path.name for path in folder.iterdir()} == {"ablation-reduction.html", "index.html"}
 
 
+def test_a_folder_behind_a_link_is_replaced_where_it_lies(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "study").symlink_to("disk")
+    for text in ("one", "two"):
+        with replacing_folder(tmp_path / "study") as partial:
+            (partial / "new").write_text(text)
+        assert (tmp_path / "disk" / "new").read_text() == text
+        assert (tmp_path / "study").is_symlink()
+        assert {path.name for path in tmp_path.iterdir()} == {"disk", "study"}
+
+
 def test_of_temporary_copies_those_of_dead_processes_and_of_this_name_alone_are_removed(tmp_path):
     host, dead, living = socket.gethostname(), 2**22 + 1, os.getppid()
     left = [f".laptop.{host}.{dead}.partial", f".laptop.{host}.{dead}.old.partial"]

@@ -1,26 +1,32 @@
 """Records and weights: whole or not there, a changed byte is noticed; the table of runs."""
 
 import ast
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from fake_runs import make_run
+from fake_runs import data_fields, make_run, save_shapes
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from senet_lib.data.datasets import load_data
 from senet_lib.errors import CheckpointError, RecordError, UnknownNameError
 from senet_lib.files import anchored
 from senet_lib.models import create_model, split_name
 from senet_lib.runs import provenance
-from senet_lib.runs.records import find_runs, full_name, list_runs, load_run, save_history
+from senet_lib.runs.evaluate import runs_on_other_images
+from senet_lib.runs.records import RECORD, find_runs, full_name, list_runs, load_run, save_history
 from senet_lib.runs.study import collect
-from senet_lib.runs.weights import NetSpec, load_network, save_weights
+from senet_lib.runs.weights import NetSpec, _digest, load_network, save_weights
 
 
 def test_a_record_survives_the_disk(tmp_path):
@@ -244,6 +250,45 @@ def test_a_name_with_overrides_builds_the_same_network():
     name = full_name("se_resnet20+squeeze=max", overrides)
     assert name == "se_resnet20+gate_bias=true+reduction=8+squeeze=max+stages=1,3"
     assert split_name(name)[1] == overrides | {"squeeze": "max"}
+
+
+def test_other_images_are_noticed_behind_links_and_whatever_the_clock_said(tmp_path):
+    first, second = (save_shapes(tmp_path / f"{k}.npz", 20, 10, seed=k) for k in (0, 1))
+    source, about = tmp_path / "own.npz", data_fields(load_data(first))
+    source.symlink_to(first)
+    run = make_run(tmp_path, "resnet20", 0, 0.5, data=str(source), **about)
+    assert runs_on_other_images([run.path], str(source)) == []
+    source.unlink()
+    source.symlink_to(second)  # written before the run
+    assert runs_on_other_images([run.path], str(source)) == [run]
+    ahead = time.time() + 3600
+    shutil.copy(second, first)
+    os.utime(run.path / RECORD, (ahead, ahead))
+    assert runs_on_other_images([run.path], first) == [run]
+
+
+def test_other_pictures_in_a_linked_folder_are_noticed(tmp_path):
+    pictures = [tmp_path / "real" / name / "a.png" for name in ("cat", "dog")]
+    for shade, path in enumerate(pictures):
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (32, 32), (shade, 0, 0)).save(path)
+    (tmp_path / "own").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "own" / split).symlink_to(tmp_path / "real")
+    source = str(tmp_path / "own")
+    run = make_run(tmp_path, "resnet20", 0, 0.5, data=source, **data_fields(load_data(source)))
+    assert runs_on_other_images([run.path], source) == []
+    time.sleep(0.05)
+    Image.new("RGB", (32, 32), (9, 9, 9)).save(pictures[0])
+    assert runs_on_other_images([run.path], source) == [run]
+
+
+def test_weights_of_every_type_have_a_digest():
+    values = torch.ones(3, dtype=torch.bfloat16), torch.ones(()), torch.ones(2, dtype=torch.bool)
+    digests = {_digest({}, {"x": value}) for value in (*values, torch.zeros(()))}
+    assert len(digests) == 4
+    plain = hashlib.sha256(b"{}x torch.float32 [2]" + np.float32([1, 2]).tobytes())
+    assert _digest({}, {"x": torch.tensor([1.0, 2.0])}) == plain.hexdigest()
 
 
 def test_a_layer_that_a_network_uses_twice_is_saved_in_both_places(tmp_path):

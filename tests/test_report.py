@@ -345,7 +345,7 @@ def test_unlike_arithmetic_is_said_with_what_it_changed(tmp_path):
     outputs = run_cells("report", "pairs", **options)["outputs"]
     (said,) = (str(shown) for shown in outputs if "computed in" in str(shown))
     assert "in 2 ways: 1, cpu, fp32 (3 runs); 2, cpu, bf16, A Processor (1 run), +1.50" in said
-    assert "in 1 network that had both" in said
+    assert "in 1 network trained in both" in said
 
 
 def test_a_decision_that_unlike_arithmetic_may_have_made_is_named_at_the_top(tmp_path):

@@ -89,6 +89,14 @@ def test_a_stop_reaches_every_run_and_loses_nothing(words):
         assert not (folder(seed) / RECORD).exists()
 
 
+def test_bytes_that_are_no_text_are_passed_on(tmp_path, capfd):
+    (tmp_path / "odd.py").write_text(r"import os; os.write(1, b'\xe9\n')")
+    assert (
+        side_by_side({"seed 0": ["models", "--plugin", str(tmp_path / "odd.py"), "cnn7"]}, 1) == 0
+    )
+    assert r"seed 0: \xe9" in capfd.readouterr().out
+
+
 def test_one_that_is_killed_is_named_and_no_success(tmp_path, capfd):
     (tmp_path / "die.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     killed = ["models", "--plugin", str(tmp_path / "die.py")]

@@ -32,6 +32,7 @@ from senet_lib.errors import (
     RecordError,
     RunExistsError,
     RunStopped,
+    SenetError,
 )
 from senet_lib.models import create_model, registry
 from senet_lib.models.cnn import WhiteningStem
@@ -40,7 +41,7 @@ from senet_lib.runs.lock import locked
 from senet_lib.runs.records import RECORD, load_run
 from senet_lib.runs.weights import CHECKPOINT, WEIGHTS, load_network
 from senet_lib.training import plan as plan_module
-from senet_lib.training.engine import Engine
+from senet_lib.training.engine import Engine, _Average
 from senet_lib.training.fit import fit
 
 RECIPE = Recipe(epochs=2, batch_size=32, lr=0.05, lr_policy="one_cycle")
@@ -464,6 +465,78 @@ def test_a_network_meant_for_one_channel_is_trained_on_three(small_data, monkeyp
     job = plan_module.make_job("grey", RECIPE, data=small_data, **asked)
     assert (job.num_params, job.macs) == (40, 30)
     assert prints("profile", "--model", "grey").splitlines()[1].split()[1:3] == ["20", "10"]
+
+
+def test_what_is_no_classifier_or_cannot_be_kept_is_one_line(small_data, monkeypatch):
+    monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
+    pooled = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+
+    class Pair(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x), x
+
+    class Stateful(nn.Linear):
+        def get_extra_state(self):
+            return {"seen": 3}
+
+    made = {
+        r"makes \(1, 15\) of one image; a classifier of 10 classes makes \(1, 10\)": nn.Linear(
+            3, 15
+        ),
+        "makes a tuple of one image": Pair(nn.Linear(3, 10)),
+        "no parameter that can be trained": nn.Linear(3, 10).requires_grad_(False),
+        "lazy layers": nn.LazyLinear(10),
+        "get_extra_state": Stateful(3, 10),
+    }
+    asked = {"seed": 0, "out": None, "study": None, "protocol": None, "overrides": {}, "num_val": 0}
+    for number, (said, last) in enumerate(made.items()):
+        build = registry.register_model(f"own{number}", summary="own", input_size=(3, 32, 32))
+        build(lambda num_classes, in_channels, last=last: nn.Sequential(*pooled, last))
+        with pytest.raises(SenetError, match=said):
+            plan_module.make_job(f"own{number}", RECIPE, data=small_data, **asked)
+
+
+def test_an_average_takes_shared_and_complex_values_once_and_counts_as_they_are():
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.BatchNorm1d(2))
+    network[1].weight = network[0].weight
+    network.phase = nn.Parameter(torch.zeros(3, dtype=torch.complex64))
+    average = _Average(network, 0.9)
+    average.steps = 10**6
+    before = [value.clone() for value in average.network.parameters()]
+    with torch.no_grad():
+        for value in (*network.parameters(), *network.buffers()):
+            value += 1
+    average.update()
+    for was, value in zip(before, average.network.parameters(), strict=True):
+        torch.testing.assert_close(value, was + 0.1)
+    assert average.network[2].num_batches_tracked == 1
+
+
+def test_weights_of_five_dimensions_complex_ones_and_shared_biases_are_trained(small_data):
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.turn = nn.Parameter(torch.ones(3, dtype=torch.complex64))
+            self.deep, self.last = nn.Conv3d(1, 1, 3, padding=1), nn.Linear(3, 10)
+            self.norms = nn.ModuleList([nn.BatchNorm2d(3), nn.BatchNorm2d(3)])
+            self.norms[1].bias = self.norms[0].bias
+
+        def forward(self, x):
+            x = self.norms[1](self.norms[0](self.deep(x[:, None])[:, 0]))
+            return self.last((x.mean((2, 3)) * self.turn).real)
+
+    moved = []
+    for factor in (1.0, 4.0):
+        torch.manual_seed(0)
+        recipe = Recipe(batch_size=64, momentum=0.0, weight_decay=0.0, norm_bias_lr=factor)
+        engine = Engine(
+            Odd(), load_data(small_data), recipe, 0, dataclasses.replace(PLAIN, fused=True)
+        )
+        step, images, labels = next(engine.batches(0))
+        engine.train_step(images, labels, 0.1, step)
+        assert (engine.model.turn != 1).any()
+        moved.append(engine.model.norms[0].bias.detach())
+    torch.testing.assert_close(moved[1], 4 * moved[0])
 
 
 def test_a_run_made_below_the_top_names_its_data_as_the_top_sees_it(

@@ -138,7 +138,7 @@ def _fitting(
     return images.cpu(), maps, targets.cpu()
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _probabilities(model: nn.Module, versions: Iterable[Tensor], classes: Tensor) -> np.ndarray:
     """Softmax probability of one class an image, (N, V) float64, in eval mode, in each of V
     versions (N, C, H, W) of the images; as many as a batch holds go through the network at once."""

@@ -69,7 +69,7 @@ class Gates:
         return [self.layers[i] for i in sorted(chosen)]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def record_gates(model: nn.Module, images: Tensor | np.ndarray) -> Gates:
     """The gates of every attention layer, in eval mode on the model's device.
 
@@ -229,7 +229,8 @@ def untrained_network(run: RunRecord, images: np.ndarray) -> nn.Module:
     """The run's network with fresh weights, as a control, drawn from the run's seed.
 
     Normalisations get their statistics from the first 500 of the images, (N, H, W, 3) uint8, for
-    without any the activations would grow from block to block."""
+    without any the activations would grow from block to block; and what a training takes from its
+    images before the first step, such as a stem that whitens, is taken from these."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         network = create_model(
@@ -238,5 +239,8 @@ def untrained_network(run: RunRecord, images: np.ndarray) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = 1.0  # the statistics of the one batch below
+        if hasattr(module, "fit_to_images"):
+            some = torch.as_tensor(images[: module.num_images])
+            module.fit_to_images(normalise(some, run.mean, run.std))
     network.train()(normalise(torch.as_tensor(images[:500]), run.mean, run.std))
     return network.eval()

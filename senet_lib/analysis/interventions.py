@@ -27,7 +27,7 @@ SHARES = ("mean", "class_share", "constant_share")
 NEEDED = ("model", "seed", "images", "layers", "first", "last", "error", "fixed_error")
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def channel_importance(
     model: nn.Module, images: Tensor, labels: np.ndarray, layer: str
 ) -> pd.DataFrame:
@@ -101,7 +101,7 @@ def _split(model: nn.Module, layer: str) -> tuple[Callable, Callable]:
     return nn.Sequential(*parts[: 1 + index]), nn.Sequential(*parts[1 + index :])
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def fixed_gates(
     model: nn.Module, images: Tensor, labels: np.ndarray, fixed: Mapping[str, np.ndarray]
 ) -> np.ndarray:

@@ -117,11 +117,9 @@ class Bottleneck(_Residual, blocks.Bottleneck):
 
 class Res2NetBlock(_Residual, res2net.Res2NetBlock):
     def fast(self, x: Tensor) -> Tensor:
-        if self.gate_at == "output":
-            return super().fast(x)
         if self.gate_at == "literal":
             return F.relu(self.streams(x) + self.shortcut(x))
-        return conv_norm(*self.inner(x), residual=self.shortcut(x))
+        return super().fast(x)
 
     def streams(self, x: Tensor) -> Tensor:
         """The gated Z of a block's input."""

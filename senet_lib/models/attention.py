@@ -189,23 +189,6 @@ class ExciteGate(nn.Module):
         return self.excite(self.squeeze(x))[:, :, None, None]  # (N, C, 1, 1)
 
 
-@register_attention("se")
-class SqueezeExcite(nn.Module):
-    """squeeze - excite - scale: multiply each channel by a gate computed from all channels.
-
-    Source: Hu et al. 2018 (arXiv:1709.01507), eq. 2 squeeze, eq. 3 excite, eq. 4 scale; without
-    biases, as in its section 6, unless gate_bias is set, as in the public weights.
-    Differs from the paper: squeeze and gate can be exchanged.
-    """
-
-    def __init__(self, channels: int, spec: AttentionSpec) -> None:
-        super().__init__()
-        self.gate = ExciteGate(channels, spec)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x)
-
-
 class Rescaled(nn.Module):
     """x * gate(x), with any gate."""
 
@@ -215,6 +198,19 @@ class Rescaled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gate(x)
+
+
+@register_attention("se")
+class SqueezeExcite(Rescaled):
+    """squeeze - excite - scale: multiply each channel by a gate computed from all channels.
+
+    Source: Hu et al. 2018 (arXiv:1709.01507), eq. 2 squeeze, eq. 3 excite, eq. 4 scale; without
+    biases, as in its section 6, unless gate_bias is set, as in the public weights.
+    Differs from the paper: squeeze and gate can be exchanged.
+    """
+
+    def __init__(self, channels: int, spec: AttentionSpec) -> None:
+        super().__init__(ExciteGate(channels, spec))
 
 
 def register_gate(name: str, options: Iterable[str] = _OPTIONS) -> Callable[[Builder], Builder]:

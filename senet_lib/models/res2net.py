@@ -100,6 +100,7 @@ class Res2NetBlock(ResidualBlock):
         )
         if not whole_branch:
             self.attention = _stream_attention(base_width, scale, gate_at, attention)
+            self.position = "streams"  # within the branch, at none of a block's four positions
         self.gate_at, self.scale = gate_at, scale
         self.conv1, self.norm1 = conv1x1(in_channels, channels), nn.BatchNorm2d(channels)
         # As many pixels as a convolution of stride 2 makes of an odd number.
@@ -131,11 +132,6 @@ class Res2NetBlock(ResidualBlock):
         x = self.pool(F.relu(self.norm1(self.conv1(x))))  # (N, C, H/stride, W/stride)
         x = self.gated(self.cascade(x))
         return x if self.gate_at == "literal" else self.norm3(self.conv3(x))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.gate_at == "output":
-            return super().forward(x)
-        return F.relu(self.branch(x) + self.shortcut(x))
 
 
 def _stream_attention(base_width: int, scale: int, gate_at: str, spec: AttentionSpec) -> nn.Module:

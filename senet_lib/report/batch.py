@@ -113,13 +113,14 @@ def execute(
         raise SenetError(f"--out {out} must end in .ipynb")
     if html and Path(html).suffix != ".html":
         raise SenetError(f"--html {html} must end in .html")
-    if out.exists() and out.samefile(source):
-        raise SenetError(f"--out {out} is the notebook itself; choose another path")
+    partial, failure = out.with_suffix(".partial.ipynb"), out.parent / FAILED
+    for path in (out, partial):
+        if path.exists() and path.samefile(source):
+            raise SenetError(f"{path} is the notebook itself; choose another path than --out {out}")
     for path in (out, *([Path(html)] if html else [])):
         _check_place(path)
     _check_language(source)
     checked = check_parameters(source, parameters or {})
-    partial, failure = out.with_suffix(".partial.ipynb"), out.parent / FAILED
     with locked(out.with_name(f".{out.name}.lock"), f"{out} is being made by another process"):
         failure.unlink(missing_ok=True)
         try:
@@ -234,7 +235,6 @@ def _kernel_manager(folder: Path) -> type:
     """
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
-    from traitlets import default
 
     sockets = os.name == "posix" and len(os.fsencode(folder)) <= LONGEST_SOCKET_FOLDER
     environment = {
@@ -244,6 +244,14 @@ def _kernel_manager(folder: Path) -> type:
     }
 
     class Manager(AsyncKernelManager):
+        def __init__(self, **given: Any) -> None:
+            super().__init__(
+                shutdown_wait_time=25.0,  # seconds, for a checkpoint; SLURM kills after 30
+                connection_file=str(folder / "kernel.json"),
+                transport="ipc" if sockets else "tcp",
+                **given,
+            )
+
         @property
         def kernel_spec(self) -> KernelSpec:
             return KernelSpec(
@@ -255,18 +263,6 @@ def _kernel_manager(folder: Path) -> type:
                 language="python",
                 env=environment,
             )
-
-        @default("shutdown_wait_time")
-        def _patience(self) -> float:
-            return 25.0  # seconds, for a checkpoint; SLURM kills after 30
-
-        @default("connection_file")
-        def _connection_file(self) -> str:
-            return str(folder / "kernel.json")
-
-        @default("transport")
-        def _transport(self) -> str:
-            return "ipc" if sockets else "tcp"
 
     return Manager
 

@@ -1,5 +1,6 @@
 """Saved networks and the images they are shown: of the same classes, and unchanged."""
 
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -104,16 +105,19 @@ def evaluate(
 def runs_on_other_images(folders: Iterable[Path], data: str) -> Sequence[RunRecord]:
     """Finished runs whose images are not what their data, a file or folder, holds now.
 
-    The images are read only if a file is newer than a record, by the time of its last change on
-    this system, which copying does not carry over.
+    The images are read only if a file or a link is newer than a record, by the time of its last
+    change on this system, which copying does not carry over, or a record is of a time to come.
     """
     runs = []
     for folder in folders:
         with suppress(RecordError):  # there is none, or a damaged one, as the report says
             runs.append(load_run(folder))
     path = find_path(data)
-    changed = max(p.stat().st_ctime for p in (path, *path.rglob("*")) if p.exists())
-    if all(changed < (run.path / RECORD).stat().st_mtime for run in runs):
+    inside = (found for depth in ("*", "*/*", "*/*/*") for found in path.glob(depth))
+    files = [file for file in (path, *inside) if file.exists()]  # through links to folders too
+    changed = max(max(p.lstat().st_ctime, p.stat().st_ctime) for p in files)
+    written = [(run.path / RECORD).stat().st_mtime for run in runs]
+    if all(changed < one <= time.time() for one in written):
         return []
     dataset = load_data(data)
     found = {n: hold_out(dataset, n).fingerprint for n in {run.num_val for run in runs}}

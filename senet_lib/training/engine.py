@@ -11,6 +11,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import filterfalse
 
 import numpy as np
 import torch
@@ -46,15 +47,21 @@ class _Average:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.network = copy.deepcopy(model).requires_grad_(False)
         self.decay, self.steps = decay, 0
-        theirs, ours = model.state_dict(), self.network.state_dict()
-        wide = [name for name, value in theirs.items() if value.is_floating_point()]
-        self.sources = [theirs[name].detach() for name in wide]
-        self.targets = [ours[name] for name in wide]
+        ours, theirs = ([*net.parameters(), *net.buffers()] for net in (self.network, model))
+        pairs = [(a.detach(), b.detach()) for a, b in zip(ours, theirs, strict=True)]  # each once
+
+        def has_mean(pair: tuple[torch.Tensor, torch.Tensor]) -> bool:
+            return pair[0].is_floating_point() or pair[0].is_complex()
+
+        self.targets, self.sources = zip(*filter(has_mean, pairs), strict=True)
+        self.counts = list(filterfalse(has_mean, pairs))
 
     @torch.no_grad()
     def update(self) -> None:
         past = min(self.decay, (1 + self.steps) / (10 + self.steps))
         torch._foreach_lerp_(self.targets, self.sources, 1 - past)
+        for ours, theirs in self.counts:  # what has no mean
+            ours.copy_(theirs)
         self.steps += 1
 
     def state(self) -> dict[str, object]:
@@ -117,7 +124,7 @@ class Engine:
             momentum=recipe.momentum,
             nesterov=recipe.nesterov,
             weight_decay=recipe.weight_decay,
-            fused=_fused_update(setup),
+            fused=_fused_update(setup) and not any(map(torch.is_complex, self.model.parameters())),
         )
         if setup.compile:
             torch._dynamo.reset()  # of one piece of code it compiles but a few networks
@@ -125,18 +132,18 @@ class Engine:
         self.step_losses = torch.zeros(self.steps_per_epoch, device=self.device)
         self.num_wrong = torch.zeros((), dtype=torch.int64, device=self.device)
         self.timed_images, self.timed_seconds, self._steps_here = 0, 0.0, 0
-        self._mark: float | None = None
+        self._mark: tuple[float, int] | None = None
 
     def _groups(self) -> tuple[list[dict[str, object]], list[float]]:
         """The parameters as the optimiser takes them, and each group's factor on the rate."""
         factor = self.recipe.norm_bias_lr
         norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         biases = [norm.bias for norm in norms if norm.bias is not None and factor != 1]
-        apart = set(biases)
+        apart = dict.fromkeys(biases)  # two may share one
         groups = [{"params": [p for p in self.model.parameters() if p not in apart]}]
         if biases:
             decay = self.recipe.weight_decay / factor
-            groups.append({"params": biases, "weight_decay": decay})
+            groups.append({"params": list(apart), "weight_decay": decay})
         return groups, [1.0, factor][: len(groups)]
 
     def batches(
@@ -231,23 +238,19 @@ class Engine:
         """Count the steps from here on, once the first of them have warmed up what there is."""
         if self._steps_here >= WARM_UP_STEPS:
             synchronise(self.device)
-            self._mark = time.perf_counter()
-        self._counted = 0
+            self._mark = time.perf_counter(), self._steps_here
 
     def _tick(self) -> None:
         self._steps_here += 1
-        if self._mark is not None:
-            self._counted += 1
-        elif self._steps_here == WARM_UP_STEPS:
-            synchronise(self.device)
-            self._mark, self._counted = time.perf_counter(), 0
+        if self._steps_here == WARM_UP_STEPS:
+            self.start_clock()
 
     def stop_clock(self) -> None:
         """Add the steps since the clock was started to the timed ones."""
         if self._mark is not None:
             synchronise(self.device)
-            self.timed_seconds += time.perf_counter() - self._mark
-            self.timed_images += self._counted * self.batch_size
+            self.timed_seconds += time.perf_counter() - self._mark[0]
+            self.timed_images += (self._steps_here - self._mark[1]) * self.batch_size
             self._mark = None
 
     def state(self) -> dict[str, object]:

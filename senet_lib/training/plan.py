@@ -5,17 +5,19 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from senet_lib import plugins
 from senet_lib.data.datasets import Dataset, hold_out, load_data, named_from_top, take
-from senet_lib.errors import CheckpointError, RecipeError, RunExistsError
+from senet_lib.errors import CheckpointError, RecipeError, RunExistsError, SenetError
 from senet_lib.files import anchored, partial_name, sha256_of_json
-from senet_lib.profiling import profile_model
+from senet_lib.profiling import ModelProfile, black_image, profile_model
 from senet_lib.recipe import Recipe, check_study
 from senet_lib.runs.lock import LOCK
 from senet_lib.runs.records import CHECKED, DEFAULT_ROOT, RECORD, RunRecord, load_run
@@ -89,7 +91,8 @@ def make_job(
     images = {name: getattr(dataset, name) for name in ("classes", "mean", "std")}
     known = {"data": named_from_top(data), "data_fingerprint": dataset.fingerprint}
     spec = dataclasses.replace(spec, **known, **images)
-    profile = profile_model(spec.build(), (len(spec.mean), *dataset.x_train.shape[1:3]))
+    size = len(spec.mean), *dataset.x_train.shape[1:3]
+    profile = _counted(model, spec.build(), size, len(spec.classes))
     paper = recipe == Recipe() and data == "cifar10" and not num_val and not overrides
     protocol = protocol or ("paper" if paper else "custom")
     tag = sha256_of_json([recipe.id, spec.overrides, num_val])[:6]
@@ -107,6 +110,25 @@ def make_job(
         macs=profile.macs,
         plugins=plugins.behind(model, overrides),
     )
+
+
+def _counted(name: str, network: nn.Module, size: Sequence[int], num_classes: int) -> ModelProfile:
+    """What a network costs; SenetError where it cannot be trained as a classifier, or be kept."""
+    if any(isinstance(p, nn.UninitializedParameter) for p in network.parameters()):
+        raise SenetError(f"{name} has lazy layers; give each its number of inputs")
+    if not any(p.requires_grad for p in network.parameters()):
+        raise SenetError(f"{name} has no parameter that can be trained")
+    if any(key.endswith("_extra_state") for key in network.state_dict()):
+        raise SenetError(f"{name} has a get_extra_state, which weights cannot hold; use a buffer")
+    profile = profile_model(network, size)
+    with black_image(network, size) as image:
+        found = network(image)
+    shape = getattr(found, "shape", None)
+    if shape != (1, num_classes):
+        what = f"a {type(found).__name__}" if shape is None else f"{tuple(shape)}"
+        wanted = f"a classifier of {num_classes} classes makes (1, {num_classes})"
+        raise SenetError(f"{name} makes {what} of one image; {wanted}")
+    return profile
 
 
 def finished(job: Job, precision: str) -> RunRecord:

@@ -74,6 +74,7 @@ def side_by_side(commands: Mapping[str, Sequence[str]], at_once: int) -> int:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="backslashreplace",
             start_new_session=True,  # a Ctrl-C reaches it through us alone, once
         ) as process:
             with passing:
