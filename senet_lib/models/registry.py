@@ -74,7 +74,8 @@ def register_model(
         attention: the attention it has unless overridden.
     Returns:
         A decorator for a class or function with explicit parameters, the first two of which are
-        num_classes and in_channels. If one is called `attention` it is given an AttentionSpec.
+        num_classes and in_channels. If one is called `attention` it is given an AttentionSpec. What
+        it makes gives logits (N, num_classes) of images (N, in_channels, H, W).
     Raises:
         SenetError: the name is taken, or the builder has not the parameters it needs.
     """
