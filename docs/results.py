@@ -49,11 +49,9 @@ def answer(runs: Sequence[RunRecord], first_seeds: Sequence[int]) -> str:
         if row.decision not in ("undecided", beside.decision):
             left += f" If each way of computing may shift the error, {row.control} "
             left += f"{decided_text(beside)}."
-    together = (
-        "What SE changes, in points, with 95 % intervals that all hold at once (*equal*: the "
-    )
-    together += "interval lies within half a point either way; *undecided*: it does not, and holds "
-    together += "zero): "
+    together = "What SE changes, in points, with 95 % intervals that all hold at once (*equal*: "
+    together += "the interval lies within half a point either way; *undecided*: it does not, and "
+    together += "holds zero): "
     return f"{together}{'; '.join(said)}.{left}"
 
 

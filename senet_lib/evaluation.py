@@ -37,8 +37,7 @@ def predict(
     batch_size: int | None = None,
     precision: str = "fp32",
 ) -> torch.Tensor:
-    """Logits of every image, (N, K) float32, computed in eval mode on the model's device; they are
-    inference tensors, of which a loss takes clones.
+    """Logits of every image, (N, K) float32, computed in eval mode on the model's device.
 
     Args:
         model: a float32 classifier; its training mode is put back afterwards.

@@ -154,7 +154,7 @@ def classify(
         chosen = pictures[start : start + PICTURES_AT_ONCE]
         images = torch.from_numpy(np.stack([read_picture(Path(one))[0] for one in chosen]))
         try:
-            with torch.inference_mode():
+            with torch.no_grad():
                 logits = run(normalise(images, mean, std).contiguous())
         except Exception as error:  # each runtime has errors of its own
             raise SenetError(f"{path} cannot be run on these pictures: {one_line(error)}") from None
