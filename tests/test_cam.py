@@ -20,7 +20,7 @@ from senet_lib.data.datasets import load_data
 from senet_lib.errors import DataError, UnknownNameError
 from senet_lib.evaluation import predict
 from senet_lib.models import create_model
-from senet_lib.report.gallery import choose_cases, panels
+from senet_lib.report.gallery import PICTURE, Case, _file_name, choose_cases, panels
 from senet_lib.runs.weights import NetSpec, save_weights
 
 
@@ -260,6 +260,14 @@ def test_a_network_that_keeps_a_tensor_of_its_first_pass_has_maps_afterwards(ima
     network = Keeping(*layers)
     predict(network, np.zeros((2, 32, 32, 3), np.uint8), (0.5,) * 3, (0.2,) * 3)
     assert len(compute_maps(network, images, layer="0").maps) == len(images)
+
+
+def test_a_long_class_has_a_file_name_of_its_own():
+    cases = [Case(0, label, label, 0.9) for label in (0, 1)]
+    names = [_file_name(case, ["a" * 255, "a" * 254 + "b"], cases) for case in cases]
+    assert len(set(names)) == 2
+    assert max(map(len, names)) < 100
+    assert all(PICTURE.fullmatch(name) for name in names)
 
 
 def test_the_gallery_shows_right_and_wrong_cases_of_each_class(checkpoint, tmp_path):

@@ -235,6 +235,10 @@ def test_without_its_images_a_picture_of_ones_own_can_be_shown(tiny, tmp_path, m
     assert made.near_text.value == ""
     both = explore.open(runs_root=root, published_root=tiny, num_images=20)
     assert both.study.value == "tiny (published)"  # the one whose images are there
+    assert "<img" in both.large.value
+    both.study.value = "tiny"
+    assert "senet data cifar10" in both.status.value
+    assert {shown.value for shown in (both.large, *both.maps)} == {""}
 
 
 def test_a_cell_of_the_confusion_matrix_opens_its_images(explorer):

@@ -76,7 +76,7 @@ def test_values_are_brought_to_the_type_of_their_default(notebook, name, given, 
         ("count", None), ("rate", "fast"), ("rate", "nan"), ("rate", float("inf")),
         ("rate", False), ("flag", "yes"), ("flag", 1), ("steps", "1, 2"), ("steps", "[1.5]"),
         ("steps", "[a]"), ("steps", "[1"), ("steps", 3), ("loose", "[[1]]"), ("loose", "{a: 1}"),
-        ("coumt", 1),
+        ("coumt", 1), ("loose", "[" * 3000), ("rate", 10**400),
     ],
 )  # fmt: skip
 def test_values_of_another_type_are_refused_with_the_one_expected(notebook, tmp_path, name, given):

@@ -4,9 +4,11 @@ import base64
 import csv
 import hashlib
 import io
+import json
 import re
 import shutil
 from dataclasses import replace
+from html import unescape
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -528,6 +530,36 @@ def test_class_image_and_networks_are_chosen_by_keyboard_without_a_request(repor
     assert box.locator(".cases figure").count() == 2
     assert "se_resnet20" not in status.text_content()
     assert [url for url in page.asked if not url.startswith("data:")] == [report.as_uri()]
+
+
+def test_of_rounded_shares_the_class_that_is_named_is_the_largest_logit():
+    logits = np.array([[2.0, 2.00005, 0.0]])
+    maps = CamMaps(maps=np.ones((1, 4, 4)), logits=logits, targets=logits.argmax(1))
+    about = {"labels": np.array([1]), "indices": np.array([0]), "classes": ["a", "b", "c"]}
+    looking = Looking(images=np.zeros((1, 4, 4, 3)), **about, maps={"net": maps}, gates={})
+    (network,) = json.loads(re.search("<script.*?>(.*)</script>", looking._repr_html_())[1])[
+        "networks"
+    ]
+    assert network["shares"][0][0] == network["shares"][0][1]
+    assert network["said"] == [1]
+
+
+def test_a_value_of_a_parameter_stands_in_the_title_as_it_is(tmp_path):
+    given = {"parameters": {"model": r"C:\new\1"}}
+    page = render(notebook_of(tmp_path, "# Title", papermill=given))
+    assert r"C:\new\1: Title" in unescape(page)
+
+
+@pytest.mark.browser
+def test_a_table_of_odd_names_is_named_and_taken_away_whole(tmp_path, visit):
+    frame = pd.DataFrame({"<b>n": [1, 2]}, pd.Index(["[sic]", "* x"], name="<i>name"))
+    write_page(notebook_of(tmp_path, "# T", table(frame, "A & b's: values")), tmp_path / "x.html")
+    page = visit(tmp_path / "x.html")
+    assert page.locator("thead th").all_text_contents() == ["<i>name", "<b>n"]
+    lines = taken(page, page.get_by_label("LaTeX of: A & b's", exact=True)).splitlines()
+    assert [line for line in lines if "sic" in line or "* x" in line] == [
+        r"{}[sic] & 1 \\", r"{}* x & 2 \\",
+    ]  # fmt: skip
 
 
 @pytest.mark.browser

@@ -225,6 +225,7 @@ def test_folding_changes_no_word_and_escaping_no_letter():
     assert "<summary>command</summary>senet x" in folded("senet x", "command")
     text = "se_res2net29_last *x* <script>alert(1)</script> [a](b) `c`"
     assert not re.search(r"<script|<em>|<a ", markdown2html(escape(text)))
+    assert markdown2html(escape("$a_b$")).strip() == "<p>$a_b$</p>"
 
 
 def test_the_page_loads_nothing_describes_its_images_and_links_to_what_is_there(report):

@@ -274,6 +274,9 @@ class Explorer:
         lead = self.networks[0]
         if self.picture is not None:
             self._draw_maps(self.picture)
+        else:
+            for output in (self.large, *self.maps):
+                output.value = ""
         self._draw_pool(lead)
         self._draw_gates(self.picture)
         self._draw_matrix(lead)

@@ -148,7 +148,11 @@ def _check_folder(out_dir: Path) -> None:
 def _file_name(case: Case, classes: Sequence[str], cases: Sequence[Case]) -> str:
     """Such as 03-cat-wrong-1.png: class, verdict, and place among those."""
     group = [c.index for c in cases if (c.label, c.right) == (case.label, case.right)]
-    words = [f"{case.label:02d}", slug(classes[case.label]), "right" if case.right else "wrong"]
+    words = [
+        f"{case.label:02d}",
+        slug(classes[case.label])[:60],
+        "right" if case.right else "wrong",
+    ]
     return "-".join([*filter(None, words), str(group.index(case.index) + 1)]) + ".png"
 
 

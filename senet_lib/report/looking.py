@@ -66,6 +66,7 @@ class Looking:
         return {
             "name": name,
             "maps": _packed(255 * scale_for_display(found.maps)),
+            "said": found.logits.argmax(1).tolist(),  # of rounded shares two may be the largest
             "blank": [not one.any() for one in found.maps],
             "shares": probabilities(found.logits).round(4).tolist(),
             "gates": [_layer(path, gates.values[path]) for path in gates.ends] if gates else [],

@@ -29,7 +29,7 @@ FORMATS = ("text/html", "text/markdown", "image/svg+xml", "image/png", "image/jp
 HEADING = re.compile(r"<h([23])>(.*?)</h\1>", re.DOTALL)
 RELATIVE = re.compile(r'<a [^>]*?href="(?![#/"]|[a-z]+:)')
 TABLE = re.compile(r'(<div\b[^>]*class="table\b[^>]*>)?(<table\b.*?</table>)', re.DOTALL)
-CAPTION = re.compile(r"<caption>(.*?)[:;,.(<]", re.DOTALL)
+CAPTION = re.compile(r"<caption>((?:&#?\w+;|[^:;,.(<])*)")  # up to its first stop
 CODE = r"<pre\b.*?</pre>|<code\b.*?</code>"
 EQUATION = re.compile(CODE + r"|\$\$(.+?)\$\$|\$(\S(?:[^$\n]*\S)?)\$", re.DOTALL)
 PLAIN = re.compile(r'<span class="[npw]">([^<]*)</span>')  # names, punctuation and blanks of code
@@ -81,7 +81,7 @@ def render(notebook: Path, back: str = "", at: str = "") -> str:
         seed = f", seed {given['seed']}" if "seed" in given else ""
         head = content.cells[0]
         which = given.get("model", given.get("axis"))
-        head.source = re.sub("^# ", f"# {which}{seed}: ", head.source)
+        head.source = re.sub("^# ", lambda _: f"# {which}{seed}: ", head.source)
     numbers = itertools.count(1)
     exporter = HTMLExporter(
         config=Config({"NbConvertBase": {"display_data_priority": list(FORMATS)}}),

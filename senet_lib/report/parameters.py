@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
+from senet_lib import strict_yaml
 from senet_lib.errors import ParameterError, SenetError, unknown
 
 _WORDS = {
@@ -106,7 +105,7 @@ def _parse_cell(source: str, path: Path) -> Iterator[Parameter]:
             name, default = target.id, ast.literal_eval(node.value)
             if type(default) not in (str, int, float, bool, list):
                 raise ValueError
-        except (AttributeError, ValueError):
+        except (AttributeError, TypeError, ValueError):
             line = source.splitlines()[node.lineno - 1]
             raise ParameterError(
                 f"the parameters cell of {path} may hold only `name = value  # help` with a str, "
@@ -127,7 +126,7 @@ def check_parameters(name_or_path: str | Path, values: Mapping[str, Any]) -> dic
             raise ParameterError(f"{near} (of notebook {stem}: {', '.join(defaults) or 'none'})")
         try:
             checked[name] = _convert(value, defaults[name])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ParameterError(
                 f"parameter {name} of notebook {stem} must be {_wanted(defaults[name])}, "
                 f"such as {defaults[name]!r}, not {value!r}"
@@ -167,10 +166,7 @@ def _convert(value: Any, default: Any) -> Any:
 
 def _convert_list(value: Any, default: list) -> list:
     if isinstance(value, str):
-        try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ValueError from None
+        value = strict_yaml.parse(value, "the list")
     if not isinstance(value, (list, tuple)):
         raise TypeError
     if len({type(item) for item in default}) == 1:

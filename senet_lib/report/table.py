@@ -83,7 +83,7 @@ class Markup(str):
 def escape(text: object) -> str:
     """Text that Markdown and HTML show as it stands."""
     safe = html.escape(str(text), quote=False)
-    return "".join(f"\\{c}" if c in "\\`*_[]|#~" else c for c in safe)
+    return "".join(f"\\{c}" if c in "\\`*_[]|#~$" else c for c in safe)
 
 
 def link(path: Path, text: object = "", page_folder: str | Path = "") -> Markup:
@@ -131,9 +131,10 @@ def table(
     frame = frame.loc[:, ~blank]
     counts = isinstance(frame.index, pd.RangeIndex) and not frame.index.name
     if frame.index.name:
-        frame = frame.rename_axis(index=None, columns=frame.index.name)
+        frame = frame.rename_axis(index=None, columns=html.escape(str(frame.index.name)))
     name = f"{zlib.crc32(f'{caption}{list(frame.columns)}{frame.shape}'.encode()):x}"
-    shown = Styler(frame, uuid=name, cell_ids=False).format(_cell, na_rep="–").format_index(_cell)
+    shown = Styler(frame, uuid=name, cell_ids=False).format(_cell, na_rep="–")
+    shown = shown.format_index(_cell).format_index(_cell, axis=1)
     for column, how in (formats or {}).items():
         if column in frame:
             shown = shown.format(how, subset=[column], na_rep="–")

@@ -1,14 +1,9 @@
 /* Looking without a kernel: a class, an image and networks are chosen, and their maps, probabilities
-   and gates drawn from the bytes that lie in the page. */
+   and gates drawn from the bytes that lie in the page. It follows page.js and uses its `make`. */
 (() => {
   "use strict";
 
   const OPACITY = 0.7, NEIGHBOURS = [["upper", "middle", "lower"], ["left", "centre", "right"]];
-  const make = (name, properties, ...children) => {
-    const element = Object.assign(document.createElement(name), properties);
-    element.append(...children);
-    return element;
-  };
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const percent = (share) => (share > 0.999 ? "over 99.9 %" : `${(100 * share).toFixed(1)} %`);
 
@@ -67,7 +62,7 @@
       return 0.299 * r + 0.587 * g + 0.114 * b;
     };
     const heat = (value) => colours.subarray(3 * value, 3 * value + 3);
-    const said = (network, i) => network.shares[i].indexOf(Math.max(...network.shares[i]));
+    const said = (network, i) => network.said[i];
 
     const known = [...new Set(labels)];
     const classChoice = make("select", {}, ...known.map((k) => make("option", { value: k }, classes[k])));
@@ -93,7 +88,8 @@
         return [...heat(map[place])].map((c) => (1 - mix) * (over ? grey(i, place) : 0) + mix * c);
       };
       const where = network.blank[i] ? "zero everywhere" : `strongest at the ${brightest(map, size)}`;
-      const order = share.map((_, k) => k).sort((a, b) => share[b] - share[a]).slice(0, 3);
+      const best = said(network, i), others = share.map((_, k) => k).filter((k) => k !== best);
+      const order = [best, ...others.sort((a, b) => share[b] - share[a]).slice(0, 2)];
       const list = make("ol", { className: "shares" }, ...order.map((k) => make("li", {},
         make("span", {}, classes[k]), make("span", {}, percent(share[k])),
         make("meter", { value: share[k], ariaLabel: `${classes[k]}, probability` }))));

@@ -1,5 +1,11 @@
 /* What a page does beyond being read: its contents follow the reader, tables sort, filter and can be
    taken away, and only what scrolls takes the keyboard's focus. Without this script everything is there. */
+const make = (name, properties, ...children) => {
+  const element = Object.assign(document.createElement(name), properties);
+  element.append(...children);
+  return element;
+};
+
 (() => {
   "use strict";
 
@@ -12,12 +18,6 @@
   const BOXES = ".table, .picture, .input > div, pre.log";
   const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
   const textOf = (element) => element.textContent.trim();
-  const make = (name, properties, ...children) => {
-    const element = Object.assign(document.createElement(name), properties);
-    element.append(...children);
-    return element;
-  };
-
   function followReader(nav) {
     const fold = nav.querySelector("details");
     const links = new Map([...nav.querySelectorAll("a")]
@@ -159,7 +159,8 @@
   const inTex = (text) => text.replace(/[\\~^–−±≤≥<>&%$#_{}]/g, (sign) => TEX[sign] ?? `\\${sign}`);
 
   function asLatex(grid, heads, sides, caption) {
-    const lines = grid.map((row) => `${row.map(inTex).join(" & ")} \\\\`);
+    // After the end of a line, [ and * would be an option of it.
+    const lines = grid.map((row) => `${row.map(inTex).join(" & ").replace(/^[[*]/, "{}$&")} \\\\`);
     return ["\\begin{table}", `\\caption{${inTex(caption)}}`, `\\begin{tabular}{${sides}}`, "\\hline",
       ...lines.slice(0, heads), "\\hline", ...lines.slice(heads), "\\hline", "\\end{tabular}", "\\end{table}", ""].join("\n");
   }
