@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from senet_lib.data.augment import normalise
+from senet_lib.data.augment import fit_to_images, normalise
 from senet_lib.errors import DataError, SenetError
 from senet_lib.evaluation import evaluating
 from senet_lib.models import create_model
@@ -239,8 +239,7 @@ def untrained_network(run: RunRecord, images: np.ndarray) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = 1.0  # the statistics of the one batch below
-        if hasattr(module, "fit_to_images"):
-            some = torch.as_tensor(images[: module.num_images])
-            module.fit_to_images(normalise(some, run.mean, run.std))
-    network.train()(normalise(torch.as_tensor(images[:500]), run.mean, run.std))
+    given = torch.as_tensor(images)
+    fit_to_images(network, given, run.mean, run.std)
+    network.train()(normalise(given[:500], run.mean, run.std))
     return network.eval()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from senet_lib.data.sources import LEAST_STD
 from senet_lib.device import memory_format
@@ -151,3 +151,14 @@ def _scale_and_shift(
             torch.tensor(np.tile(row, width), dtype=torch.float32, device=device)
             for row in (scale, shift)
         )
+
+
+def fit_to_images(
+    network: nn.Module, images: Tensor, mean: Sequence[float], std: Sequence[float]
+) -> None:
+    """Give the modules that take their weights from images, as a stem that whitens does, the first
+    of these, (N, H, W, 3) uint8; mean and std of each channel, in [0, 1]."""
+    for module in network.modules():
+        if hasattr(module, "fit_to_images"):
+            some = images[: module.num_images]
+            module.fit_to_images(normalise(some, mean, std, torch.float32))

@@ -19,7 +19,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from senet_lib import kernels
-from senet_lib.data.augment import crop_flip, cut_out, draw_epoch, normalise, pad_images
+from senet_lib.data.augment import (
+    crop_flip,
+    cut_out,
+    draw_epoch,
+    fit_to_images,
+    normalise,
+    pad_images,
+)
 from senet_lib.data.datasets import Dataset
 from senet_lib.device import DTYPES, Setup, synchronise
 from senet_lib.recipe import Recipe, learning_rate
@@ -103,10 +110,7 @@ class Engine:
         self.device = torch.device(setup.device)
         images = torch.from_numpy(dataset.x_train)
         self.mean, self.std = dataset.mean, dataset.std
-        for module in model.modules():
-            if hasattr(module, "fit_to_images"):  # its weights come from them, as on any device
-                some = images[: module.num_images]
-                module.fit_to_images(normalise(some, self.mean, self.std, torch.float32))
+        fit_to_images(model, images, self.mean, self.std)  # before it is moved, as on any device
         self.model = setup.place(model)
         if setup.fused:
             kernels.enable(self.model)

@@ -18,6 +18,7 @@ const make = (name, properties, ...children) => {
   const BOXES = ".table, .picture, .input > div, pre.log";
   const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
   const textOf = (element) => element.textContent.trim();
+
   function followReader(nav) {
     const fold = nav.querySelector("details");
     const links = new Map([...nav.querySelectorAll("a")]
