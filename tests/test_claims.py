@@ -255,6 +255,16 @@ def test_the_chance_of_a_verdict_is_that_of_simulated_seeds(verdict):
     assert share == pytest.approx(expected, abs=0.04)
 
 
+def test_the_chance_of_a_verdict_on_an_epoch_is_that_of_its_wider_interval():
+    """True mean twice the margin away. Three runs of 0.6 points' SD say so in one case of three."""
+    claim, sd, draw = load_claims("a-epoch5-acc")[0], 0.6, np.random.default_rng(1)
+    seeds = claim.middle + 2 + sd * draw.normal(size=(4_000, 3))
+    half = T_2 * np.sqrt(1 + 1 / 3) * seeds.std(1, ddof=1)  # of one more run
+    share = np.mean(seeds.mean(1) - half > claim.high)
+    estimate = Estimate(number=0.0, se=sd / math.sqrt(3), df=2)
+    assert estimate.if_false(claim, False, widened=2) == pytest.approx(share, abs=0.02)
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "errors", "verdict"),
     [
@@ -381,6 +391,14 @@ def test_a_difference_is_of_independent_networks(tmp_path):
     assert without.number == math.inf  # no drop has no price
     assert (price.verdict, without.verdict) == (REPRODUCED, NOT_REPRODUCED)
     json.dumps(without.to_dict(), allow_nan=False)
+    assert (price.if_false, without.if_false) == pytest.approx((0, 0.77), abs=0.01)
+    # Runs that say nothing leave it undecided, be the variant a bit worse or a bit better.
+    loose = runs(tmp_path / "loose", "res2net29", (0.060, 0.064, 0.068))
+    for name, errors in (("above", (0.061, 0.065, 0.069)), ("below", (0.058, 0.062, 0.066))):
+        variant = runs(tmp_path / name, "se_res2net29", errors)
+        judgement = judged("b-efficiency-se_res2net29", loose + variant)
+        assert (judgement.verdict, len(judgement.missing)) == (NOT_MEASURED, 2)
+        assert "pp [" in judgement.remark
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 A claim of a mean is reproduced if two one-sided tests at 5 % (TOST) find the mean within a margin
 of the printed figure: its 90 % interval lies there whole. It is not reproduced if the 95 % interval
 has no point in common with what the printed digits stand for. Else more seeds are needed. A
-standard deviation is judged likewise by the chi-square distribution, its margin being a factor.
+standard deviation is judged likewise by the chi-square distribution, its margin being a factor, as
+is that of a price, so many parameters for a point of error.
 
 What would happen were the claim false is told for a definite falsehood: a mean that is off by twice
-the margin (of a range: by the margin beyond its end), a standard deviation of twice the claimed
-one, a count anywhere within a factor of two, equally likely in its logarithm.
+the margin (of a range: by the margin beyond its end), a standard deviation or a price of twice the
+claimed one, a count anywhere within a factor of two, equally likely in its logarithm.
 """
 
 import math
@@ -25,8 +26,8 @@ MARGINS = {
 }  # fmt: skip
 """Stated margins, in the claim's unit. 0.2 points are less than half of the 0.47 that the second
 source claims for its gates: the plain network's error is never taken for the gated one's."""
-SPREAD_FACTOR = 1.5
-"""Within which a standard deviation counts as the claimed one."""
+FACTOR = 1.5
+"""Within which a standard deviation, or a price, counts as the claimed one."""
 ALPHA = 0.05
 
 
@@ -64,20 +65,25 @@ class Estimate(_Measured):
         """Where the mean may lie."""
         return claim.middle - _reach(claim), claim.middle + _reach(claim)
 
-    def if_false(self, claim: Claim, verdict: bool) -> float:
-        """Chance that `agrees` answers likewise if the true mean is off by twice the margin."""
-        reach, half_digit = _reach(claim), (claim.high - claim.low) / 2
-        off = reach + margin(claim)
+    def if_false(self, claim: Claim, verdict: bool, widened: float = 1.0) -> float:
+        """Chance that `agrees` answers likewise if the true mean is off by twice the margin; with
+        the 95 % interval so many times as wide."""
+        off = claim.middle + _reach(claim) + margin(claim)
+        room = self.room(claim) if verdict else (claim.low, claim.high)
+        return self.chance(verdict, room, off, widened)
+
+    def chance(
+        self, verdict: bool, room: tuple[float, float], mean: float, widened: float = 1.0
+    ) -> float:
+        """Chance, were this the true mean, that the 90 % interval lies in the room, or for a
+        verdict of False, that the 95 % interval, so many times as wide, has no point of it."""
         if not self.se:
             return float(not verdict)
+        reach = self._t(1 - 2 * ALPHA) if verdict else -widened * self._t(1 - ALPHA)
         s, weights = chi_nodes(self.df)  # the measured standard error is taken for the true one
-        if verdict:
-            room = reach / self.se - self._t(1 - 2 * ALPHA) * s
-            chance = ndtr(room - off / self.se) - ndtr(-room - off / self.se)
-            return float(chance.clip(0) @ weights)
-        room = half_digit / self.se + self._t(1 - ALPHA) * s
-        chance = 1 - ndtr(room - off / self.se) + ndtr(-room - off / self.se)
-        return float(chance @ weights)
+        low, high = ((end - mean) / self.se for end in room)
+        inside = float((ndtr(high - reach * s) - ndtr(low + reach * s)).clip(0) @ weights)
+        return inside if verdict else 1 - inside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +97,7 @@ class Spread(_Measured):
 
     def room(self, claim: Claim) -> tuple[float, float]:
         """Where the standard deviation may lie."""
-        return claim.middle / SPREAD_FACTOR, claim.middle * SPREAD_FACTOR
+        return claim.middle / FACTOR, claim.middle * FACTOR
 
     def if_false(self, claim: Claim, verdict: bool) -> float:
         """Chance that `agrees` answers likewise if the true spread is twice the claimed one."""

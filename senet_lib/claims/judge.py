@@ -13,9 +13,9 @@ The first that applies:
 - not reproduced: a count prints otherwise, or the 95 % interval excludes the printed figure. A near
   miss is one that would agree if the last zero printed is no digit.
 
-Gains, the state of the art, an IoU, the p-value and figures of one epoch have rules of their own,
-see `claims.measures`. Every verdict has the chance that it would also be reached were the claim
-false; what arithmetic rules out, and what depends on our choices, would be in any case.
+Gains, prices, the state of the art, an IoU, the p-value and figures of one epoch have rules of
+their own, see `claims.measures`. Every verdict has the chance that it would also be reached were
+the claim false; what arithmetic rules out, and what depends on our choices, would be in any case.
 """
 
 import json

@@ -28,7 +28,7 @@ from senet_lib.claims.arithmetic import (
 )
 from senet_lib.claims.claim import Claim, say
 from senet_lib.claims.definitions import CHOSEN, claimed_order, definitions
-from senet_lib.claims.equivalence import ALPHA, Estimate, Spread
+from senet_lib.claims.equivalence import ALPHA, FACTOR, Estimate, Spread
 from senet_lib.claims.evidence import Evidence
 from senet_lib.errors import counted
 from senet_lib.runs.records import RunRecord
@@ -116,7 +116,7 @@ def _judged(
         said = f"{n} of {FEWEST_SEEDS} seeds so far" if n else ""
         return Found(missing=evidence.missing(claim, FEWEST_SEEDS), runs=runs, n=n, remark=said)
     low, high = found.interval()
-    unit = "pp" if claim.measure in ("difference", "gain") else claim.unit
+    unit = "pp" if claim.measure in ("difference", "gain", "efficiency") else claim.unit
     digits = 3 if isinstance(found, Spread) else 2
     text = f"{found.number:.{digits}f} {unit} [{low:.{digits}f}, {high:.{digits}f}]"
     holds = answer() if answer else found.agrees(claim)
@@ -157,14 +157,19 @@ def _epoch(claim: Claim, book: Book, evidence: Evidence) -> Found:
             known.append(100 * (1 - value) if accuracy else value)
     found = _of_mean(known)
 
+    widened = math.sqrt(found.df + 2) if found else 1.0  # a single run's: where one more would fall
+
     def answer() -> bool | None:
         holds = found.agrees(claim)
-        if holds is False:  # a figure of a single run: where one more would fall
-            wider = replace(found, se=found.se * math.sqrt(found.df + 2))
+        if holds is False:
+            wider = replace(found, se=found.se * widened)
             return None if claim.meets(*wider.interval()) else False
         return holds
 
-    judged = _judged(claim, evidence, found, len(known), answer=answer)
+    def if_false(holds: bool) -> float:
+        return found.if_false(claim, holds, widened)
+
+    judged = _judged(claim, evidence, found, len(known), answer=answer, if_false=if_false)
     if judged.interval is None and not judged.missing:
         missing = evidence.missing(claim, len(runs) + FEWEST_SEEDS - len(known))
         lost = counted(len(runs) - len(known), "run")
@@ -234,25 +239,39 @@ def _p_value(claim: Claim, book: Book, evidence: Evidence) -> Found:
 
 def _efficiency(claim: Claim, book: Book, evidence: Evidence) -> Found:
     """Parameters for each percentage point of error drop; the drop is the source's until it is
-    measured."""
+    measured. The claim holds if the 90 % interval of the price is within a factor of it."""
     variant, plain = (cost(model).num_params for model in claim.models)
     added = (variant - plain) / MILLION
     printed = book[f"{claim.id}-derror"]
     drop, n = _drop(claim, evidence)
+
+    def price(points: float) -> float:  # a drop that may be nothing has no finite one
+        return added / points if points > 0 else math.inf
+
+    def answer() -> bool | None:
+        low, high = map(price, reversed(drop.interval(1 - 2 * ALPHA)))
+        if claim.middle / FACTOR <= low and high <= claim.middle * FACTOR:
+            return True
+        return None if claim.meets(*map(price, reversed(drop.interval()))) else False
+
+    def if_false(holds: bool) -> float:
+        room = (claim.middle * FACTOR, claim.middle / FACTOR) if holds else (claim.high, claim.low)
+        return drop.chance(holds, tuple(map(price, room)), price(2 * claim.middle))
+
     if drop is None:
         low, high, middle = -printed.high, -printed.low, -float(printed.value)
         said = f"the source's own drop of {middle} pp; whether that holds is {printed.id}"
+        judged = Found()
     else:
         (low, high), middle = drop.interval(), drop.number
         said = f"the measured drop of {middle:.2f} pp [{low:.2f}, {high:.2f}]"
-    # A drop that may be nothing has no finite price.
-    number, *ends = (added / x if x > 0 else math.inf for x in (middle, high, low))
-    found = exact(
-        number, f"{number:.3f} M/pp" if math.isfinite(number) else "no drop to pay for",
-        remark=f"{variant - plain:,} parameters over {said}",
-    )  # fmt: skip
-    runs = {"runs": evidence.behind(claim), "n": n} if drop else {}
-    return replace(found, interval=tuple(ends), **runs)
+        judged = _judged(claim, evidence, drop, n, answer=answer, if_false=if_false)
+        if judged.holds is None:
+            return judged
+    number = price(middle)
+    text = f"{number:.3f} M/pp" if math.isfinite(number) else "no drop to pay for"
+    about = {"measured": text, "remark": f"{variant - plain:,} parameters over {said}"}
+    return replace(judged, number=number, interval=(price(high), price(low)), **about)
 
 
 def _sota(claim: Claim, book: Book, evidence: Evidence) -> Found:
