@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 from senet_lib import strict_yaml
 from senet_lib.data.datasets import NAMES, data_dir
 from senet_lib.errors import SenetError
-from senet_lib.files import anchored, read_json, sha256_of
+from senet_lib.files import from_here, read_json, sha256_of
 from senet_lib.recipe import MACHINE, Recipe, load_study
 from senet_lib.report.batch import code_hash
 
@@ -98,7 +98,7 @@ if workflow.is_main_process and not all(map(os.path.exists, ALL_RUNS)):
     )
     if done.returncode:
         raise WorkflowError(done.stderr.strip())
-    ACCELERATED = done.stdout.endswith("True\n")  # a plugin may have printed before
+    ACCELERATED = done.stdout == "True\n"
 try:
     STUDY.check_models()
     if STUDY.data in ("cifar10", "cifar100") and not (data_dir() / f"{STUDY.data}.npz").is_file():
@@ -132,7 +132,7 @@ def differing(record, own):
 
 
 def of_another_kind():
-    own = {Path(name).name: anchored(name).read_text(encoding="utf-8-sig") for name in STUDY.plugins}
+    own = {Path(name).name: from_here(name).read_text(encoding="utf-8-sig") for name in STUDY.plugins}
     for run in ALL_RUNS:
         path = Path(run).with_name("record.json")
         with suppress(SenetError, KeyError, TypeError, AttributeError):  # a damaged one is named by the run
@@ -157,10 +157,13 @@ def is_whole(folder):
 
 # A run that was lost is made again, and a damaged one is named by `train`, which neither comes to without this. And after a
 # clock was set back, what is made would be older than what it is made from.
-if workflow.is_main_process and not workflow.output_settings.dryrun:
-    for page in map(Path, ALL_RUNS):
-        if page.is_file() and not is_whole(page.parent):
-            page.unlink()
+PAGES = map(Path, ALL_RUNS if workflow.is_main_process else ())
+LOST = [page for page in PAGES if page.is_file() and not is_whole(page.parent)]
+if LOST and workflow.output_settings.dryrun:
+    print(f"Lost or damaged, to be made again beside what follows: {', '.join(str(page.parent) for page in LOST)}")
+elif workflow.is_main_process and not workflow.output_settings.dryrun:
+    for page in LOST:
+        page.unlink()
     now, made = time.time(), (path for page in ALL_RUNS for path in Path(page).parent.glob("train.*"))
     for path in (*NOTEBOOKS.glob("*.ipynb"), *made, *Path(REPORT).glob("*.*")):
         with suppress(OSError):
@@ -187,9 +190,9 @@ def hashed(notebook, *folders):
 
 TRAIN_HASH = hashed(
     "train.ipynb", "models", "data", "runs", "training", "figures", "report",
-    "recipe.py", "device.py", "evaluation.py", "profiling.py", *map(Path.absolute, map(Path, STUDY.plugins)),
+    "recipe.py", "device.py", "evaluation.py", "profiling.py", "analysis/confusion.py", *(from_here(name).absolute() for name in STUDY.plugins),
 )
-PROFILE_HASH = hashed("profile.ipynb", "models", "analysis", "figures", "report")
+PROFILE_HASH = hashed("profile.ipynb", "models", "analysis", "claims/arithmetic.py", "figures", "report")
 ABLATION_HASH = hashed("ablation.ipynb", "analysis", "figures", "report")
 CAM_HASH = hashed("gradcam.ipynb", "analysis", "figures", "report")
 GATES_HASH = hashed("excitation.ipynb", "analysis", "figures", "report")
@@ -250,6 +253,11 @@ NOTEBOOK = "{SENET:q} notebook {input.notebook:q} --out {output.notebook} --html
 REPORT_PARAMETERS = parameters(study=STUDY.study, config=settings())
 
 
+def as_is(text):
+    """A parameter in which Snakemake takes nothing in braces for a wildcard."""
+    return lambda wildcards: text
+
+
 CAM_SEEDS = STUDY.seeds if STUDY.gradcam else ()
 
 
@@ -298,7 +306,8 @@ rule ablation:
         f"{LOGS}/ablation-{{axis}}.log",
     params:
         code=ABLATION_HASH,
-        parameters=REPORT_PARAMETERS,
+        parameters=as_is(REPORT_PARAMETERS),
+        note=as_is(STUDY.note),  # which the page shows
     shell:
         NOTEBOOK + " -p axis={wildcards.axis} > {log} 2>&1"
 
@@ -316,13 +325,13 @@ rule gradcam:
         f"{LOGS}/gradcam-seed{{seed}}.log",
     params:
         code=CAM_HASH,
-        parameters=parameters(
+        parameters=as_is(parameters(
             study=STUDY.study,
             config=settings(),
             models=list(STUDY.gradcam),
             grids=STUDY.grids,
             page_folder=REPORT,
-        ),
+        )),
     threads: THREADS
     resources:
         mem_mb=MEMORY,
@@ -344,13 +353,13 @@ rule excitation:
         f"{LOGS}/excitation-{{gated}}.log",
     params:
         code=GATES_HASH,
-        parameters=parameters(
+        parameters=as_is(parameters(
             study=STUDY.study,
             seed=STUDY.seeds[0],
             num_images=20 * STUDY.grids,
             num_importance=5 * STUDY.grids,
             page_folder=REPORT,
-        ),
+        )),
     threads: THREADS
     resources:
         mem_mb=MEMORY,
@@ -371,9 +380,9 @@ rule profile:
         f"{LOGS}/profile.log",
     params:
         code=PROFILE_HASH,
-        parameters=parameters(
+        parameters=as_is(parameters(
             study=STUDY.study, config=settings(), models=list(STUDY.models), device=STUDY.device, repeats=5
-        ),
+        )),
     threads: CORES or THREADS
     resources:
         gpu=int(HAS_GPU),
@@ -398,7 +407,8 @@ rule report:
         f"{LOGS}/report.log",
     params:
         code=REPORT_HASH,
-        parameters=REPORT_PARAMETERS,
+        parameters=as_is(REPORT_PARAMETERS),
+        note=as_is(STUDY.note),  # which the page shows
     threads: CORES or THREADS  # the last job has them all
     shell:
         NOTEBOOK + " > {log} 2>&1"

@@ -1,7 +1,8 @@
 """The command `senet`.
 
 Exit codes: 0 done (or stopped cleanly by --max-minutes), 1 failed or disagrees, 2 a mistake in
-what was asked for, 129, 130 and 143 stopped by SIGHUP, SIGINT and SIGTERM at a checkpoint.
+what was asked for, 129, 130 and 143 stopped by SIGHUP, SIGINT and SIGTERM at a checkpoint, 141
+ended where nobody reads on.
 """
 
 import argparse
@@ -16,10 +17,11 @@ from typing import Any
 
 from senet_lib import errors, plugins
 from senet_lib.errors import SenetError
-from senet_lib.files import anchored, from_here
+from senet_lib.files import anchored
 from senet_lib.listing import ROOT, print_table
 from senet_lib.options import (
     command,
+    find_config,
     make_parser,
     option,
     pairs,
@@ -29,7 +31,7 @@ from senet_lib.options import (
     train_options,
     train_settings,
 )
-from senet_lib.recipe import DEVICES, check_study, load_study
+from senet_lib.recipe import DEVICES, check_study
 
 SIGNAL_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 
@@ -46,7 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A shell knows ~ in `--out ~/x` and not in `--out=~/x`.
     words = [re.sub("(?<==)~(?=/|$).*", lambda path: os.path.expanduser(path[0]), word)
              for word in (sys.argv[1:] if argv is None else argv)]  # fmt: skip
-    arguments = make_parser().parse_args(words)
+    parser = make_parser()
+    if any(re.fullmatch("(--[a-z-]+=)?", word) for word in words):
+        parser.error("a word or an option's value is empty; is a shell variable not set?")
+    arguments = parser.parse_args(words)
     arguments.words = words
     try:
         plugins.use(arguments.plugins)
@@ -55,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 141  # as of any command that SIGPIPE ends
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -174,7 +179,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 @command(
     "Write a network for use elsewhere.", CHECKPOINT,
     option("--format", required=True, choices=("onnx", "torchscript", "pt2")),
-    option("--out", metavar="PATH", help="default: <model>.<format> beside the checkpoint"),
+    option("--out", metavar="PATH", help="default: the model's name with "
+            ".onnx, .ts or .pt2, beside the checkpoint; of a published network, here"),
     option("--normalised", action="store_true",
             help="put the normalisation inside: the input is then RGB in [0, 1]"),
 )  # fmt: skip
@@ -259,7 +265,7 @@ def _notebook(arguments: argparse.Namespace) -> None:
 def _study(arguments: argparse.Namespace) -> int:
     from senet_lib.workflow import run_study
 
-    config, top = _config(arguments.config), anchored(".")
+    config, top = find_config(arguments.config), anchored(".")
     if not config.is_absolute():
         config = Path(os.path.relpath(config, top))
     os.chdir(top)  # where Snakemake works
@@ -282,7 +288,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     workers, root = arguments.workers, arguments.root
     if workers < 1:
         raise SenetError(f"--workers is {workers}; it must be at least 1")
-    sweep = load_sweep(_config(arguments.config))
+    sweep = load_sweep(find_config(arguments.config))
     if arguments.threads is not None:
         sweep = replace(sweep, threads=check_study(arguments.threads, "threads"))
     if workers > 1:
@@ -303,13 +309,6 @@ def _sweep(arguments: argparse.Namespace) -> int:
         return 0
     print(f"none of {errors.counted(len(study.trials), 'trial')} came to its end", file=sys.stderr)
     return 1
-
-
-def _config(name: str) -> Path:
-    """The file of that path, or of that name in configs/ at the top of the clone."""
-    path = from_here(name)
-    known = path.is_file() or path.suffix in (".yaml", ".yml")
-    return path if known else anchored(Path("configs") / f"{name}.yaml")
 
 
 @command(
@@ -338,13 +337,14 @@ def _lab(arguments: argparse.Namespace) -> None:
 )  # fmt: skip
 def _publish(arguments: argparse.Namespace) -> None:
     from senet_lib.report.publish import publish_report, publish_study
+    from senet_lib.runs.study import collect
 
     study, target = check_study(arguments.study), arguments.target
-    if arguments.config:
-        load_study(arguments.config).check_models()  # before anything is copied
+    config = str(find_config(arguments.config)) if arguments.config else ""
+    collect(study, config, arguments.root)  # a mistake is said before anything is copied
     for copy in publish_study(study, arguments.root, target, arguments.keep):
         print(copy)
-    print(publish_report(study, arguments.config, target, arguments.root))
+    print(publish_report(study, config, target, arguments.root))
 
 
 @command(

@@ -68,6 +68,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         new.mkdir()
         yield new
         if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)  # of a process of the same number
             os.replace(folder, old)
         try:
             os.replace(new, folder)

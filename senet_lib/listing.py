@@ -98,6 +98,11 @@ def _profile(arguments: argparse.Namespace) -> None:
     )
 
 
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise SenetError(f"{folder} is no folder, so there are no runs to read")
+
+
 @command(
     "List the runs on disk.",
     option("where", nargs="*", metavar="KEY=VALUE",
@@ -105,12 +110,15 @@ def _profile(arguments: argparse.Namespace) -> None:
     ROOT,
 )  # fmt: skip
 def _runs(arguments: argparse.Namespace) -> None:
-    from senet_lib.runs.records import list_runs
+    from senet_lib.runs.records import DEFAULT_ROOT, list_runs, runs_folder
 
     where = pairs(arguments.where)
     if "root" in where:
         raise SenetError("unknown column 'root'; --root names the folder")
-    table = list_runs(arguments.root, **where)
+    root = runs_folder(arguments.root)
+    if arguments.root != str(DEFAULT_ROOT):
+        _check_folder(root)
+    table = list_runs(root, **where)
     if table.empty:
         which = " with " + " ".join(arguments.where) if arguments.where else ""
         print(f"no run{which} below {arguments.root}")
@@ -140,8 +148,8 @@ def _claims(arguments: argparse.Namespace) -> None:
     from senet_lib.claims.judge import counts, judge_all
     from senet_lib.runs import DEFAULT_ROOT
 
-    if arguments.runs and not Path(arguments.runs).is_dir():
-        raise SenetError(f"{arguments.runs} is no folder, so there are no runs to read")
+    if arguments.runs:
+        _check_folder(Path(arguments.runs))
     judgements = judge_all(arguments.runs or DEFAULT_ROOT, arguments.pattern)
     if arguments.json:
         found = [judgement.to_dict() for judgement in judgements]
@@ -190,10 +198,10 @@ def _open(arguments: argparse.Namespace) -> None:
             help="histograms of the gates of finished runs, for which their data is read"),
 )  # fmt: skip
 def _tensorboard(arguments: argparse.Namespace) -> int:
-    from senet_lib.runs.records import DEFAULT_ROOT, HISTORY, find_runs, from_top
+    from senet_lib.runs.records import HISTORY, find_runs, runs_folder
     from senet_lib.tensorboard import write_run
 
-    root = from_top(arguments.root, DEFAULT_ROOT)
+    root = runs_folder(arguments.root)
     studies = {run: "".join(run.relative_to(root).parts[:1]) for run in find_runs(root, [HISTORY])}
     runs = [run for run, study in studies.items() if fnmatchcase(study, arguments.study)]
     if not runs:

@@ -5,10 +5,12 @@ import dataclasses
 import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, get_origin
 
 from senet_lib import __version__, strict_yaml
-from senet_lib.errors import NonFiniteLossError, SenetError, is_out_of_memory
+from senet_lib.errors import NonFiniteLossError, SenetError, is_out_of_memory, unknown
+from senet_lib.files import anchored, from_here
 from senet_lib.recipe import MACHINE, Recipe, Study, check_study, load_study
 from senet_lib.strict_yaml import shown
 
@@ -56,7 +58,7 @@ def said(error: Exception) -> str:
     if isinstance(error, SenetError):
         return f"error: {error}"
     if isinstance(error, OSError):
-        return f"error: {error.filename or 'file'}: {error.strerror or error}"
+        return f"error: {error.filename or 'output'}: {error.strerror or error}"
     is_failure = isinstance(error, NonFiniteLossError) or hasattr(error, "exit_code")
     if is_failure or is_out_of_memory(error):
         return f"failed: {str(error).partition(chr(10))[0] or 'there is too little memory'}"
@@ -139,6 +141,16 @@ def train_options(parser: argparse.ArgumentParser) -> None:
     add("--progress", choices=("auto", "bar", "log", "none"), default="auto")
 
 
+def find_config(name: str) -> Path:
+    """The file of that path, or of that name in configs/ at the top of the clone."""
+    path, folder = from_here(name), anchored("configs")
+    if path.is_file() or path.suffix in (".yaml", ".yml"):
+        return path
+    if not (known := folder / f"{name}.yaml").is_file():
+        raise unknown("config", name, [file.stem for file in folder.glob("*.yaml")])
+    return known
+
+
 def train_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """Recipe, data and the rest: the config's, replaced by what the command line says."""
 
@@ -151,7 +163,7 @@ def train_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         check_study(value, name)
     if not arguments.config:
         return {"recipe": Recipe.from_dict(fields), **settings}
-    study = load_study(arguments.config)
+    study = load_study(find_config(arguments.config))
     recipe = Recipe.from_dict({**study.recipe.to_dict(), **fields})
     same = recipe == study.recipe and settings.get("data", study.data) == study.data
     if same and not arguments.overrides and not arguments.num_val:

@@ -11,6 +11,7 @@ import sys
 import types
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def load(registries: Sequence[dict[str, Any]]) -> None:
             module = types.ModuleType(f"senet_plugin_{path.stem}")
             module.__file__ = str(path)
             sys.modules[module.__name__] = module  # where pickle and torch.compile look
-            exec(compile(text, str(path), "exec"), module.__dict__)
+            with redirect_stdout(sys.stderr):  # programs read what commands print
+                exec(compile(text, str(path), "exec"), module.__dict__)
         except (Exception, SystemExit) as error:
             for registry, old in zip(registries, before, strict=True):
                 registry.clear()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from senet_lib.errors import RecordError, SenetError, need
-from senet_lib.runs.records import DEFAULT_ROOT, HISTORY, RECORD, RunRecord, from_top, load_run
+from senet_lib.runs.records import DEFAULT_ROOT, HISTORY, RECORD, RunRecord, load_run, runs_folder
 from senet_lib.runs.weights import WEIGHTS
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def add_epoch(writer: "SummaryWriter", row: Mapping[str, float]) -> None:
 def events_of(run: Path, logdir: str | Path, root: str | Path = DEFAULT_ROOT) -> Path:
     """The folder of a run's events, called as the run's own is below the root, such as
     <study>/<model>/seed<k>; of a run that is elsewhere, by the last three parts."""
-    run, root = (Path(os.path.abspath(path)) for path in (run, from_top(root, DEFAULT_ROOT)))
+    run, root = (Path(os.path.abspath(path)) for path in (run, runs_folder(root)))
     inside = run.is_relative_to(root)
     return Path(logdir, *(run.relative_to(root).parts if inside else run.parts[1:][-3:]))
 

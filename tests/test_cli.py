@@ -39,7 +39,7 @@ def _train(data, out, changes=()):
     return ["train", *(word for k, v in options.items() for word in (f"--{k}", str(v)))]
 
 
-STUDIES = ("../../x", "..", "a/b", "a\n", ".hidden", "", "a" * 200)
+STUDIES = ("../../x", "..", "a/b", "a\n", ".hidden", "a" * 200)
 SETTINGS = {
     "num_classes=5": "cannot be set", "in_channels=1": "cannot be set", "name=x": "cannot be set",
     "reduction=0": "whole number from 1, not 0", "reduction=-": "must be one value",
@@ -278,6 +278,27 @@ def test_a_path_may_begin_at_home(run, tmp_path, monkeypatch, prints):
     (tmp_path / "runs").symlink_to(run.parents[2])
     assert "resnet20" in prints("runs", "--root=~/runs")
     assert "resnet20" in prints("runs", "--root=~")
+
+
+def test_a_command_whose_reader_has_gone_has_not_done_all_it_was_to_do():
+    """So that a training behind `| head -1` does not look like one that has come to its end."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "senet_lib", "models"]
+    assert subprocess.run(command, stdout=writer, timeout=60).returncode == 141
+    os.close(writer)
+
+
+def test_an_empty_word_is_one_line(says, run):
+    """As of a shell's variable that is not set, which would train by the paper's protocol."""
+    for words in (("--config", ""), ("--study", ""), ("--config=",), ("--out=",)):
+        says([*_train("shapes", run), *words], "shell variable")
+
+
+def test_a_config_is_a_path_or_a_name_and_a_misspelt_one_has_neighbours(says, run):
+    says(["study", "labtop"], "did you mean laptop")
+    says([*_train("shapes", run), "--config", "labtop"], "did you mean laptop")
+    says([*_train("shapes", run), "--config", "laptop"], "0.2 asked")
 
 
 def test_commands_run_where_nobody_listens(monkeypatch, tmp_path):

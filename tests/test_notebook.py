@@ -101,6 +101,20 @@ def test_notebooks_are_found_by_name_and_by_path(tmp_path, monkeypatch, notebook
             find_notebook(wrong)
 
 
+def test_what_a_notebook_imports_decides_whether_it_is_made_again():
+    """What networks come from counts in train alone, as the others are made again after it."""
+    snakefile = (REPOSITORY / "Snakefile").read_text(encoding="utf-8")
+    calls = re.findall(r'hashed\(\s*"(\w+)\.ipynb",([^)]*)', snakefile)
+    counted = {name: set(re.findall(r'"([\w/]+)(?:\.py)?"', words)) for name, words in calls}
+    assert len(counted) == 6
+    for name, folders in counted.items():
+        text = (REPOSITORY / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
+        found = re.findall(r"from senet_lib\.([\w.]+) import", text)
+        modules = {module.replace(".", "/") for module in found}
+        known = folders | counted["train"] | {"errors", "explore"}
+        assert {m for m in modules if known.isdisjoint({m, m.partition("/")[0]})} == set(), name
+
+
 def test_the_hash_follows_code_and_sources_and_nothing_else(tmp_path):
     package = tmp_path / "package"
     package.mkdir()

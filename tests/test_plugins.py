@@ -158,6 +158,13 @@ def test_a_path_with_the_separator_in_it_is_told_so(tmp_path, says, monkeypatch)
     says(["models"], f"names {tmp_path / 'a'}, which is no file")
 
 
+def test_what_a_file_prints_is_no_part_of_a_commands_answer(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("SENET_PLUGINS", raising=False)
+    (tmp_path / "print.py").write_text("print('hello')")
+    plugins.use([tmp_path / "print.py"])
+    assert capsys.readouterr() == ("", "hello\n")
+
+
 def test_records_can_tell_files_apart(tmp_path, says, monkeypatch):
     monkeypatch.setenv(plugins.VARIABLE, "")
     one, other = tmp_path / "own.py", tmp_path / "more" / "own.py"

@@ -104,7 +104,7 @@ def test_rounded_logits_move_no_probability_far():
 def test_publishing_again_replaces_what_was_there_and_keeps_weights_of_chosen_runs(study):
     (copy, _) = publish_study("mini", study / "runs", study / "published")
     (copy / "record.json").write_text("{", encoding="utf-8")
-    copies = publish_study("mini", study / "runs", study / "published", ["resnet18/*", "*/seed1"])
+    copies = publish_study("mini", study / "runs", study / "published", ["resnet18/*"])
     assert load_run(copy).model == "resnet18"
     small = {path.name for path in copies[1].iterdir()}  # published whole before
     assert small == {"record.json", "history.csv", "test_logits.npz"}
@@ -115,12 +115,32 @@ def test_what_cannot_be_published_is_refused_before_anything_is_touched(study):
     before = {path: path.stat().st_mtime_ns for path in study.rglob("*")}
     with pytest.raises(RecordError, match="no finished run"):
         publish_study("none", study / "runs", study / "published")
+    with pytest.raises(RecordError, match=r"\*/sed0; they are as resnet18/seed0"):
+        publish_study("mini", study / "runs", study / "published", ["resnet18/*", "*/sed0"])
     (study / "again").symlink_to(study)
     for root, target in (("runs", "."), ("again/runs", "."), ("runs", "again")):
         with pytest.raises(SenetError):  # onto itself
             publish_study("mini", study / root, study / target)
     (study / "again").unlink()
     assert {path: path.stat().st_mtime_ns for path in study.rglob("*")} == before
+
+
+def test_folders_are_seen_from_the_top_of_the_clone(study, monkeypatch):
+    (study / "senet_lib").mkdir()
+    (study / "Snakefile").touch()
+    (study / "notebooks").mkdir()
+    monkeypatch.chdir(study / "notebooks")
+    copies = publish_study("mini", "runs")
+    there = study / "outputs" / "published" / "runs" / "mini"
+    assert [copy.resolve().parent.parent for copy in copies] == [there, there]
+
+
+def test_the_config_of_another_study_is_refused_before_anything_is_copied(study, says):
+    config = study / "demo.yaml"
+    config.write_text(json.dumps(settings()))
+    words = ["publish", "mini", "--config", str(config), "--root", str(study / "runs")]
+    says([*words, "--target", study / "published"], "of study demo, not mini")
+    assert not (study / "published").exists()
 
 
 def test_links_of_the_published_report_lead_to_the_published_runs(tmp_path, monkeypatch):
@@ -192,11 +212,12 @@ def test_a_folder_behind_a_link_is_replaced_where_it_lies(tmp_path):
 def test_of_temporary_copies_those_of_dead_processes_and_of_this_name_alone_are_removed(tmp_path):
     host, dead, living = socket.gethostname(), 2**22 + 1, os.getppid()
     left = [f".laptop.{host}.{dead}.partial", f".laptop.{host}.{dead}.old.partial"]
+    left += [f".laptop.{host}.{os.getpid()}.old.partial"]  # of an earlier process of this number
     others = [f".laptop.{host}.{living}.partial", f".laptop.v2.{host}.{dead}.partial",
               f".laptop.{host}.v2.{host}.{dead}.partial", f".laptop.elsewhere.{dead}.partial",
               f".laptop.{host}.{'9' * 30}.partial"]  # fmt: skip
     for name in (*left, *others, "laptop"):
-        (tmp_path / name).mkdir()
+        (tmp_path / name / "inside").mkdir(parents=True)
     with replacing_folder(tmp_path / "laptop") as partial:
         (partial / "new").touch()
     assert {path.name for path in tmp_path.iterdir()} == {*others, "laptop"}

@@ -98,6 +98,16 @@ def test_runs_at_any_depth_have_events_of_their_own(runs, tmp_path, prints, monk
     assert sorted(map(str, live)) == found
 
 
+def test_a_root_is_seen_from_the_top_of_the_clone(runs, prints, monkeypatch, tmp_path):
+    for name in ("senet_lib", "notebooks"):
+        (runs.parent / name).mkdir()
+    (runs.parent / "Snakefile").touch()
+    monkeypatch.chdir(runs.parent / "notebooks")
+    words = ("--root", "runs", "--no-gates", "--logdir", str(tmp_path))
+    folders = prints("tensorboard", "few", *words).split()
+    assert folders == [str(tmp_path / f"few/{name}/seed0") for name in ("resnet20", "se_resnet20")]
+
+
 def test_again_replaces_a_run_under_way_is_shown_and_nothing_is_one_line(
     runs, tmp_path, capsys, says
 ):

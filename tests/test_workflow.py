@@ -128,6 +128,12 @@ def test_a_mistake_in_the_settings_ends_at_once_with_a_clear_line(checkout, monk
         assert done.returncode != 0
         assert says in done.stdout
         assert "Traceback" not in done.stdout
+    # What looks like a wildcard is none, and a plugin is found from any folder.
+    (checkout / "good.py").write_text("print(True)\n")
+    above = ("--snakefile", "../Snakefile", "--directory", "..")
+    words = ("-n", "--config", "note=see {x}", "plugins=[good.py]")
+    done = snakemake(checkout / "notebooks", *above, *words, config="../tiny.yaml")
+    assert done.returncode == 0, done.stdout
     # A run that is no longer asked for is in nobody's way.
     assert snakemake(checkout, "-n", "--config", "study=kept", "seeds=[1]").returncode == 0
 
@@ -197,6 +203,16 @@ def test_a_study_from_a_failing_run_to_its_repair(checkout):
         path.rename(checkout / "aside")
         assert re.search(f"^{rule} +1$", snakemake(checkout, "-n").stdout, re.M), rule
         (checkout / "aside").rename(path)
+
+    config.write_text(TINY + "note: Look at this.\n")
+    assert jobs(snakemake(checkout, "-n")) == {"report": 1}
+    config.write_text(TINY)
+
+    (good / "record.json").rename(checkout / "aside")
+    said = snakemake(checkout, "-n").stdout
+    assert re.search(f"^Lost or damaged.*: {good.relative_to(checkout)}$", said, re.M)
+    assert (good / "train.html").is_file()
+    (checkout / "aside").rename(good / "record.json")
 
     with (checkout / "senet_lib/claims/judge.py").open("a") as file:
         file.write("# an edit\n")

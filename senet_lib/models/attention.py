@@ -121,7 +121,7 @@ def check_new(kind: str, name: str, known: Mapping[str, Callable]) -> None:
     """SenetError where nothing can be registered by that name, beside known builders. One of a
     notebook's cell, which may be run again, or of a script is in nobody's way."""
     if not re.fullmatch("[a-z0-9_]+", name):
-        raise SenetError(f"{name!r} cannot name a {kind}; take small letters, digits and _")
+        raise SenetError(f"{name!r} cannot name {kind}s; take small letters, digits and _")
     if name in known and known[name].__module__ != "__main__":
         raise SenetError(f"{kind} {name!r} is registered already; choose another name")
 

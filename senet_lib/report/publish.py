@@ -27,7 +27,7 @@ from senet_lib.runs import DEFAULT_ROOT, HISTORY, records
 from senet_lib.runs.evaluate import images_of
 from senet_lib.runs.lock import locked
 from senet_lib.runs.published import MAX_WEIGHTS_BYTES, PUBLISHED
-from senet_lib.runs.records import RunRecord, from_top, list_runs, load_run
+from senet_lib.runs.records import RunRecord, from_top, list_runs, load_run, runs_folder
 from senet_lib.runs.study import collect
 from senet_lib.runs.weights import WEIGHTS, load_network, save_weights
 
@@ -109,10 +109,11 @@ def publish_study(
         target: the folder of what is published; the runs go to <target>/runs/<study>.
         keep: the runs whose weights and notebook are kept, by patterns of <model>/seed<k>.
     Raises:
-        RecordError: the study has no finished run, or would be copied onto itself.
+        RecordError: the study has no finished run, or none that a pattern names, or would be copied
+            onto itself.
         RunExistsError: another process is publishing the study right now.
     """
-    source, goal = from_top(root, DEFAULT_ROOT) / study, Path(target) / "runs" / study
+    source, goal = runs_folder(root) / study, from_top(target, PUBLISHED) / "runs" / study
     _check_apart(source, goal)
     table = list_runs(source)
     table = table[~table["status"].isin(["failed", "unfinished"])]
@@ -121,11 +122,14 @@ def publish_study(
     folders = [Path(path) for path in table["path"][table["problem"] == ""]]
     if not folders:
         raise RecordError(f"there is no finished run in {source}; `senet runs` lists what there is")
+    names = [folder.relative_to(source).as_posix() for folder in folders]
+    for pattern in keep:  # a misspelt one would cost the weights that are published
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise RecordError(f"no run of {study} to keep is {pattern}; they are as {names[0]}")
     copies = []
     with locked(goal.with_name(f".{study}.lock"), f"{goal} is being written by another process"):
-        for folder in folders:
-            name = folder.relative_to(source)
-            whole = any(fnmatchcase(name.as_posix(), pattern) for pattern in keep)
+        for folder, name in zip(folders, names, strict=True):
+            whole = any(fnmatchcase(name, pattern) for pattern in keep)
             _publish_run(load_run(folder), goal / name, whole)
             copies.append(goal / name)
     return copies
@@ -151,10 +155,11 @@ def publish_report(
     """
     from senet_lib.report.batch import execute
 
-    runs, folder = Path(target) / "runs", Path(target) / "reports" / study
+    target = from_top(target, PUBLISHED)
+    runs, folder = target / "runs", target / "reports" / study
     parameters = {"study": study, "config": config}
     parameters |= {"runs_root": str(runs), "page_folder": str(folder)}
-    made = from_top(root, DEFAULT_ROOT).parent / "reports" / study
+    made = runs_folder(root).parent / "reports" / study
     _check_apart(made, folder)
     pages = made.glob("gradcam-seed*.html")
     maps = sorted(pages, key=lambda page: (len(page.name), page.name))[:1]  # of the first seed

@@ -71,10 +71,13 @@ def collect(
         page_folder: where the page will be, and where scores of maps and gates lie; empty:
             outputs/reports/<study>, and for the published runs the scores of their report.
     Raises:
-        RecordError: no study is named, or without settings, the folder mixes recipes or data.
+        RecordError: no study is named, or another than the settings', or without settings, the
+            folder mixes recipes or data.
     """
     if settings := _read_settings(config) if config else None:
         settings.check_models()
+    if settings and study not in ("", settings.study):
+        raise RecordError(f"the config is of study {settings.study}, not {study}")
     study = study or (settings.study if settings else "")
     if not study:
         raise RecordError("name a study, such as study=smoke, or its config")
