@@ -1,6 +1,7 @@
 """Costs by hand: blocks, memory and shares; times only as far as they must hold on any machine."""
 
 import time
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -93,6 +94,11 @@ def test_the_share_of_attention_by_hand():
     assert found["attention_params"] == 3 / (3 + 3 + 6)
     assert found["attention_time"] == pytest.approx(0.5, abs=0.1)
     assert found["attention_time_low"] <= found["attention_time"] <= found["attention_time_high"]
+    around = HalfAttention()  # one in another is timed and counted once
+    around.attention = nn.Sequential(OrderedDict(attention=around.attention))
+    again = measure(around, (3, 4, 4), 1, **QUICK)
+    assert again["attention_time"] == pytest.approx(0.5, abs=0.1)
+    assert again["attention_params"] == found["attention_params"]
     found = measure(create_model("resnet20"), (3, 32, 32), 1, **QUICK)
     names = ("num_modules", "params", "macs", "time")
     assert [found[f"attention_{name}"] for name in names] == [0, 0, 0, 0]
@@ -160,7 +166,7 @@ def test_the_notebook_counts_measures_and_compares(tmp_path, monkeypatch):
             make_run(tmp_path, name, seed, error + 0.1 * seed)
     figures = []
     monkeypatch.setattr("IPython.display.display", lambda *a, **k: figures.append(a[0]))
-    names = run_cells("profile", models=["resnet20", "se_resnet20"], study="demo",
+    names = run_cells("profile", models=["resnet20", "se_resnet20", "resnet20"], study="demo",
                       runs_root=tmp_path, batch_sizes=[1], threads=1, repeats=2)  # fmt: skip
     shown = [o for o in names["outputs"] if hasattr(o, "caption")]
     tables = {" ".join(o.caption.split()[:2]): o.data for o in shown}

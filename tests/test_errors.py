@@ -60,6 +60,8 @@ def test_each_network_has_the_control_of_its_family():
         "resnet20+shortcut=A": "se_resnet20+shortcut=A",
         "se_resnet20+reduction=4+shortcut=A": "se_resnet20+shortcut=A",
     }
+    placed = ["se_res2net29", "se_res2net29_last"]  # without the plain one
+    assert errors.controls(placed, "se") == {"se_res2net29_last": "se_res2net29"}
     with pytest.raises(UnknownNameError, match="plain"):
         errors.controls(models, "plian")
 

@@ -15,7 +15,13 @@ from senet_lib.analysis import gates as excitation
 from senet_lib.analysis import interventions
 from senet_lib.analysis.gates import Gates, NoAttentionError
 from senet_lib.device import Setup
-from senet_lib.errors import DataError, RecordError, SenetError, UnknownNameError
+from senet_lib.errors import (
+    DataError,
+    ParameterError,
+    RecordError,
+    SenetError,
+    UnknownNameError,
+)
 from senet_lib.files import anchored
 from senet_lib.models import create_model
 from senet_lib.models.attention import AttentionSpec, ExciteGate, build_attention
@@ -276,6 +282,11 @@ def test_the_change_of_loss_is_judged_image_by_image():
     assert row[["loss_change", "low", "high"]].tolist() == expected
     one = interventions.fixed_table({"none": plain[:, :1], "all": worse[:, :1]}).loc["all"]
     assert one[["low", "high"]].tolist() == [-np.inf, np.inf]
+    # That no prediction changes does not say by how much the error may.
+    assert np.isnan(row["error_reach"])
+    plain[0, 0] = 1
+    row = interventions.fixed_table({"none": plain, "all": worse}).loc["all"]
+    assert row["error_reach"] == pytest.approx(3.1824 * 0.25, abs=1e-4)
 
 
 def test_the_telling_classes_are_the_extremes_and_their_neighbours():
@@ -289,15 +300,19 @@ def test_the_telling_classes_are_the_extremes_and_their_neighbours():
 def look(tmp_path, shapes):
     """The notebook's variables for a run, what its gates are made of multiplied by factors."""
 
-    def look(model="se_resnet20", by=(), page_folder=str(tmp_path)):
+    def look(model="se_resnet20", by=(), page_folder=str(tmp_path), classes=None, **chosen):
         network = create_model(model)
+        for name, value in network.named_parameters():
+            if name.endswith("gate.scale"):
+                torch.nn.init.uniform_(value)
         gates = [m for m in network.modules() if isinstance(m, ExciteGate)]
         for gate, factor in zip(gates, by, strict=False):
             gate.expand.weight.data *= factor
-        save_network(make_run(tmp_path, model, 0, 0.5, **data_fields(shapes)), network)
-        chosen = {"study": "demo", "model": model, "num_images": 60, "num_importance": 4}
+        about = data_fields(shapes) | {"classes": classes or shapes.classes}
+        save_network(make_run(tmp_path, model, 0, 0.5, **about), network)
+        asked = {"study": "demo", "model": model, "num_images": 60, "num_importance": 4}
         folders = {"runs_root": str(tmp_path), "page_folder": page_folder}
-        return run_cells("excitation", **chosen, **folders)
+        return run_cells("excitation", **asked | folders | chosen)
 
     return look
 
@@ -348,6 +363,28 @@ def test_gates_that_never_vary_know_no_class_and_by_hand_nothing_is_written(look
     assert not anchored("outputs/reports/demo").exists()
 
 
+@pytest.mark.parametrize("control", ["scale", "half"])
+def test_a_control_that_never_looks_at_the_image_is_of_no_use_to_the_network(look, control):
+    found = look(f"resnet20+attention={control}")
+    assert (found["fixed"]["loss_change"] == 0).all()
+    answer = found["outputs"][-1].markdown
+    assert "of the single image is next to nothing" in answer
+    assert "weights were zero" not in answer  # it has none
+
+
+def test_classes_of_any_name_are_in_the_legend(look, monkeypatch, shapes):
+    monkeypatch.setattr("senet_lib.runs.evaluate.images_of", lambda *_: shapes)
+    names = [f"_{letter}$^$" for letter in "abcdefghij"]
+    found = look(by=[20] * 9, classes=names)
+    telling = [names[k] for k in found["looks"]]
+    assert [text.get_text() for text in found["legend"].texts] == telling
+
+
+def test_the_worth_of_channels_needs_two_halves_of_images(look):
+    with pytest.raises(ParameterError, match="num_importance is 1; it must be at least 2"):
+        look(num_importance=1)
+
+
 @pytest.mark.parametrize("model", ["se_resnet20+squeeze=std", "resnet20+attention=cbam"])
 def test_a_layer_counts_though_it_slept_before_and_gates_of_places_are_named(look, model):
     torch.manual_seed(1)  # other layers than those of the untrained network, of seed 0, are asleep
@@ -369,14 +406,16 @@ def test_the_untrained_network_begins_where_a_training_does(tmp_path, shapes):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_a_stage_whose_gates_hardly_vary_has_no_share_of_variance(tmp_path):
+def test_a_stage_whose_gates_hardly_vary_has_no_share_of_variance(tmp_path, shapes):
     still = 0.5 + 1e-4 * LABELS[:, None] * np.ones((1, 2))
     values = {"stage1.0.attention": still, "stage2.0.attention": np.array(PAPER)}
     table = excitation.layer_table(Gates(values=values), LABELS)
     fixed = interventions.fixed_table(dict.fromkeys(("none", "all"), np.zeros((2, 4))))
     run = make_run(tmp_path, "se_resnet20", 0, 0.5)
-    interventions.write_summary(run, 4, table, fixed, str(tmp_path))
+    interventions.write_summary(run, shapes, 4, table, fixed, str(tmp_path))
     kept = interventions.read_summaries(tmp_path).iloc[0]
+    assert kept["data_fingerprint"] == shapes.fingerprint
+    assert np.isnan(kept["fixed_reach"])
     assert (kept["mean_first"], kept["constant_share_first"]) == (still.mean(), 1)
     assert table["class_share"][0] > 0
     assert np.isnan(kept["class_share_first"])
@@ -386,10 +425,9 @@ def test_a_stage_whose_gates_hardly_vary_has_no_share_of_variance(tmp_path):
 def test_summaries_without_stages_have_no_ends_and_broken_ones_are_named(tmp_path):
     assert interventions.read_summaries(tmp_path).empty
     path = tmp_path / "gates-odd.json"
-    content = {"model": "odd", "seed": 0, "images": 5, "layers": 1, "error": 1, "fixed_error": 1}
-    path.write_text(json.dumps({**content, "first": None, "last": None}))
-    older = interventions.read_summaries(tmp_path).loc[0]
-    assert (older["recipe_id"], np.isnan(older["mean_first"])) == ("", True)
+    content = dict.fromkeys(interventions.NEEDED, 1) | {"first": None, "last": None}
+    path.write_text(json.dumps(content))
+    assert np.isnan(interventions.read_summaries(tmp_path).loc[0, "mean_first"])
     for text in ("{", '{"model": "a"}'):
         path.write_text(text)
         with pytest.raises(RecordError, match=path.name):

@@ -59,12 +59,15 @@ def test_every_run_that_is_not_compared_is_named_with_its_state_command_and_link
         for model in ("resnet20", "resnet44")  # of the latter there is no run
     ]  # fmt: skip
     scored = dict.fromkeys(SHARED, "") | {"seed": 0, "right": 200, "rows": rows}
-    scored["recipe_id"] = RECIPE.id
+    scored |= {"recipe_id": RECIPE.id, "fingerprint": "ab" * 32}
     write_json(tmp_path / "page/localisation-seed0.json", scored)
     seen = {"seed": 0, "images": 9, "layers": 9, "first": None, "last": None, "error": 0.1}
-    for model, recipe in (("resnet20", RECIPE.id), ("se_resnet20", "of another")):
-        gates = seen | {"model": model, "recipe_id": recipe, "varying": 2, "fixed_error": 0.2}
-        write_json(tmp_path / f"page/gates-{model}.json", gates)
+    seen |= {"model": "resnet20", "varying": 2, "fixed_error": 0.2}
+    for number, (recipe, data) in enumerate(
+        ((RECIPE.id, "ab" * 32), ("of another", "ab" * 32), (RECIPE.id, "cd" * 32))
+    ):
+        gates = seen | {"recipe_id": recipe, "data_fingerprint": data}
+        write_json(tmp_path / f"page/gates-{number}.json", gates)
     options = {"study": "demo", "config": config, "runs_root": root}
     options |= {"page_folder": tmp_path / "page", "logs_root": tmp_path / "logs"}
     found = run_cells("report", **options)
@@ -76,7 +79,7 @@ def test_every_run_that_is_not_compared_is_named_with_its_state_command_and_link
     }  # fmt: skip
     assert study.num_wanted == 6
     tables = [t.to_html() for t in found["outputs"] if hasattr(t, "caption")]
-    assert found["vary"] == ["2 of 9"]  # not the gates of another recipe
+    assert found["vary"] == ["2 of 9"]  # not the gates of another recipe or of other images
     (html,) = (text for text in tables if "NonFiniteLossError" in text)
     for part in (
         "epochs 9, not 2", "the &lt;loss&gt; is not finite",
@@ -374,6 +377,50 @@ def test_a_decision_that_unlike_arithmetic_may_have_made_is_named_at_the_top(tmp
     beside = "If each way may shift the error, less no attention: "
     assert f"{beside}sigmoid – (– to –), undecided; relu +10.00 (" in " ".join(page)
     assert "less SE: relu – (– to –), undecided." in " ".join(page)
+
+
+def test_maps_of_other_images_are_left_out(tmp_path):
+    make_run(tmp_path, "resnet20", 0, 0.1)
+    rows = [{"model": "resnet20", "trial": "grid2", "metric": "energy", "score": 0.5,
+             "chance": 0.25, "cases": 4, "zero": 0}]  # fmt: skip
+    for data, left_out in (("ab" * 32, False), ("cd" * 32, True)):
+        scored = dict.fromkeys(SHARED, "") | {"seed": 0, "right": 200, "rows": rows}
+        scored |= {"recipe_id": RECIPE.id, "fingerprint": data}
+        write_json(tmp_path / "localisation-seed0.json", scored)
+        options = {"study": "demo", "runs_root": tmp_path, "page_folder": tmp_path}
+        found = run_cells("report", "maps", **options)
+        assert (found["left_out"].get("Where the networks look") is not None) == left_out
+
+
+def test_seeds_of_different_number_are_compared_image_by_image():
+    """Each seed is shown its share of the images, every second or every third of six."""
+    content = json.loads((NOTEBOOKS / "report.ipynb").read_text(encoding="utf-8"))
+    (cell,) = ("".join(c["source"]) for c in content["cells"] if c["id"] == "worse-rises")
+    rises = pd.Series([0.0, 0, 0, 100, 100, 100])
+    rows = [
+        {"model": model, "rise": rises[k::number]}
+        for model, number in (("resnet20", 2), ("se_resnet20", 3))
+        for k in range(number)
+    ]
+    names = {"groups": [(("resnet20",), pd.DataFrame(rows))], "tested": [], "np": np, "pd": pd}
+    exec(cell, names)
+    assert names["tested"]["reach"].tolist() == [0]  # they are alike on every image
+
+
+def test_an_axis_page_says_what_is_missing_and_what_equal_values_show(tmp_path):
+    models = ["resnet20", "se_resnet20", "se_resnet20+reduction=4"]
+    for model in models:
+        for seed in range(3):
+            make_run(tmp_path, model, seed, 0.3 + seed / 1e5)
+    config = json.dumps(settings(models=[*models, "se_resnet20+gate=relu"], seeds=[0, 1, 2]))
+    values = {"study": "", "config": config, "runs_root": tmp_path, "page_folder": tmp_path}
+    found = run_cells("ablation", **values, axis="reduction")
+    page = found["outputs"][-2].markdown
+    assert "no value can be told from no attention. With these seeds no value" in page
+    assert "told from SE.** Within 0.5 points of no attention, either way: 4, 16." in page
+    assert "Within 0.5 points of SE, either way: 4." in page
+    assert "Of 2 values, all have a mean error of 30.00 %." in page
+    assert found["shown"]["network"].tolist() == ["se_resnet20+gate=relu"]
 
 
 def test_an_axis_page_judges_by_its_margin_beside_the_way_too(tmp_path):

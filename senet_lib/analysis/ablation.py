@@ -25,11 +25,11 @@ class Ablation:
     """One axis, as far as the runs go.
 
     The frame has a row a value in the axis's order, the plain network first. Columns: value (None
-    for it), label (in words), those of `errors.leaderboard`, added_params (over the plain one's, a
-    fraction), published (ImageNet error), those of `errors.compare_runs` from `difference` on,
-    against the plain network and again as se_difference and so on against the usual SE;
-    params_a_point, the parameters added for each percentage point of error less, where the decision
-    is "better". What is missing is NaN, or "" for a decision.
+    for it), label (in words), those of `errors.leaderboard` but for its interval, added_params
+    (over the plain one's, a fraction), published (ImageNet error), those of `errors.compare_runs`
+    from `difference` on, against the plain network and again as se_difference and so on against the
+    usual SE; params_a_point, the parameters added for each percentage point of error less, where
+    the decision is "better". What is missing is NaN, or "" for a decision.
     """
 
     frame: pd.DataFrame

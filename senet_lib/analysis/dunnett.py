@@ -58,7 +58,8 @@ def critical_value(families: Families, df: int, level: float) -> float:
 
 @lru_cache(maxsize=4096)
 def chi_nodes(df: int) -> tuple[np.ndarray, np.ndarray]:
-    """Likewise over s, the square root of a chi-square over its degrees of freedom."""
+    """Nodes and weights of a mean over s, the square root of a chi-square over its degrees of
+    freedom, at least 1: both (96,), the weights adding up to 1."""
     nodes, weights = np.polynomial.legendre.leggauss(96)
     low, high = (math.sqrt(stats.chi2.ppf(q, df) / df) for q in (1e-14, 1 - 1e-14))
     s = low + (high - low) * ((nodes + 1) / 2) ** 2  # denser near zero, where df is small

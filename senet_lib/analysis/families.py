@@ -11,15 +11,18 @@ OF_ATTENTION = {"gate_at", *(spec.name for spec in fields(AttentionSpec))}
 
 
 def family(model: str, models: Sequence[str]) -> str:
-    """The plain network among `models` that `model` is a variant of, or itself: `resnet20` of
-    `se_resnet20` and `resnet20+attention=eca`, `res2net29` of `se_res2net29_last`. What is no
-    setting of the attention stays: `resnet20+shortcut=A` of `se_resnet20+shortcut=A`."""
+    """The plain network that `model` is a variant of, or itself, be it among `models` or not:
+    `resnet20` of `se_resnet20` and `resnet20+attention=eca`, `res2net29` of `se_res2net29_last`
+    where it or `se_res2net29` is. What is no setting of the attention stays: `resnet20+shortcut=A`
+    of `se_resnet20+shortcut=A`."""
     bare, *settings = model.split("+")
     stem = bare.removeprefix("se_")
     stems = (stem, stem.rpartition("_")[0]) if bare.startswith("se_") else (bare,)
     kept = [text for text in settings if text.partition("=")[0] not in OF_ATTENTION]
     options = ["+".join([name, *kept]) for name in stems]
-    return next((name for name in options if name in models), options[0])
+    known = [name for name in options if name in models]
+    known += [name for name in options[1:] if f"se_{name}" in models]
+    return [*known, options[0]][0]
 
 
 def variant(model: str, models: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from senet_lib.analysis import gates
 from senet_lib.analysis.statistics import interval
+from senet_lib.data.datasets import Dataset
 from senet_lib.errors import unknown
 from senet_lib.evaluation import evaluating
 from senet_lib.files import read_json, write_json
@@ -24,7 +25,10 @@ from senet_lib.runs.records import RunRecord
 
 SUMMARIES = "gates-*.json"
 SHARES = ("mean", "class_share", "constant_share")
-NEEDED = ("model", "seed", "images", "layers", "first", "last", "error", "fixed_error")
+NEEDED = (
+    "model", "seed", "recipe_id", "data_fingerprint", "images", "layers", "varying", "first",
+    "last", "error", "fixed_error",
+)  # fmt: skip
 
 
 @torch.no_grad()
@@ -134,7 +138,7 @@ def fixed_table(fixed: Mapping[str, np.ndarray]) -> pd.DataFrame:
         Index which gates are fixed; columns error, error_change (fractions), loss, loss_change
         (nats), low and high: the 95 % t interval of the mean change of loss over the images, which
         is infinite for a single image and a point where all change alike; error_reach: half of
-        that of the error.
+        that of the error, NaN where all change alike, as none does, which has no spread to go by.
     """
     plain, rows = fixed["none"], []
     for scores in fixed.values():
@@ -143,7 +147,7 @@ def fixed_table(fixed: Mapping[str, np.ndarray]) -> pd.DataFrame:
         (error, loss), (error_before, loss_before) = scores.mean(1), plain.mean(1)
         rows.append({
             "error": error, "error_change": error - error_before,
-            "error_reach": (most - least) / 2,
+            "error_reach": (most - least) / 2 or np.nan,
             "loss": loss, "loss_change": loss - loss_before, "low": low, "high": high,
         })  # fmt: skip
     return pd.DataFrame(rows, index=list(fixed))
@@ -155,21 +159,27 @@ def _ends(changes: np.ndarray) -> tuple[float, float]:
 
 
 def write_summary(
-    run: RunRecord, images: int, table: pd.DataFrame, fixed: pd.DataFrame, page_folder: str | Path
+    run: RunRecord,
+    dataset: Dataset,
+    images: int,
+    table: pd.DataFrame,
+    fixed: pd.DataFrame,
+    page_folder: str | Path,
 ) -> None:
-    """Write the numbers of one run over so many images, `layer_table` and `fixed_table`, to
-    `gates-<model>.json` in the page's folder."""
+    """Write the numbers of one run over so many images of a dataset, `layer_table` and
+    `fixed_table`, to `gates-<model>.json` in the page's folder."""
     stages = gates.stage_table(table)
     rows = {"first": stages.iloc[0], "last": stages.iloc[-1]} if len(stages) else {}
     ends = {end: row[list(SHARES)].dropna().to_dict() for end, row in rows.items()}
     content: dict[str, Any] = {
-        "model": run.network, "seed": run.seed, "recipe_id": run.recipe_id, "images": images,
+        "model": run.network, "seed": run.seed, "recipe_id": run.recipe_id,
+        "data_fingerprint": dataset.fingerprint, "images": images,
         "layers": len(table), "varying": int((table["constant_share"] < 1).sum()),
         "first": ends.get("first"), "last": ends.get("last"),
         "error": float(fixed.loc["none", "error"]),
         "fixed_error": float(fixed.loc["all", "error"]),
     }  # fmt: skip
-    if np.isfinite(reach := float(fixed.loc["all", "error_reach"])):  # one image has none
+    if np.isfinite(reach := float(fixed.loc["all", "error_reach"])):  # else there is none
         content["fixed_reach"] = reach
     write_json(Path(page_folder) / f"gates-{content['model']}.json", content)
 
@@ -178,11 +188,11 @@ def read_summaries(folder: str | Path) -> pd.DataFrame:
     """What `write_summary` left in a folder: a row a network, none where none was looked at.
 
     Returns:
-        Columns model, seed, recipe_id (of the run; empty in an older file), images, layers and
-        varying (those in which some gate varies over the images, NaN in an older file), mean_first,
-        mean_last, class_share_first and so on (NaN where the layers name no stages), error,
-        fixed_error (fractions), fixed_reach: half of the 95 % interval of their difference over the
-        images, NaN in an older file.
+        Columns model, seed, recipe_id (of the run), data_fingerprint (of the dataset), images,
+        layers and varying (those in which some gate varies over the images), mean_first, mean_last,
+        class_share_first and so on (NaN where the layers name no stages), error, fixed_error
+        (fractions), fixed_reach: half of the 95 % interval of their difference over the images, NaN
+        where that is not known.
     Raises:
         RecordError: a file is unreadable or incomplete.
     """
@@ -191,8 +201,6 @@ def read_summaries(folder: str | Path) -> pd.DataFrame:
     for path in sorted(Path(folder).glob(SUMMARIES)):
         found = read_json(path, NEEDED)
         ends = {key: (found[end] or {}).get(name, np.nan) for key, (name, end) in shares.items()}
-        older = {"recipe_id": "", "varying": np.nan, "fixed_reach": np.nan}
-        rows.append({**older, **found, **ends})
-    kept = ["model", "seed", "recipe_id", "images", "layers", "varying", *shares]
-    kept += ["error", "fixed_error", "fixed_reach"]
-    return pd.DataFrame(rows, columns=kept)
+        rows.append({"fixed_reach": np.nan, **found, **ends})
+    kept = [name for name in NEEDED if name not in ("first", "last")]
+    return pd.DataFrame(rows, columns=[*kept, "fixed_reach", *shares])

@@ -60,9 +60,10 @@ def measure(
     for name, number in (("repeats", repeats), ("batch size", batch_size)):
         if number < 1:
             raise SenetError(f"{name} is {number}; it must be at least 1")
-    paths, profile = attention_paths(model), profile_model(model, input_size)
+    every, profile = attention_paths(model), profile_model(model, input_size)
+    inside = tuple(f"{path}." for path in every)
+    paths = [path for path in every if not path.startswith(inside)]  # none within another
     params = sum(p.numel() for path in paths for p in model.get_submodule(path).parameters())
-    inside = tuple(f"{path}." for path in paths)
     macs = sum(layer.macs for layer in profile.layers if layer.name.startswith(inside))
     noise = torch.randn(batch_size, *input_size, generator=torch.Generator().manual_seed(0))
     with ExitStack() as stack:

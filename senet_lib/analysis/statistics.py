@@ -53,8 +53,8 @@ def sign_flip(differences: Iterable[float]) -> float:
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the (cost, error) points that none beats, by ascending cost: that no other is at
-    least as low as in both and lower than in one."""
+    """Indices of the (cost, error) points that none beats, by ascending cost. One beats another if
+    it is no higher in both and lower in one."""
     for i, point in enumerate(points):
         checked(dict(zip(("cost", "error"), point, strict=True)), f"point {i},")
     given = np.array(points, float).reshape(-1, 2)

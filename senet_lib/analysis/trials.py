@@ -125,7 +125,8 @@ def make_trials(compared: Compared, grids: int, objects: int) -> list[Trial]:
 
     Args:
         compared: the networks and their images.
-        grids: grids of each size; a grid of n x n tiles gives n x n cases. Mosaics: as many in all.
+        grids: grids of each size; a grid of n x n tiles gives n x n cases. Mosaics: at
+            most as many in all, of each class the same number, and at least one.
         objects: images with an exact mask at most.
     """
     dataset, images = compared.dataset, compared.images()
