@@ -172,20 +172,9 @@ elif workflow.is_main_process and not workflow.output_settings.dryrun:
 
 # What decides a notebook's content, beside its parameters: its own code and the folders it imports.
 # What the networks come from counts in train alone, as the others are made again after it.
-SOURCES = (".py", ".cpp", ".h", ".css", ".js", ".j2", ".json", ".yaml", ".csv")
-
-
-def sources(path):
-    """The files of a folder that count: nothing compiled, and no copy of an editor's, such as .ipynb_checkpoints/x.py."""
-    files = [file for file in sorted(path.rglob("*")) if file.suffix in SOURCES and file.is_file()]
-    return [file for file in files if not re.search("(^|/)[.#]", file.relative_to(path).as_posix())]
-
-
-def hashed(notebook, *folders):
+def hashed(notebook, *behind):
     """A hash of a notebook's code and of the library's files and folders behind it."""
-    paths = [LIBRARY / name for name in folders]
-    files = [file for path in paths for file in (sources(path) if path.is_dir() else [path])]
-    return code_hash(ROOT / "notebooks" / notebook, files)
+    return code_hash(ROOT / "notebooks" / notebook, [LIBRARY / name for name in behind])
 
 
 TRAIN_HASH = hashed(

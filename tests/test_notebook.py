@@ -136,6 +136,8 @@ def test_the_hash_follows_code_and_sources_and_nothing_else(tmp_path):
     assert hashed(5, function.format("One.", 2), "%time f(1)") != before
     assert hashed(5, function.format("One.", 1), "%time f(2)") != before
     (package / "notes.txt").write_text("not code")
+    (package / ".ipynb_checkpoints").mkdir()
+    (package / ".ipynb_checkpoints" / "a.py").write_text("an editor's copy")
     assert hashed(5, *one) == before
     (package / "b.py").write_text("")
     assert hashed(5, *one) != before

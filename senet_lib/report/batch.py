@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from senet_lib.runs.lock import handling, locked, stopping
 from senet_lib.runs.provenance import git_state
 
 KERNEL_START_SECONDS = 120
+SOURCES = (".py", ".cpp", ".h", ".css", ".js", ".j2", ".json", ".yaml", ".csv")
 LONGEST_SOCKET_FOLDER = 80  # a Unix socket's path may have about 100 bytes
 
 
@@ -60,7 +62,8 @@ def code_hash(notebook: str | Path, sources: Sequence[str | Path] = ()) -> str:
     Args:
         notebook: path of a notebook; what its code cells do and their tags count. Its outputs,
             the values in its parameters cell, comments, docstrings and layout do not.
-        sources: files, and folders standing for every Python file under them.
+        sources: files, and folders standing for what is in them, but for what is compiled or an
+            editor's copy, such as .ipynb_checkpoints/x.py.
     """
     digest = hashlib.sha256()
     for cell in read_cells(Path(notebook)):
@@ -68,10 +71,16 @@ def code_hash(notebook: str | Path, sources: Sequence[str | Path] = ()) -> str:
             tags = cell.get("metadata", {}).get("tags", [])
             code = "" if "parameters" in tags else _code(cell["source"])
             digest.update(json.dumps([code, tags]).encode())
-    for source in map(Path, sources):
-        for path in sorted(source.rglob("*.py")) if source.is_dir() else [source]:
-            digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    for path in (path for source in map(Path, sources) for path in _files(source)):
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
+
+
+def _files(source: Path) -> list[Path]:
+    if not source.is_dir():
+        return [source]
+    found = [path for path in sorted(source.rglob("*")) if path.suffix in SOURCES]
+    return [path for path in found if not re.search("/[.#]", f"/{path.relative_to(source)}")]
 
 
 def _code(source: str) -> str:
