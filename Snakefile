@@ -25,7 +25,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
 from senet_lib import strict_yaml
-from senet_lib.data.datasets import NAMES, data_dir
+from senet_lib.data.datasets import NAMES, data_dir, find_path
 from senet_lib.errors import SenetError
 from senet_lib.files import from_here, read_json, sha256_of
 from senet_lib.recipe import MACHINE, Recipe, load_study
@@ -103,6 +103,8 @@ try:
     STUDY.check_models()
     if STUDY.data in ("cifar10", "cifar100") and not (data_dir() / f"{STUDY.data}.npz").is_file():
         raise SenetError(f"{STUDY.data} is not in {data_dir()}; fetch it first: senet data {STUDY.data}")
+    if STUDY.data not in NAMES:
+        find_path(STUDY.data)
     # Data known by name is checked whenever it is loaded. Of others it is asked here, which needs torch.
     if workflow.is_main_process and STUDY.data not in NAMES and Path(RUNS).is_dir():
         from senet_lib.runs.evaluate import runs_on_other_images
@@ -185,7 +187,7 @@ PROFILE_HASH = hashed("profile.ipynb", "models", "analysis", "claims/arithmetic.
 ABLATION_HASH = hashed("ablation.ipynb", "analysis", "figures", "report")
 CAM_HASH = hashed("gradcam.ipynb", "analysis", "figures", "report")
 GATES_HASH = hashed("excitation.ipynb", "analysis", "figures", "report")
-REPORT_HASH = hashed("report.ipynb", "analysis", "claims", "figures", "report")
+REPORT_HASH = hashed("report.ipynb", "analysis", "claims", "figures", "report", "plugins.py")
 
 
 def parameters(**values):

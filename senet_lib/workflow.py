@@ -47,7 +47,6 @@ def _follow(news: "_News", config: str | Path, cores: str) -> int:
     print(f"{name}: {total} runs; what Snakemake says is in {news.log}", flush=True)
     with news.log.open("w", encoding="utf-8") as file:
         how = {"stdout": file, "stderr": subprocess.STDOUT, "start_new_session": True}
-        process = subprocess.Popen(words, env=os.environ | _cache(), **how)
 
         def stop(number: int, _: object) -> None:
             """As Ctrl-C does: Snakemake takes its locks away, and the runs write a checkpoint."""
@@ -55,6 +54,9 @@ def _follow(news: "_News", config: str | Path, cores: str) -> int:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)
 
+        # A child of a script's background job would ignore it, too.
+        with handling([signal.SIGINT], signal.default_int_handler):
+            process = subprocess.Popen(words, env=os.environ | _cache(), **how)
         with handling(stopping(), stop):
             running = True
             while running:

@@ -190,5 +190,5 @@ def make_report(tiny, folder):
     (folder / "tiny.yaml").write_text(json.dumps(asked))
     page = folder / "reports/tiny/index.html"
     values = {"study": "tiny", "config": str(folder / "tiny.yaml"), "runs_root": root}
-    values |= {"page_folder": page.parent, "num_worse": 20, "look_per_class": 3}
+    values |= {"page_folder": page.parent, "num_worse": 70, "look_per_class": 3}
     execute("report", page.with_name("report.ipynb"), values, html=page)

@@ -341,6 +341,20 @@ def test_a_decision_that_further_seeds_turned_is_named_and_the_answer_is_of_all(
     assert then.startswith(f"{escape('se_resnet20')} -10.00 (")
 
 
+def test_a_network_of_ones_own_is_named_whatever_was_found(tmp_path, monkeypatch):
+    own = "resnet20+attention=eca"
+    texts = {own: {"own.py": "its text"}}
+    monkeypatch.setattr("senet_lib.plugins.behind", lambda model, _: texts.get(model, {}))
+    for model in ("resnet20", "se_resnet20", own, "resnet20+attention=ge"):
+        for seed in range(2):
+            make_run(tmp_path, model, seed, 0.2 + seed / 50)
+    options = {"study": "demo", "runs_root": tmp_path, "page_folder": tmp_path, "margin": 0.004}
+    names = run_cells("report", "points", **options)
+    top = next(shown for shown in names["outputs"] if isinstance(shown, Text)).markdown
+    assert f"not to be told from the plain network, in points: {escape(own)} +0.00." in top
+    assert "One image is 0.5 points here, so that a difference of 0.4 cannot be found." in top
+
+
 def test_unlike_arithmetic_is_said_with_what_it_changed(tmp_path):
     made = {("resnet20", 0): "fp32", ("resnet20", 1): "fp32", ("se_resnet20", 0): "fp32"}
     for (model, seed), precision in (made | {("resnet20", 2): "bf16"}).items():

@@ -145,6 +145,17 @@ def test_a_study_is_stopped_as_by_ctrl_c(said, number):
     assert "unlocked" in (workflow.LOGS / "tiny" / "workflow.log").read_text()
 
 
+def test_a_study_of_a_scripts_background_job_is_stopped(said):
+    """There SIGINT is ignored, which a child takes over unless it is told otherwise."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        kept = "import signal; assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN"
+        assert said(kept)[0] == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_snakemake_that_is_killed_is_a_line_and_a_lost_log_is_no_failure(said):
     code, _, err = said("import os; os.kill(os.getpid(), 9)")
     assert code == 128 + 9

@@ -116,6 +116,7 @@ def test_a_mistake_in_the_settings_ends_at_once_with_a_clear_line(checkout, monk
         ("models=[resnet21]", "unknown model 'resnet21'"),
         ("excitation=[resnet20]", "resnet20 under excitation has no attention"),
         ("data=cifar10", "senet data cifar10"),
+        ("data=my/picturs", "no such file or folder: my/picturs"),
         ("plugins=[no.py]", "no.py"),
         ("plugins=[bad.py]", "bad.py: ZeroDivisionError"),
         ("study=kept", "other images than 1 finished"),

@@ -1,6 +1,7 @@
 """Read a folder of pictures, one sub-folder a class."""
 
 import logging
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -64,7 +65,8 @@ def _tell(path: Path, sizes: Sequence[tuple[int, int]], left_out: Counter[str]) 
     """One line in the log: how many were read, resized and left out, and why."""
     line = f"{path}: {len(sizes):,} pictures read"
     if resized := [size for size in sizes if size != (SIZE, SIZE)]:
-        small, large = (f"{w}x{h}" for w, h in (min(resized), max(resized)))
+        ends = (end(resized, key=math.prod) for end in (min, max))  # by their pixels
+        small, large = (f"{width}x{height}" for width, height in ends)
         cropped = sum(width != height for width, height in resized)
         span = small if small == large else f"{small} to {large}"
         line += f", {len(resized):,} resized to {SIZE}x{SIZE} pixels (they were {span}"

@@ -100,6 +100,9 @@ def render(notebook: Path, back: str = "", at: str = "") -> str:
     content.cells = shown  # but for what is of use by hand alone
     show_code = content.metadata.get("senet", {}).get("show_code", True)
     if not show_code:
+        for cell in content.cells:  # what was logged stays in the notebook
+            kept = [one for one in cell.get("outputs", ()) if one.get("name") != "stderr"]
+            cell |= {"outputs": kept} if cell.cell_type == "code" else {}
         cells = _with_what_they_made(_without_empty_sections(content.cells))
         content.cells = _answer_first(cells)
     resources = {"metadata": {"path": str(notebook.parent)}, "show_code": show_code}
