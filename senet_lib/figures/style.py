@@ -51,6 +51,11 @@ def legend_name(name: str, kind: str, models: Sequence[str]) -> str:
     return "other variants" if crowded else kind
 
 
+def in_lines(name: str) -> str:
+    """A network's name in lines that are short enough to stand above a picture."""
+    return name.replace("_", "_\n", 1).replace("+", "\n+").replace("=", "=\n")
+
+
 def few_ticks(ax: Axes) -> None:
     """Below an axis of like numbers: few of them, and written out."""
     ax.locator_params(axis="x", nbins=4)
