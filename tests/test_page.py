@@ -221,7 +221,9 @@ def test_equations_are_set_without_a_script_and_code_is_left_alone(tmp_path):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("name", ["report", "tables", "run_page", "gallery"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("report", marks=pytest.mark.slow), "tables", "run_page", "gallery"]
+)
 def test_a_page_fits_the_window_is_whole_by_itself_and_accessible(name, request, visit):
     path = request.getfixturevalue(name)
     for viewport in (PHONE, DESKTOP):

@@ -143,6 +143,7 @@ def test_the_config_of_another_study_is_refused_before_anything_is_copied(study,
     assert not (study / "published").exists()
 
 
+@pytest.mark.slow
 def test_links_of_the_published_report_lead_to_the_published_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(publish, "_error_of", lambda weights, record: 0.4)
     for name in ("resnet20", "se_resnet20"):

@@ -104,6 +104,7 @@ def test_a_gpu_is_asked_for_where_pytorch_sees_one_by_what_computes_on_it(checko
     assert {name for name, about in rules.items() if "gpu=1" in about} == {"train", "profile"}
 
 
+@pytest.mark.slow
 def test_a_mistake_in_the_settings_ends_at_once_with_a_clear_line(checkout, monkeypatch, tmp_path):
     monkeypatch.setenv("SENET_DATA", str(tmp_path))
     recipe = Recipe(epochs=1, batch_size=32, lr=0.05)
