@@ -162,7 +162,8 @@ def is_whole(folder):
 PAGES = map(Path, ALL_RUNS if workflow.is_main_process else ())
 LOST = [page for page in PAGES if page.is_file() and not is_whole(page.parent)]
 if LOST and workflow.output_settings.dryrun:
-    print(f"Lost or damaged, to be made again beside what follows: {', '.join(str(page.parent) for page in LOST)}")
+    lost = ", ".join(str(page.parent) for page in LOST)
+    print(f"Lost or damaged, to be made again beside what follows: {lost}", file=sys.stderr)
 elif workflow.is_main_process and not workflow.output_settings.dryrun:
     for page in LOST:
         page.unlink()
