@@ -182,7 +182,8 @@ def hashed(notebook, *behind):
 
 TRAIN_HASH = hashed(
     "train.ipynb", "models", "data", "runs", "training", "figures", "report",
-    "recipe.py", "device.py", "evaluation.py", "profiling.py", "analysis/confusion.py", *(from_here(name).absolute() for name in STUDY.plugins),
+    "recipe.py", "device.py", "evaluation.py", "profiling.py", "analysis/confusion.py",
+    *(from_here(name).absolute() for name in STUDY.plugins),
 )
 PROFILE_HASH = hashed("profile.ipynb", "models", "analysis", "claims/arithmetic.py", "figures", "report")
 ABLATION_HASH = hashed("ablation.ipynb", "analysis", "figures", "report")

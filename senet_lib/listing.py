@@ -115,10 +115,9 @@ def _runs(arguments: argparse.Namespace) -> None:
     where = pairs(arguments.where)
     if "root" in where:
         raise SenetError("unknown column 'root'; --root names the folder")
-    root = runs_folder(arguments.root)
     if arguments.root != str(DEFAULT_ROOT):
-        _check_folder(root)
-    table = list_runs(root, **where)
+        _check_folder(runs_folder(arguments.root))
+    table = list_runs(arguments.root, **where)
     if table.empty:
         which = " with " + " ".join(arguments.where) if arguments.where else ""
         print(f"no run{which} below {arguments.root}")

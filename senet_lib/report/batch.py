@@ -79,7 +79,8 @@ def code_hash(notebook: str | Path, sources: Sequence[str | Path] = ()) -> str:
 def _files(source: Path) -> list[Path]:
     if not source.is_dir():
         return [source]
-    found = [path for path in sorted(source.rglob("*")) if path.suffix in SOURCES]
+    every = (path for path in sorted(source.rglob("*")) if path.suffix in SOURCES)
+    found = [path for path in every if path.is_file()]
     return [path for path in found if not re.search("/[.#]", f"/{path.relative_to(source)}")]
 
 
