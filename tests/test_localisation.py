@@ -190,7 +190,7 @@ def test_mistakes_are_refused(pool):
         (DataError, "do not fit", make_grids, (images, labels[:5], keep, 2, 1), many),
         (DataError, "bool", make_grids, (images, labels, keep.astype(int), 2, 1), many),
         (SenetError, "count is 0", focus_mosaics, (*pool, 0), many),
-        (DataError, "two images", focus_mosaics, (images, labels, keep & (labels < 2), 1), many),
+        (DataError, "two images", focus_mosaics, (images, labels, keep & (labels < 1), 1), many),
         (DataError, "shape", grid_maps, (grids, lambda i, targets: np.zeros((len(i), 2, 2))), {}),
     ):  # fmt: skip
         with pytest.raises(error, match=says):
@@ -257,6 +257,15 @@ def test_mosaics_have_two_images_of_the_target_and_two_other_classes(pool):
         assert len(set(classes)) == 3
     assert (grids.masks()[:, ::4, ::4].sum(axis=0) > 0).all()  # shuffled: to every place
     assert set(grids.masks().mean(axis=(1, 2))) == {0.5}
+
+
+def test_of_two_classes_a_mosaic_has_two_images_each(pool):
+    images, labels, keep = pool
+    grids = focus_mosaics(images, labels, keep & (labels < 2), 6, rng=rng())
+    check_tiles(grids, labels, keep)
+    np.testing.assert_array_equal(grids.targets, np.repeat(np.arange(2), 6))
+    assert all(len(set(tiles)) == 4 for tiles in grids.tiles)
+    assert (np.sort(grids.classes, axis=1) == [0, 0, 1, 1]).all()
 
 
 def code(images: torch.Tensor, targets: torch.Tensor) -> np.ndarray:

@@ -406,6 +406,16 @@ def test_maps_of_other_images_are_left_out(tmp_path):
         assert (found["left_out"].get("Where the networks look") is not None) == left_out
 
 
+@pytest.mark.parametrize(("data", "told"), [("cifar10", True), ("photos", False)])
+def test_claims_about_cifar_are_no_part_of_a_report_of_ones_own_images(tmp_path, data, told):
+    make_run(tmp_path, "resnet20", 0, 0.1, data=data)
+    options = {"study": "demo", "runs_root": tmp_path, "page_folder": tmp_path}
+    outputs = run_cells("report", **options)["outputs"]
+    captions = [shown.caption for shown in outputs if hasattr(shown, "caption")]
+    assert any("claims: " in str(caption) for caption in captions) == told
+    assert any("contradictions rest" in str(caption) for caption in captions) == told
+
+
 def test_seeds_of_different_number_are_compared_image_by_image():
     """Each seed is shown its share of the images, every second or every third of six."""
     content = json.loads((NOTEBOOKS / "report.ipynb").read_text(encoding="utf-8"))

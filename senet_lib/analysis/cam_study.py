@@ -59,7 +59,10 @@ class CamStudy:
             raise RecordError(f"study {study} has no finished run of seed {seed}, but of {seeds}")
         self.trials = trials.make_trials(compared, grids, OBJECTS_A_GRID * grids)
         if not self.trials or self.trials[0].grids is None:
-            raise DataError(f"{compared.dataset.name} has too few classes for grids of images")
+            raise DataError(
+                f"no mosaic can be made of {compared.dataset.name}: of the {len(compared.kept):,} "
+                "images to use, fewer than two classes have two"
+            )
         few = max(OBJECTS_A_GRID * grids // FEW, 1)
         self.few = trials.make_trials(compared, max(grids // FEW, 1), few)
         self.networks = {run.network: run.load_model() for run in self.runs}

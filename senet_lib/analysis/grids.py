@@ -8,6 +8,7 @@ means and gates see all tiles mixed, and as a control with each tile seen alone.
 # Legend: N images, C channels, h w size of a tile, n tiles along a side, T = n n tiles of a grid,
 # G grids, M cases, K classes.
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -90,8 +91,9 @@ def make_grids(
 def focus_mosaics(
     images: Tensor, labels: np.ndarray, keep: np.ndarray, count: int, *, rng: np.random.Generator
 ) -> Grids:
-    """2 x 2 mosaics with two images of a target class and one of each of two others, shuffled: one
-    case a mosaic, ordered by target class; every class with an image is a target.
+    """2 x 2 mosaics with two images of a target class and one of each of two others, shuffled, or
+    both of the other where there are two classes: one case a mosaic, ordered by target class; every
+    class with an image is a target.
 
     Args:
         images, labels, keep, rng: as in `make_grids`, whose errors these are.
@@ -99,16 +101,16 @@ def focus_mosaics(
     Source: Arias-Duart et al. 2021 (Focus).
     """
     decks = _decks(images, labels, keep, count, rng)
-    if len(decks) < 3 or min(len(deck.cards) for deck in decks.values()) < 2:
-        raise DataError("mosaics need at least three classes, each with two images to use")
+    if len(decks) < 2 or min(len(deck.cards) for deck in decks.values()) < 2:
+        raise DataError("mosaics need at least two classes, each with two images to use")
     names = np.array(sorted(decks))
     tiles, classes, targets = [], [], np.repeat(names, count)
     for target in targets.tolist():
-        first, second = rng.permutation(names[names != target])[:2].tolist()
-        cards = [*decks[target].deal(2), *decks[first].deal(1), *decks[second].deal(1)]
+        row = [target, target, *np.resize(rng.permutation(names[names != target]), 2).tolist()]
+        cards = [card for k, number in Counter(row).items() for card in decks[k].deal(number)]
         order = rng.permutation(4)
         tiles.append(np.array(cards)[order])
-        classes.append(np.array([target, target, first, second])[order])
+        classes.append(np.array(row)[order])
     tiles, classes = np.stack(tiles), np.stack(classes)
     return Grids(source=images, n=2, tiles=tiles, classes=classes, targets=targets)
 
