@@ -349,10 +349,11 @@ def test_a_network_of_ones_own_is_named_whatever_was_found(tmp_path, monkeypatch
         for seed in range(2):
             make_run(tmp_path, model, seed, 0.2 + seed / 50)
     options = {"study": "demo", "runs_root": tmp_path, "page_folder": tmp_path, "margin": 0.004}
-    names = run_cells("report", "points", **options)
+    names = run_cells("report", "spread", **options)
     top = next(shown for shown in names["outputs"] if isinstance(shown, Text)).markdown
     assert f"not to be told from the plain network, in points: {escape(own)} +0.00." in top
     assert "One image is 0.5 points here, so that a difference of 0.4 cannot be found." in top
+    assert "p" in names["shown"] and "more seeds" not in names["shown"]
 
 
 def test_unlike_arithmetic_is_said_with_what_it_changed(tmp_path):
