@@ -353,7 +353,8 @@ def test_a_network_of_ones_own_is_named_whatever_was_found(tmp_path, monkeypatch
     top = next(shown for shown in names["outputs"] if isinstance(shown, Text)).markdown
     assert f"not to be told from the plain network, in points: {escape(own)} +0.00." in top
     assert "One image is 0.5 points here, so that a difference of 0.4 cannot be found." in top
-    assert "p" in names["shown"] and "more seeds" not in names["shown"]
+    assert "p" in names["shown"]
+    assert "more seeds" not in names["shown"]
 
 
 def test_unlike_arithmetic_is_said_with_what_it_changed(tmp_path):
@@ -405,6 +406,14 @@ def test_maps_of_other_images_are_left_out(tmp_path):
         options = {"study": "demo", "runs_root": tmp_path, "page_folder": tmp_path}
         found = run_cells("report", "maps", **options)
         assert (found["left_out"].get("Where the networks look") is not None) == left_out
+
+
+def test_a_network_that_nothing_stands_beside_is_named_below_the_comparisons(tmp_path):
+    for model in ("resnet20", "se_resnet20", "se_res2net29+gate_at=literal"):
+        make_run(tmp_path, model, 0, 0.1)
+    options = {"study": "demo", "runs_root": tmp_path, "page_folder": tmp_path}
+    names = run_cells("report", "spread", **options)
+    assert names["outputs"][-1].markdown.endswith(f" {escape('se_res2net29+gate_at=literal')}.")
 
 
 @pytest.mark.parametrize(("data", "told"), [("cifar10", True), ("photos", False)])
