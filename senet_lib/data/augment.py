@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from senet_lib.data.sources import LEAST_STD
 from senet_lib.device import memory_format
-from senet_lib.errors import DataError
 
 
 class EpochPlan(NamedTuple):
@@ -34,21 +33,8 @@ class EpochPlan(NamedTuple):
 def draw_epoch(num_images: int, seed: int, epoch: int, padding: int, flip: float) -> EpochPlan:
     """Draw the order, crops and flips of one epoch, on the CPU: a pure function of its arguments.
 
-    Args:
-        num_images: size of the training split.
-        seed: the run's seed, 0 or more.
-        epoch: the epoch's number, 0 or more.
-        padding: black pixels added on each side, 0 or more; 0 means no crop.
-        flip: chance of a left-right flip, 0 to 1.
-    Raises:
-        DataError: an argument is out of range.
+    `padding` is the black border's width in pixels (0: no crop), `flip` the chance of a flip.
     """
-    if num_images < 1 or seed < 0 or epoch < 0 or padding < 0 or not 0 <= flip <= 1:
-        raise DataError(
-            f"cannot draw an epoch from num_images={num_images}, seed={seed}, epoch={epoch}, "
-            f"padding={padding}, flip={flip}: flip lies in 0 to 1, there is at least one image, "
-            "and the others are not negative"
-        )
     # Children of one SeedSequence, so that changing the padding leaves the order as it was.
     streams = np.random.SeedSequence([seed, epoch]).spawn(4)
     generators = (np.random.Generator(np.random.PCG64(stream)) for stream in streams)
@@ -89,14 +75,14 @@ def crop_flip(
     return crops.view(-1, size, size, channels)
 
 
-def cut_out(images: Tensor, y: Tensor, x: Tensor, side: int, fill: tuple[int, ...]) -> Tensor:
+def cut_out(images: Tensor, y: Tensor, x: Tensor, side: int, fill: Tensor) -> Tensor:
     """Cover a square of each image; where it reaches over an edge, only the rest of it.
 
     Args:
         images: (B, H, W, 3) uint8.
         y, x: (B,) in [0, 1), the middle of the square as shares of height and width.
         side: of the square, in pixels.
-        fill: its colour, a number from 0 to 255 for each channel.
+        fill: its colour, (3,) uint8.
     Source: DeVries and Taylor 2017 (arXiv:1708.04552), section 3.2.
     """
     _, height, width, _ = images.shape
@@ -106,14 +92,7 @@ def cut_out(images: Tensor, y: Tensor, x: Tensor, side: int, fill: tuple[int, ..
         steps = torch.arange(size, device=images.device) - first[:, None]
         covered.append(steps // side == 0)  # (B, size)
     square = (covered[0][:, :, None] & covered[1][:, None, :])[..., None]  # (B, H, W, 1)
-    return torch.where(square, _colour(fill, images.device), images)
-
-
-@lru_cache(maxsize=32)
-def _colour(fill: tuple[int, ...], device: torch.device) -> Tensor:
-    """A colour on the device, kept because a copy to it each batch would wait for the device."""
-    with torch.inference_mode(False):
-        return torch.tensor(fill, dtype=torch.uint8, device=device)
+    return torch.where(square, fill, images)
 
 
 def normalise(

@@ -96,5 +96,4 @@ def _checked(image: Image.Image, name: str) -> tuple[np.ndarray, tuple[int, int]
 @cache
 def suffixes() -> set[str]:
     """Endings of the files that `read_picture` reads, in lower case, such as `.png`."""
-    Image.init()
     return {s for s, kind in Image.registered_extensions().items() if kind in _formats()}

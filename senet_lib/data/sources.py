@@ -191,9 +191,7 @@ def _check_headers(path: Path, headers: dict[str, np.ndarray]) -> None:
 
 
 def _most_bytes() -> float:
-    """A third of the memory, for sorting takes as much again; no limit where nobody knows."""
-    if not hasattr(os, "sysconf"):  # Windows
-        return math.inf
+    """A third of the memory, for sorting takes as much again."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 3
 
 

@@ -103,6 +103,5 @@ def handling(signals: Iterable[int], handler: Callable[[int, object], None]) -> 
 
 def stopping() -> list[int]:
     """The signals that ask a process to stop, but for a SIGHUP that it was started to ignore."""
-    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
-    heard = hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM, *([hangup] if heard else [])]
+    heard = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if heard else [])]

@@ -5,6 +5,7 @@ PyTorch is imported where a device is asked, since a notebook's commit is wanted
 
 import os
 import platform
+import resource
 import subprocess
 import sys
 from contextlib import suppress
@@ -71,10 +72,6 @@ def peak_memory_mib(device: "torch.device") -> float | None:
     if device.type in KEEP_PEAKS:
         return torch.accelerator.max_memory_allocated(device) / 2**20
     if device.type != "cpu":
-        return None
-    try:
-        import resource
-    except ImportError:  # Windows
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -19,14 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from senet_lib import kernels
-from senet_lib.data.augment import (
-    crop_flip,
-    cut_out,
-    draw_epoch,
-    fit_to_images,
-    normalise,
-    pad_images,
-)
+from senet_lib.data import augment
 from senet_lib.data.datasets import Dataset
 from senet_lib.device import DTYPES, Setup, synchronise
 from senet_lib.recipe import Recipe, learning_rate
@@ -90,17 +83,9 @@ def _fused_update(setup: Setup) -> bool | None:
 
 
 class Engine:
-    """Trains one network.
+    """Trains one network, which is moved to the device, on a dataset's training images.
 
-    Args:
-        model: the network; moved to the device.
-        dataset: its training images are used, the rest is not.
-        recipe: how to train.
-        seed: decides order and augmentation.
-        setup: where and how to compute.
-    Attributes:
-        steps_per_epoch: full batches in an epoch.
-        timed_images, timed_seconds: what the steady-state speed is computed from.
+    The seed decides order and augmentation; `steps_per_epoch` counts full batches.
     """
 
     def __init__(
@@ -110,14 +95,16 @@ class Engine:
         self.device = torch.device(setup.device)
         images = torch.from_numpy(dataset.x_train)
         self.mean, self.std = dataset.mean, dataset.std
-        fit_to_images(model, images, self.mean, self.std)  # before it is moved, as on any device
+        # Before the network is moved, so that its weights are the same on any device.
+        augment.fit_to_images(model, images, self.mean, self.std)
         self.model = setup.place(model)
         if setup.fused:
             kernels.enable(self.model)
         self.size = images.shape[1]
-        self.images = pad_images(images.to(self.device), recipe.padding)
+        self.images = augment.pad_images(images.to(self.device), recipe.padding)
         self.labels = torch.from_numpy(dataset.y_train).to(self.device, torch.int64)
-        self.mean_colour = tuple(round(255 * mean) for mean in dataset.mean)
+        mean_colour = torch.tensor([round(255 * mean) for mean in dataset.mean], dtype=torch.uint8)
+        self.mean_colour = mean_colour.to(self.device)
         self.average = _Average(self.model, recipe.ema) if recipe.ema else None
         self.batch_size = min(recipe.batch_size, len(images))
         self.steps_per_epoch = len(images) // self.batch_size
@@ -156,27 +143,23 @@ class Engine:
         """The batches of an epoch (counted from 0), or of what is left of it: the step, its
         augmented images (N, H, W, 3), uint8, and their labels (N,), int64."""
         recipe = self.recipe
-        plan = draw_epoch(len(self.images), self.seed, epoch, recipe.padding, recipe.flip)
+        plan = augment.draw_epoch(len(self.images), self.seed, epoch, recipe.padding, recipe.flip)
         order, dy, dx, flipped, *hole = (tensor.to(self.device) for tensor in plan)
         for step in range(first_step, self.steps_per_epoch):
             rows = slice(step * self.batch_size, (step + 1) * self.batch_size)
             index = order[rows]
-            images = crop_flip(self.images, index, dy[rows], dx[rows], flipped[rows], self.size)
+            moved = dy[rows], dx[rows], flipped[rows]
+            images = augment.crop_flip(self.images, index, *moved, self.size)
             if recipe.cutout:
                 y, x = (place[rows] for place in hole)
-                images = cut_out(images, y, x, recipe.cutout, self.mean_colour)
+                images = augment.cut_out(images, y, x, recipe.cutout, self.mean_colour)
             yield step, images, self.labels[index]
 
     def run_epoch(
         self, epoch: int, first_step: int, after_step: Callable[[int], None]
     ) -> EpochResult:
-        """Train for one epoch, or for what is left of it.
-
-        Args:
-            epoch: counted from 0.
-            first_step: step to begin with.
-            after_step: called with the number of steps done; may raise to stop.
-        """
+        """Train for one epoch, counted from 0, or for what is left of it from a first step on;
+        `after_step` is called with the number of steps done, and may raise to stop."""
         if first_step == 0:
             self.step_losses.zero_()
             self.num_wrong.zero_()
@@ -188,7 +171,9 @@ class Engine:
             own = np.random.SeedSequence([self.seed, epoch * steps + step])
             torch.manual_seed(int(own.generate_state(1, np.uint64)[0]))  # of a network's dropout
             self.train_step(images, labels, lr, step)
-            self._tick()
+            self._steps_here += 1
+            if self._steps_here == WARM_UP_STEPS:
+                self.start_clock()
             after_step(step + 1)
         self.stop_clock()
         return EpochResult(
@@ -198,16 +183,10 @@ class Engine:
         )
 
     def train_step(self, images: torch.Tensor, labels: torch.Tensor, lr: float, step: int) -> None:
-        """Forward, backward and update.
-
-        Args:
-            images: (N, H, W, 3), uint8, already augmented.
-            labels: (N,), int64.
-            lr: learning rate.
-            step: place of the loss in `step_losses`.
-        """
+        """Forward, backward and update on augmented images (N, H, W, 3), uint8, with labels (N,),
+        int64; `step` is the loss's place in `step_losses`."""
         dtype = DTYPES[self.setup.precision]
-        loss, num_wrong = self.loss(normalise(images, self.mean, self.std, dtype), labels)
+        loss, num_wrong = self.loss(augment.normalise(images, self.mean, self.std, dtype), labels)
         loss.backward()
         for group, factor in zip(self.optimizer.param_groups, self.rate_factors, strict=True):
             group["lr"] = factor * lr
@@ -243,11 +222,6 @@ class Engine:
         if self._steps_here >= WARM_UP_STEPS:
             synchronise(self.device)
             self._mark = time.perf_counter(), self._steps_here
-
-    def _tick(self) -> None:
-        self._steps_here += 1
-        if self._steps_here == WARM_UP_STEPS:
-            self.start_clock()
 
     def stop_clock(self) -> None:
         """Add the steps since the clock was started to the timed ones."""
