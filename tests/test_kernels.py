@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from senet_lib import kernels
 from senet_lib.device import Setup
-from senet_lib.kernels import blocks, convolution, gates, native, norm, streams
+from senet_lib.kernels import blocks, convolution, gates, native, norm
 from senet_lib.models import create_model
 from senet_lib.models.attention import AttentionSpec, ExciteGate
 
@@ -150,7 +150,7 @@ def test_the_convolution_of_small_maps_is_the_convolution(dtype, size, stride) -
 @pytest.mark.parametrize(("width", "count"), [(13, 4), (52, 4), (3, 2), (20, 3)])
 def test_split_is_chunk_and_the_first_sum(dtype, width: int, count: int) -> None:
     x, exact_x = leaf(maps((3, width * count, 5, 4), dtype))
-    parts = streams.split(x, count)
+    parts = gates.split(x, count)
     first, second, *others = exact_x.chunk(count, 1)
     exact = (first, second + first, *others)
     for ours, theirs in zip(parts, exact, strict=True):

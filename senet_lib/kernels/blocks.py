@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet_lib.kernels.convolution import convolve
-from senet_lib.kernels.gates import scale, squeeze
+from senet_lib.kernels.gates import scale, split, squeeze
 from senet_lib.kernels.native import missing
 from senet_lib.kernels.norm import normalise
-from senet_lib.kernels.streams import split
 from senet_lib.models import attention, blocks, cnn, densenet, res2net
 
 
@@ -85,8 +84,6 @@ class Stem(_Faster, blocks.Stem):
 
 class Projection(_Faster, blocks.Projection):
     def fast(self, x: Tensor) -> Tensor:
-        if type(self.norm) is nn.Identity:
-            return self.conv(x)
         return conv_norm(self.conv, self.norm, x, relu=False)
 
 

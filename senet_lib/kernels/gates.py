@@ -1,6 +1,6 @@
-"""Squeeze and rescaling by the gates of the channels."""
+"""Squeeze, rescaling by the gates of the channels, and a map taken apart into streams of them."""
 
-# Legend: N images, C channels, H height, W width.
+# Legend: N images, C channels (in s streams of w), H height, W width.
 
 import torch
 from torch import Tensor
@@ -53,6 +53,28 @@ class _Scale(torch.autograd.Function):
         return dx, dgates, dresidual
 
 
+class _Split(torch.autograd.Function):
+    """The streams of a map, each a map of its own; stream 1 has stream 0 added."""
+
+    @staticmethod
+    def forward(ctx, x, count):
+        n, c, h, w = x.shape
+        width, threads = c // count, torch.get_num_threads()
+        streams = [empty_map(x, n, width, h, w) for _ in range(count)]
+        call("senet_split", x.dtype, as_rows(x), n * h * w, width, count, threads, streams)
+        return tuple(streams)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *streams):
+        like, count, threads = streams[0], len(streams), torch.get_num_threads()
+        rows = [dy.to(like.dtype).permute(0, 2, 3, 1).contiguous() for dy in streams]
+        n, width, h, w = like.shape
+        dx = empty_map(like, n, count * width, h, w)
+        call("senet_join", like.dtype, rows, n * h * w, width, count, threads, dx)
+        return dx, None
+
+
 def squeeze(x: Tensor) -> tuple[Tensor, Tensor]:
     """A map (N, C, H, W), float32 or bfloat16, and its spatial mean (N, C), float32.
 
@@ -64,3 +86,9 @@ def squeeze(x: Tensor) -> tuple[Tensor, Tensor]:
 def scale(x: Tensor, gates: Tensor, residual: Tensor | None = None) -> Tensor:
     """x * gates, or relu(x * gates + residual); x (N, C, H, W), gates (N, C) float32."""
     return _Scale.apply(x, gates, residual)
+
+
+def split(x: Tensor, count: int) -> tuple[Tensor, ...]:
+    """Streams of a map (N, C, H, W), float32 or bfloat16: `count` maps (N, C / count, H, W), the
+    second of which is the sum of the first two."""
+    return _Split.apply(x, count)

@@ -8,21 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet_lib.errors import SenetError, unknown
+from senet_lib.models import blocks
 from senet_lib.models.attention import (
     NO_ATTENTION,
     AttentionSpec,
     ExciteGate,
     Rescaled,
     build_attention,
-)
-from senet_lib.models.blocks import (
-    Head,
-    Network,
-    ResidualBlock,
-    Stem,
-    conv1x1,
-    conv3x3,
-    make_stages,
 )
 
 SE_PLACES = ("streams", "last_from_z", "first2_from_z")  # made of SE's own gate
@@ -57,7 +49,7 @@ class PartialExcite(nn.Module):
         return torch.cat([before, chosen * self.gate(z), after], 1)
 
 
-class Res2NetBlock(ResidualBlock):
+class Res2NetBlock(blocks.ResidualBlock):
     """1x1 conv - [2x2 mean] - split - cascade - concat - [attention] - 1x1 conv - add - ReLU.
 
     BN follows every convolution, and ReLU follows it but for the last, where it comes after the
@@ -102,13 +94,13 @@ class Res2NetBlock(ResidualBlock):
             self.attention = _stream_attention(base_width, scale, gate_at, attention)
             self.position = "streams"  # within the branch, at none of a block's four positions
         self.gate_at, self.scale = gate_at, scale
-        self.conv1, self.norm1 = conv1x1(in_channels, channels), nn.BatchNorm2d(channels)
+        self.conv1, self.norm1 = blocks.conv1x1(in_channels, channels), nn.BatchNorm2d(channels)
         # As many pixels as a convolution of stride 2 makes of an odd number.
         self.pool = nn.AvgPool2d(2, ceil_mode=True) if stride == 2 else nn.Identity()
-        self.convs = nn.ModuleList(conv3x3(base_width, base_width) for _ in range(scale - 1))
+        self.convs = nn.ModuleList(blocks.conv3x3(base_width, base_width) for _ in range(scale - 1))
         self.norms = nn.ModuleList(nn.BatchNorm2d(base_width) for _ in range(scale - 1))
         if gate_at != "literal":
-            self.conv3, self.norm3 = conv1x1(channels, channels), nn.BatchNorm2d(channels)
+            self.conv3, self.norm3 = blocks.conv1x1(channels, channels), nn.BatchNorm2d(channels)
 
     def cascade(self, x: Tensor) -> list[Tensor]:
         """X, (N, C, H, W), to Y_1 ... Y_s, (N, w, H, W) each."""
@@ -148,7 +140,7 @@ def _stream_attention(base_width: int, scale: int, gate_at: str, spec: Attention
     return build_attention(base_width * {"last": 1, "first2": 2}.get(gate_at, scale), spec)
 
 
-class Res2Net(Network):
+class Res2Net(blocks.Network):
     """stem - three stages of Res2Net blocks - mean - linear.
 
     Args:
@@ -186,5 +178,6 @@ class Res2Net(Network):
             )  # fmt: skip
 
         channels = [scale * base_width * 2**stage for stage in range(3)]
-        stages = make_stages(16, [num_blocks] * 3, channels, make)
-        super().__init__(Stem(in_channels, 16), stages, Head(channels[-1], num_classes))
+        stages = blocks.make_stages(16, [num_blocks] * 3, channels, make)
+        stem = blocks.Stem(in_channels, 16)
+        super().__init__(stem, stages, blocks.Head(channels[-1], num_classes))

@@ -5,21 +5,11 @@ Shapes: N images, C channels, H x W pixels, K classes.
 
 from torch import nn
 
+from senet_lib.models import blocks
 from senet_lib.models.attention import NO_ATTENTION, AttentionSpec
-from senet_lib.models.blocks import (
-    BasicBlock,
-    Bottleneck,
-    Head,
-    Network,
-    PreactBasic,
-    PreactBottleneck,
-    Stem,
-    conv3x3,
-    make_stages,
-)
 
 
-class ResNet(Network):
+class ResNet(blocks.Network):
     """stem - stages of basic blocks or bottlenecks - mean - linear.
 
     Args:
@@ -47,15 +37,15 @@ class ResNet(Network):
         def make(stage: int, previous: int, out: int, stride: int) -> nn.Module:
             spec = attention.at(stage + 1)
             if widths is None:
-                return BasicBlock(previous, out, stride, shortcut, spec)
-            return Bottleneck(previous, out, widths[stage], stride, groups, shortcut, spec)
+                return blocks.BasicBlock(previous, out, stride, shortcut, spec)
+            return blocks.Bottleneck(previous, out, widths[stage], stride, groups, shortcut, spec)
 
-        stages = make_stages(stem_channels, num_blocks, channels, make)
-        stem = Stem(in_channels, stem_channels, large=large)
-        super().__init__(stem, stages, Head(channels[-1], num_classes))
+        stages = blocks.make_stages(stem_channels, num_blocks, channels, make)
+        stem = blocks.Stem(in_channels, stem_channels, large=large)
+        super().__init__(stem, stages, blocks.Head(channels[-1], num_classes))
 
 
-class PreactResNet(Network):
+class PreactResNet(blocks.Network):
     """3x3 conv - stages of pre-activation blocks - BN - ReLU - mean - linear.
 
     Args:
@@ -80,9 +70,9 @@ class PreactResNet(Network):
         def make(stage: int, previous: int, out: int, stride: int) -> nn.Module:
             spec = attention.at(stage + 1)
             if bottleneck:
-                return PreactBottleneck(previous, out, widths[stage], stride, shortcut, spec)
-            return PreactBasic(previous, out, stride, shortcut, spec)
+                return blocks.PreactBottleneck(previous, out, widths[stage], stride, shortcut, spec)
+            return blocks.PreactBasic(previous, out, stride, shortcut, spec)
 
-        stages = make_stages(16, [num_blocks] * 3, channels, make)
-        stem = conv3x3(in_channels, 16)
-        super().__init__(stem, stages, Head(channels[-1], num_classes, norm=True))
+        stages = blocks.make_stages(16, [num_blocks] * 3, channels, make)
+        stem = blocks.conv3x3(in_channels, 16)
+        super().__init__(stem, stages, blocks.Head(channels[-1], num_classes, norm=True))
