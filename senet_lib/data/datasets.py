@@ -20,7 +20,7 @@ from senet_lib.data.image_folder import read_folder
 from senet_lib.data.shapes import CLASSES as SHAPES_CLASSES
 from senet_lib.data.shapes import draw_shapes
 from senet_lib.data.sources import LEAST_STD, Arrays
-from senet_lib.errors import DataError, unknown
+from senet_lib.errors import DataError, one_line, unknown
 from senet_lib.files import anchored, from_here
 
 NAMES = ("shapes", "cifar10", "cifar100")
@@ -95,12 +95,14 @@ def load_data(name_or_path: str) -> Dataset:
         return make_shapes()
     if name in NAMES:
         return _load_cifar(name)
-    path = find_path(name)
-    if not path.is_dir():
-        arrays = sources.read_npz(path)
-    else:
-        arrays = (cifar.read_pickles if cifar.layout_of(path) else read_folder)(path)
-    return _verified(name, arrays)
+    path, read = find_path(name), sources.read_npz
+    if path.is_dir():
+        read = cifar.read_pickles if cifar.layout_of(path) else read_folder
+    try:
+        return _verified(name, read(path))
+    except OSError as error:
+        reason = error.strerror or one_line(error)
+        raise DataError(f"cannot read {error.filename or path}: {reason}") from None
 
 
 def load_matching(
@@ -109,16 +111,8 @@ def load_matching(
     """The images that a trained network is shown, with labels as the network numbers them.
 
     Classes are matched by name; where the data has no names, a line in the log says that they are
-    taken by number.
-
-    Args:
-        name_or_path: as in `load_data`, whose errors these are.
-        classes: names of the network's classes, in the order of its logits.
-        fingerprint: what the data must have, as a record says; "" takes any.
-        num_val: training images to hold out, as in `hold_out`.
-    Raises:
-        DataError: the classes are not the network's, or the fingerprint is another one.
-    """
+    taken by number. Arguments and errors as in `load_data` and `hold_out`, and DataError where the
+    classes are not the network's, or the fingerprint is not what a record says ("" takes any)."""
     dataset = hold_out(load_data(name_or_path), num_val)
     if fingerprint and dataset.fingerprint != fingerprint:
         raise DataError(
@@ -175,12 +169,8 @@ def make_shapes(
 def hold_out(dataset: Dataset, num_val: int) -> Dataset:
     """Cut a validation split from train; it takes the place of test, which stays unused.
 
-    Args:
-        dataset: any dataset.
-        num_val: images to hold out, less than train has; 0 returns the dataset as it is.
-    Returns:
-        A dataset whose `x_test`, `y_test` are the last `num_val` of a fixed permutation of train,
-        and whose `test_name` is "val". Both parts keep the canonical order.
+    It is the last `num_val` images of a fixed permutation of train, and `test_name` is "val"; both
+    parts keep the canonical order. 0 returns the dataset as it is. DataError where none is left.
     """
     total = len(dataset.x_train)
     if num_val == 0:

@@ -11,7 +11,7 @@ import numpy as np
 
 from senet_lib.data.pictures import SIZE, read_picture, suffixes
 from senet_lib.data.sources import MAX_CLASSES, Arrays, check_names
-from senet_lib.errors import DataError, one_line
+from senet_lib.errors import DataError
 
 LEFT_BEHIND = {"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "lost+found",
                "System Volume Information", "Thumbs.db", "desktop.ini", "ehthumbs.db"}  # fmt: skip
@@ -26,15 +26,7 @@ def read_folder(path: Path) -> Arrays:
     Every kind of picture that Pillow reads is read, by the rule of `square`; what is left out is
     counted in one line of the log. Classes are the sub-folders' names in alphabetic order, composed
     (NFC). DataError where a folder is missing or empty, the classes differ, or an image cannot be
-    read."""
-    try:
-        return _read_folder(path)
-    except OSError as error:
-        reason = error.strerror or one_line(error)
-        raise DataError(f"cannot read {error.filename or path}: {reason}") from None
-
-
-def _read_folder(path: Path) -> Arrays:
+    read; OSError where a folder cannot be."""
     other = next((name for name in ("test", "val") if (path / name).is_dir()), None)
     if not (path / "train").is_dir() or other is None:
         raise DataError(

@@ -26,13 +26,8 @@ MOST_AT_ONCE = 1_000_000  # images of a batch
 
 
 def images_of(run: "RunRecord | NetSpec", data: str = "") -> Dataset:
-    """The images of a run's training, or other ones, with labels as its network numbers them.
-
-    Args:
-        run: a record, or what weights say of themselves.
-        data: a dataset's name or path, evaluated whole; "" for the run's own, whose images must
-            be those of the training.
-    """
+    """The images of a run's training, which must be the same still, or of another dataset, which is
+    evaluated whole, with labels as the run's network numbers them; errors as in `load_matching`."""
     own = {"fingerprint": run.data_fingerprint, "num_val": run.num_val}
     return load_matching(data or run.data, classes=run.classes, **({} if data else own))
 

@@ -158,9 +158,8 @@ def _set_aside(run: RunRecord, settings: Study) -> str:
 
 def _differing(there: Mapping[str, Any], asked: Recipe) -> str:
     """The fields in which a recorded recipe differs; a field it does not know has its default."""
-    default = Recipe().to_dict()
-    pairs = {k: (there.get(k, default.get(k)), v) for k, v in asked.to_dict().items()}
-    return "; ".join(f"{k} {a}, not {b}" for k, (a, b) in pairs.items() if a != b)
+    old, new = Recipe.from_dict(there).to_dict(), asked.to_dict()
+    return "; ".join(f"{k} {old[k]}, not {v}" for k, v in new.items() if old[k] != v)
 
 
 def _on_other_images(runs: Sequence[RunRecord], data: str) -> dict[Path, str]:

@@ -61,10 +61,10 @@ class NetSpec:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field of the training by name, ready for JSON."""
-        fields = {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}
+        """Every field of the training by name."""
+        fields = dataclasses.asdict(self)
         del fields["half_precision"]
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+        return fields
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "NetSpec":
