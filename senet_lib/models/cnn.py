@@ -72,8 +72,7 @@ class CNN7(Network):
     """Whitening stem - three pooling blocks - max - linear.
 
     Args:
-        num_classes: K.
-        in_channels: channels of an image.
+        num_classes, in_channels: K, and channels of an image.
         channels: of each block.
         attention: which attention, where.
     Raises:

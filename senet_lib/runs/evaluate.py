@@ -122,14 +122,9 @@ def runs_on_other_images(folders: Iterable[Path], data: str) -> Sequence[RunReco
 def classify(
     source: str | Path, pictures: Sequence[str | Path]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Probabilities of the K classes for some pictures, each brought to 32x32 as in training:
-    (pictures, K), float64, and the classes' names.
-
-    Args:
-        source: a run's folder or its weights, an exported file (.onnx, .ts, .pt2), or the name of a
-            published network.
-        pictures: files of any kind that Pillow reads.
-    """
+    """Probabilities of the K classes for some pictures, of any kind that Pillow reads, each brought
+    to 32x32 as in training: (pictures, K), float64, and the classes' names. The source is a run's
+    folder or its weights, an exported file (.onnx, .ts, .pt2), or a published network's name."""
     from senet_lib.export import SUFFIXES, load_exported  # torch.export takes a second to load
 
     path = Path(source)

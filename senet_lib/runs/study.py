@@ -7,11 +7,10 @@ every run the settings ask for and that is not there, is a `Problem` with the co
 import os
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from senet_lib import plugins, strict_yaml
 from senet_lib.data.datasets import NAMES, load_data
@@ -143,8 +142,9 @@ def _problem(
 
 def _set_aside(run: RunRecord, settings: Study) -> str:
     """Why a finished run is no part of the comparison the settings ask for; empty if it is."""
-    if differing := _differing(run.recipe, settings.recipe):
-        return f"made with another recipe: {differing}"
+    there, asked = Recipe.from_dict(run.recipe).to_dict(), settings.recipe.to_dict()
+    if differing := [f"{k} {there[k]}, not {v}" for k, v in asked.items() if there[k] != v]:
+        return f"made with another recipe: {'; '.join(differing)}"
     if run.data != settings.data and {run.data, settings.data} & set(NAMES):
         return f"trained on {run.data}, not {settings.data}"
     if run.overrides:
@@ -154,12 +154,6 @@ def _set_aside(run: RunRecord, settings: Study) -> str:
     if (run.model, run.seed) not in settings.runs:
         return "not among the models and seeds of the study's settings"
     return ""
-
-
-def _differing(there: Mapping[str, Any], asked: Recipe) -> str:
-    """The fields in which a recorded recipe differs; a field it does not know has its default."""
-    old, new = Recipe.from_dict(there).to_dict(), asked.to_dict()
-    return "; ".join(f"{k} {old[k]}, not {v}" for k, v in new.items() if old[k] != v)
 
 
 def _on_other_images(runs: Sequence[RunRecord], data: str) -> dict[Path, str]:
