@@ -5,7 +5,7 @@ them anywhere within its rounding, or the architecture allow the printed figure.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,13 +15,12 @@ import torch
 from scipy import stats
 
 from senet_lib.analysis.counters import count_thop_rule
-from senet_lib.claims.claim import Claim, say
+from senet_lib.claims.claim import Book, Claim, say
 from senet_lib.models import AttentionSpec, create_model, input_size
 from senet_lib.models.blocks import BasicBlock
 from senet_lib.models.res2net import Res2NetBlock
 from senet_lib.profiling import ModelProfile, profile_model
 
-Book = Mapping[str, Claim]
 MILLION = 1e6
 CHANNELS, SCALE, REDUCTION = 64, 4, 16  # of the source's block table, r of all its networks
 MAP_SIZES = (32, 16, 8)  # sides of the feature maps of the three stages, 32x32 images

@@ -21,6 +21,7 @@ from senet_lib.errors import SenetError, unknown
 from senet_lib.recipe import Recipe, Study
 
 CLAIMS = Path(__file__).with_name("claims.yaml")
+Book = Mapping[str, "Claim"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,6 @@ def definitions(scores: StudyScores, order: Sequence[str]) -> list[Definition]:
             means = [float(np.mean(list(by_seed.values()))) for by_seed in values]
             falls = all(a > b for a, b in itertools.pairwise(means))
             seeds = len(set.intersection(*map(set, values)))
-            found.append(
-                Definition(trial, metric, dict(zip(order, means, strict=True)), falls, seeds)
-            )
+            by_model = dict(zip(order, means, strict=True))
+            found.append(Definition(trial, metric, by_model, falls, seeds))
     return found

@@ -22,7 +22,7 @@ import json
 import math
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ import numpy as np
 
 from senet_lib.analysis.scores import StudyScores, all_scores
 from senet_lib.claims.arithmetic import ARITHMETIC
-from senet_lib.claims.claim import Claim, content, load_claims, load_protocol, say
+from senet_lib.claims.claim import Book, Claim, content, load_claims, load_protocol, say
 from senet_lib.claims.equivalence import count_if_false
 from senet_lib.claims.evidence import Evidence, claim_runs
 from senet_lib.claims.measures import MEASURES, Found, exact
@@ -116,7 +116,7 @@ def judge(
     return [_judge(claim, book, evidence) for claim in claims]
 
 
-def _judge(claim: Claim, book: Mapping[str, Claim], evidence: Evidence) -> Judgement:
+def _judge(claim: Claim, book: Book, evidence: Evidence) -> Judgement:
     derived = ARITHMETIC[claim.arithmetic](claim, book) if claim.arithmetic else None
     found = MEASURES[claim.measure](claim, book, evidence)
     if derived and derived.number is not None and found.number is None:

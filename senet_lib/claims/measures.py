@@ -16,17 +16,8 @@ from senet_lib.analysis.literature import PUBLISHED
 from senet_lib.analysis.localisation import METRICS
 from senet_lib.analysis.statistics import FEWEST_SEEDS, standard_deviation
 from senet_lib.analysis.trials import TRIAL_LABELS
-from senet_lib.claims.arithmetic import (
-    MAP_SIZES,
-    MILLION,
-    TABLE,
-    Book,
-    block_cost,
-    cost,
-    millions,
-    thop_total,
-)
-from senet_lib.claims.claim import Claim, say
+from senet_lib.claims.arithmetic import MAP_SIZES, MILLION, block_cost, cost, millions, thop_total
+from senet_lib.claims.claim import Book, Claim, say
 from senet_lib.claims.definitions import CHOSEN, claimed_order, definitions
 from senet_lib.claims.equivalence import ALPHA, FACTOR, Estimate, Spread
 from senet_lib.claims.evidence import Evidence
@@ -156,20 +147,14 @@ def _epoch(claim: Claim, book: Book, evidence: Evidence) -> Found:
         if math.isfinite(value):
             known.append(100 * (1 - value) if accuracy else value)
     found = _of_mean(known)
-
     widened = math.sqrt(found.df + 2) if found else 1.0  # a single run's: where one more would fall
 
     def answer() -> bool | None:
-        holds = found.agrees(claim)
-        if holds is False:
-            wider = replace(found, se=found.se * widened)
-            return None if claim.meets(*wider.interval()) else False
-        return holds
+        wider = replace(found, se=found.se * widened)
+        return found.agrees(claim) or (None if claim.meets(*wider.interval()) else False)
 
-    def if_false(holds: bool) -> float:
-        return found.if_false(claim, holds, widened)
-
-    judged = _judged(claim, evidence, found, len(known), answer=answer, if_false=if_false)
+    ways = {"answer": answer, "if_false": lambda holds: found.if_false(claim, holds, widened)}
+    judged = _judged(claim, evidence, found, len(known), **ways)
     if judged.interval is None and not judged.missing:
         missing = evidence.missing(claim, len(runs) + FEWEST_SEEDS - len(known))
         lost = counted(len(runs) - len(known), "run")
@@ -276,7 +261,7 @@ def _efficiency(claim: Claim, book: Book, evidence: Evidence) -> Found:
 
 def _sota(claim: Claim, book: Book, evidence: Evidence) -> Found:
     """The lowest published error, of any size, for the source names none; no run settles it."""
-    stated = book[TABLE("se_", "params")]
+    stated = book["b-se_res2net29-params"]
     limit = LIKE_SIZE * stated.middle * MILLION
     by_error = PUBLISHED.sort_values("error", kind="stable")
     near = by_error[by_error["num_params"] <= limit]
@@ -289,12 +274,8 @@ def _sota(claim: Claim, book: Book, evidence: Evidence) -> Found:
 
 
 def _localisation(claim: Claim, book: Book, evidence: Evidence) -> Found:
-    """The source defines no mask and no threshold; the definition is chosen beforehand.
-
-    The claim holds if by `CHOSEN` the networks stand in the claimed order and this one's mean lies
-    within the margin. Other definitions are counted, as exploration; scores of another recipe
-    settle nothing.
-    """
+    """Whether by `CHOSEN` the networks stand in the claimed order and this one's mean lies within
+    the margin. Other definitions are counted, as exploration; other recipes settle nothing."""
     order, own = list(claimed_order(book.values())), evidence.scores(claim, own=True)[:1]
     found = [d for scores in own for d in definitions(scores, order) if d.seeds >= FEWEST_SEEDS]
     chosen = next((d for d in found if (d.trial, d.metric) == CHOSEN), None)
