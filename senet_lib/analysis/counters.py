@@ -114,10 +114,9 @@ def count_thop_rule(model: nn.Module, input_size: Sequence[int] = (3, 32, 32)) -
 
     def add(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         given = inputs[0]
-        if isinstance(module, nn.Linear):
-            counts["linear"] += profiling.multiply_adds(module, given, output)
-        elif isinstance(module, profiling.CONVS):
-            counts["convolution"] += profiling.multiply_adds(module, given, output)
+        if isinstance(module, (nn.Linear, *profiling.CONVS)):
+            kind = "linear" if isinstance(module, nn.Linear) else "convolution"
+            counts[kind] += profiling.multiply_adds(module, given, output)
         elif isinstance(module, _NORMS):
             counts["normalisation"] += given.numel() * (4 if module.affine else 2)
         elif isinstance(module, _POOLS):

@@ -77,12 +77,10 @@ class Trained:
     def missing(self) -> str:
         """What to do where the images would first have to be downloaded, or nothing."""
         data = self.run.data
-        if data in CIFAR_COUNTS and not (data_dir() / f"{data}.npz").is_file():
-            return (
-                f"{data} is not on this machine; `senet data {data}` fetches it. "
-                "A picture of your own can be shown without it"
-            )
-        return ""
+        if data not in CIFAR_COUNTS or (data_dir() / f"{data}.npz").is_file():
+            return ""
+        remedy = f"{data} is not on this machine; `senet data {data}` fetches it"
+        return f"{remedy}. A picture of your own can be shown without it"
 
     @property
     def layers(self) -> list[str]:
@@ -140,8 +138,8 @@ class Trained:
         """The gates of the first images, read at once; anew where `num_images` is more of them."""
         if num_images > self.num_images:
             self.num_images, self.survey = num_images, None
-        for _ in self.read() if self.survey is None else ():
-            pass
+        if self.survey is None:
+            list(self.read())
         return self.survey
 
     @property
@@ -201,12 +199,10 @@ def offered_runs(
     for root, note in ((runs_root, ""), (published_root, " (published)")):
         for folder in find_runs(anchored(root)):
             if all((folder / name).is_file() for name in (RECORD, WEIGHTS, LOGITS)):
-                try:
+                with suppress(RecordError):  # `senet runs` lists it as unreadable
                     run = load_run(folder)
-                except RecordError:
-                    continue  # `senet runs` lists it as unreadable
-                key = (run.study + note, run.data_fingerprint)
-                found.setdefault(key, []).append(Trained(run, num_images))
+                    key = (run.study + note, run.data_fingerprint)
+                    found.setdefault(key, []).append(Trained(run, num_images))
     counts, offers = Counter(key[0] for key in found), {}
     for (name, images), networks in found.items():
         run = networks[0].run

@@ -17,16 +17,8 @@ from senet_lib.analysis.cam import METHOD_NAMES, METHODS
 from senet_lib.analysis.confusion import choose_images, commonest, confusion_matrix
 from senet_lib.errors import SenetError, counted, one_line, unknown
 from senet_lib.evaluation import probabilities, probability_text
-from senet_lib.explore import pictures
-from senet_lib.explore.answers import (
-    PUBLISHED_ROOT,
-    Picture,
-    Trained,
-    offered_runs,
-    own_picture,
-    usual_pair,
-    usual_study,
-)
+from senet_lib.explore import answers, pictures
+from senet_lib.explore.answers import PUBLISHED_ROOT, Picture, Trained
 from senet_lib.runs.records import DEFAULT_ROOT
 
 MOST_NETWORKS, PAGE_SIZE, MOST_CELLS = 4, 10, 60
@@ -53,7 +45,7 @@ def open(
     """
     if num_images < 1:
         raise SenetError(f"num_images is {num_images}; it must be at least 1")
-    return Explorer(offered_runs(runs_root, published_root, num_images), study, models)
+    return Explorer(answers.offered_runs(runs_root, published_root, num_images), study, models)
 
 
 class Explorer:
@@ -185,7 +177,7 @@ class Explorer:
         if study not in self._offers and len(meant) == 1:
             study = meant[0]
         self.study.options = list(self._offers)
-        self.study.value = study if study in self._offers else usual_study(self._offers)
+        self.study.value = study if study in self._offers else answers.usual_study(self._offers)
         known = {one.run.network for one in self._offers[self.study.value]}
         self._open_study([model for model in models if model in known])
         if study and study not in self._offers:
@@ -200,7 +192,7 @@ class Explorer:
         """Show another study: its networks, classes and images."""
         networks = self._offers[self.study.value]
         first = {one.run.network: one for one in reversed(networks)}
-        shown = [first[name] for name in models][:MOST_NETWORKS] or usual_pair(networks)
+        shown = [first[name] for name in models][:MOST_NETWORKS] or answers.usual_pair(networks)
         places = [*shown, *(one for one in networks if one not in shown), *MOST_NETWORKS * shown]
         for column, one in zip(self.columns, places, strict=False):
             column.options = [(other.name, other) for other in networks]
@@ -263,7 +255,7 @@ class Explorer:
         if self.upload.value:
             file = self.upload.value[0]
             self.upload.value = ()  # so that the same file can be chosen again
-            self.picture = own_picture(file["name"], bytes(file["content"]))
+            self.picture = answers.own_picture(file["name"], bytes(file["content"]))
             self._redraw()
             self._say(f"Shown is {self.picture.note}.")
 
