@@ -26,7 +26,15 @@ FEW = 4  # the other methods and layers are tried on a quarter of the cases
 
 class CamStudy:
     """The networks of one seed, with everything they are asked: `compared`, all runs that the
-    images were chosen by; `runs` and `networks` of the seed, by name and in eval mode; `trials`."""
+    images were chosen by; `runs` and `networks` of the seed, by name and in eval mode; `trials`.
+
+    Args:
+        study, models, runs_root, config: as in `trials.compare`, whose errors these are.
+        seed: whose networks are loaded; the images are those that all seeds get right.
+        method, layer: of the maps, as in `cam.compute_maps`.
+        grids: of each size; five times as many objects, a quarter as many images for ROAD.
+        page_folder: where page and scores go; empty: outputs/reports/<study>, without scores.
+    """
 
     def __init__(
         self,
@@ -41,15 +49,6 @@ class CamStudy:
         page_folder: str = "",
         config: str = "",
     ) -> None:
-        """Load the networks of one seed and draw what they are asked.
-
-        Args:
-            study, models, runs_root, config: as in `trials.compare`, whose errors these are.
-            seed: whose networks are loaded; the images are those that all seeds get right.
-            method, layer: of the maps, as in `cam.compute_maps`.
-            grids: of each size; five times as many objects, a quarter as many images for ROAD.
-            page_folder: where page and scores go; empty: outputs/reports/<study>, without scores.
-        """
         keep_freed_memory()  # or each batch would have its memory mapped and cleared anew
         self.compared = compared = trials.compare(study, models, runs_root, config)
         self.seed, self.method, self.layer = seed, method, layer

@@ -195,8 +195,8 @@ def _run(source: Path, partial: Path, parameters: dict[str, Any]) -> None:
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     notebook = load_notebook_node(str(source))
+    kernel = {"kernel_name": "python3", "language": "python"}
     if parameters:
-        kernel = {"kernel_name": "python3", "language": "python"}
         notebook = parameterize_notebook(notebook, parameters, **kernel)
     # a private folder for one kernel's sockets and settings
     private = tempfile.TemporaryDirectory(prefix="senet-", ignore_cleanup_errors=True)
@@ -207,8 +207,7 @@ def _run(source: Path, partial: Path, parameters: dict[str, Any]) -> None:
             papermill.execute_notebook(
                 notebook,
                 str(partial),
-                kernel_name="python3",
-                language="python",
+                **kernel,
                 progress_bar=False,
                 start_timeout=KERNEL_START_SECONDS,
                 stdout_file=sys.stderr,
@@ -264,15 +263,10 @@ def _kernel_manager(folder: Path) -> type:
 
         @property
         def kernel_spec(self) -> KernelSpec:
-            return KernelSpec(
-                argv=[
-                    *(sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"),
-                    "--log-level=50",  # it would report that nobody hears of a stopped cell
-                ],
-                display_name="Python 3",
-                language="python",
-                env=environment,
-            )
+            words = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            words += ["--log-level=50"]  # it would report that nobody hears of a stopped cell
+            about = {"display_name": "Python 3", "language": "python"}
+            return KernelSpec(argv=words, env=environment, **about)
 
     return Manager
 

@@ -115,6 +115,8 @@ def write_gallery(
         for case, shown in zip(cases, scaled, strict=True)
     }
     zero = [not one.any() for one in maps]
+    webp = {"lossless": True, "method": 6}  # three quarters of PNG's bytes
+    inline = [source_of(file_of(p, "webp", **webp), "webp") for p in pictures.values()]
     ramp = (255 * heat(np.linspace(0, 1, 256)[None])).round().astype(np.uint8)
     body = filled(
         "gallery.html.j2",
@@ -126,7 +128,7 @@ def write_gallery(
         layer=layer,
         num_blank=sum(zero),
         scale=source_of(file_of(ramp)),
-        shown=list(zip(cases, map(_inline, pictures.values()), zero, strict=True)),
+        shown=list(zip(cases, inline, zero, strict=True)),
         probability_text=probability_text,
         per_class=per_class,
     )
@@ -148,12 +150,9 @@ def _check_folder(out_dir: Path) -> None:
 def _file_name(case: Case, classes: Sequence[str], cases: Sequence[Case]) -> str:
     """Such as 03-cat-wrong-1.png: class, verdict, and place among those."""
     group = [c.index for c in cases if (c.label, c.right) == (case.label, case.right)]
-    words = [
-        f"{case.label:02d}",
-        slug(classes[case.label])[:60],
-        "right" if case.right else "wrong",
-    ]
-    return "-".join([*filter(None, words), str(group.index(case.index) + 1)]) + ".png"
+    name, verdict = slug(classes[case.label])[:60], "right" if case.right else "wrong"
+    words = [f"{case.label:02d}", name, verdict, str(group.index(case.index) + 1)]
+    return "-".join(filter(None, words)) + ".png"
 
 
 def file_of(pixels: np.ndarray, kind: str = "png", **how: Any) -> bytes:
@@ -166,11 +165,6 @@ def file_of(pixels: np.ndarray, kind: str = "png", **how: Any) -> bytes:
 def source_of(picture: bytes, kind: str = "png") -> str:
     """The bytes of a file of this kind as a page's own image."""
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
-
-
-def _inline(pixels: np.ndarray) -> str:
-    """A picture as a page's own image, in three quarters of PNG's bytes."""
-    return source_of(file_of(pixels, "webp", lossless=True, method=6), "webp")
 
 
 def _write(out_dir: Path, pictures: dict[str, np.ndarray], text: str) -> Path:

@@ -221,14 +221,8 @@ def _with_what_they_made(cells: list) -> list:
 
 
 def _drawing(svg: str, alt: str, number: int) -> str:
-    """A drawing as a part of the page: its ink is the page's, which is light on dark screens, all
-    other colours stay; its ids are no other drawing's.
-
-    Args:
-        svg: as `show` gives it.
-        alt: what it shows, in words.
-        number: which of the page's drawings it is.
-    """
+    """A drawing of `show` as a part of the page, described in words: its ink is the page's, which
+    is light on dark screens, all other colours stay; its ids are no other drawing's."""
     for colour, ink in INKS.items():
         svg = svg.replace(f": {colour}", f": var(--{ink}, {colour})")
     svg = svg[max(svg.find("<svg"), 0) :].replace(GROUND, "", 1)  # without the head of a file

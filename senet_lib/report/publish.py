@@ -32,9 +32,7 @@ from senet_lib.runs.study import collect
 from senet_lib.runs.weights import WEIGHTS, load_network, save_weights
 
 NOTEBOOK = "train.ipynb"
-COPIED = (
-    "profile.html", "localisation-*.json", "excitation-*.html", "gates-*.json",
-)  # fmt: skip
+COPIED = ("profile.html", "localisation-*.json", "excitation-*.html", "gates-*.json")
 PDF_LINK = re.compile('<a download="[^"]*" href="data:application/pdf;base64,[^"]*">PDF</a>')
 BITS = 5  # of a logit less the highest of its image: 0.6 of the bytes of half precision
 

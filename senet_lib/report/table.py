@@ -21,8 +21,6 @@ from pandas.api.types import is_numeric_dtype
 from pandas.io.formats.style import Styler
 
 LINK = re.compile(r'<a href="(.*?)">(.*?)</a>')
-
-
 GROUND = 'style="background: white" '  # of a drawing in a notebook, which may be dark
 
 
