@@ -4,6 +4,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -91,18 +92,16 @@ class CamStudy:
         look = {"unit": "image", "smoothing": 0, "disable": unwatched}
         with tqdm(total=work * len(self.networks), **look) as bar:
 
-            def counted(network: nn.Module) -> Explain:
-                def ask(*asked: torch.Tensor) -> np.ndarray:
-                    maps = self.explain(network)(*asked)
-                    bar.update(maps.size // pixels)
-                    return maps
-
-                return ask
+            def counted(network: nn.Module, *asked: torch.Tensor) -> np.ndarray:
+                maps = self.explain(network)(*asked)
+                bar.update(maps.size // pixels)
+                return maps
 
             for run, (name, network) in zip(self.runs, self.networks.items(), strict=True):
                 bar.set_description(name)
-                explain = counted(network)
-                before = trials.measure(counted(untrained_network(run, data.x_test)), self.few)
+                explain = partial(counted, network)
+                untrained = partial(counted, untrained_network(run, data.x_test))
+                before = trials.measure(untrained, self.few)
                 before = before.set_index(["trial", "metric"])["score"].rename("untrained")
                 found = trials.measure(explain, self.trials).join(before, on=["trial", "metric"])
                 faithful = trials.measure_faithfulness(network, explain, images, targets)
@@ -110,5 +109,5 @@ class CamStudy:
         frame = pd.concat(frames, ignore_index=True)
         if self.keeps_scores:
             path = self.page_folder / f"localisation-seed{self.seed}.json"
-            write_scores(path, self.compared, self.seed, frame, self.method, self.layer)
+            write_scores(path, self.compared, self.seed, frame)
         return frame

@@ -168,7 +168,7 @@ def compare(
     families = tuple(
         (len(errors[control]), tuple(sorted(found.items()))) for control, found in counts.items()
     )
-    known = spread.df > 0 and spread.sd > 0 and bool(families)
+    known = spread.sd > 0 and bool(families)
     critical = critical_value(families, spread.df, LEVEL) if known else math.nan
     rows = [_row(name, control, errors) for name, control in controls.items()]
     frame = pd.DataFrame(rows, columns=[*ROW])

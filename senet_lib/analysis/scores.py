@@ -73,12 +73,10 @@ class StudyScores:
         return table.join(groups[["cases", "zero"]].sum()).reset_index()
 
 
-def write_scores(
-    path: Path, compared: Compared, seed: int, frame: pd.DataFrame, method: str, layer: str
-) -> None:
-    """Write the scores of one seed's networks, a frame of `CamStudy.measure`, whole or not at all,
-    to a path whose name should match `PATTERN`."""
-    run = compared.runs[0]
+def write_scores(path: Path, compared: Compared, seed: int, frame: pd.DataFrame) -> None:
+    """Write the scores of one seed's networks by the `USUAL` maps, a frame of `CamStudy.measure`,
+    whole or not at all, to a path whose name should match `PATTERN`."""
+    run, (method, layer) = compared.runs[0], USUAL
     known = {key: getattr(run, key) for key in SHARED[:5]}
     rows = [
         {key: value for key, value in row.items() if value == value}  # NaN is no JSON

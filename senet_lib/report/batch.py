@@ -79,8 +79,7 @@ def code_hash(notebook: str | Path, sources: Sequence[str | Path] = ()) -> str:
 def _files(source: Path) -> list[Path]:
     if not source.is_dir():
         return [source]
-    every = (path for path in sorted(source.rglob("*")) if path.suffix in SOURCES)
-    found = [path for path in every if path.is_file()]
+    found = (p for p in sorted(source.rglob("*")) if p.suffix in SOURCES and p.is_file())
     return [path for path in found if not re.search("/[.#]", f"/{path.relative_to(source)}")]
 
 

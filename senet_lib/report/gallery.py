@@ -141,9 +141,8 @@ def _check_folder(out_dir: Path) -> None:
     if out_dir.exists() and not out_dir.is_dir():
         raise SenetError(f"{out_dir} is a file; name a folder for the gallery")
     page = out_dir / PAGE
-    if page.exists() and (
-        not page.is_file() or MADE_BY not in page.read_text(encoding="utf-8", errors="replace")
-    ):
+    ours = page.is_file() and MADE_BY in page.read_text(encoding="utf-8", errors="replace")
+    if page.exists() and not ours:
         raise SenetError(f"{page} is not a gallery of ours and would be lost; name another folder")
 
 
