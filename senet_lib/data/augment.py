@@ -33,7 +33,11 @@ class EpochPlan(NamedTuple):
 def draw_epoch(num_images: int, seed: int, epoch: int, padding: int, flip: float) -> EpochPlan:
     """Draw the order, crops and flips of one epoch, on the CPU: a pure function of its arguments.
 
-    `padding` is the black border's width in pixels (0: no crop), `flip` the chance of a flip.
+    Args:
+        num_images: size of the training split.
+        seed, epoch: the run's seed and the epoch's number, 0 or more.
+        padding: black pixels added on each side; 0 means no crop.
+        flip: chance of a left-right flip, 0 to 1.
     """
     # Children of one SeedSequence, so that changing the padding leaves the order as it was.
     streams = np.random.SeedSequence([seed, epoch]).spawn(4)

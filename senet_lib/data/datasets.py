@@ -111,8 +111,16 @@ def load_matching(
     """The images that a trained network is shown, with labels as the network numbers them.
 
     Classes are matched by name; where the data has no names, a line in the log says that they are
-    taken by number. Arguments and errors as in `load_data` and `hold_out`, and DataError where the
-    classes are not the network's, or the fingerprint is not what a record says ("" takes any)."""
+    taken by number.
+
+    Args:
+        name_or_path: as in `load_data`, whose errors these are.
+        classes: names of the network's classes, in the order of its logits.
+        fingerprint: what the data must have, as a record says; "" takes any.
+        num_val: training images to hold out, as in `hold_out`.
+    Raises:
+        DataError: the classes are not the network's, or the fingerprint is another one.
+    """
     dataset = hold_out(load_data(name_or_path), num_val)
     if fingerprint and dataset.fingerprint != fingerprint:
         raise DataError(
@@ -169,8 +177,12 @@ def make_shapes(
 def hold_out(dataset: Dataset, num_val: int) -> Dataset:
     """Cut a validation split from train; it takes the place of test, which stays unused.
 
-    It is the last `num_val` images of a fixed permutation of train, and `test_name` is "val"; both
-    parts keep the canonical order. 0 returns the dataset as it is. DataError where none is left.
+    Args:
+        dataset: any dataset.
+        num_val: images to hold out, less than train has; 0 returns the dataset as it is.
+    Returns:
+        A dataset whose `x_test`, `y_test` are the last `num_val` of a fixed permutation of train,
+        and whose `test_name` is "val". Both parts keep the canonical order.
     """
     total = len(dataset.x_train)
     if num_val == 0:

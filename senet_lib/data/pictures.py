@@ -40,10 +40,17 @@ def square(image: Image.Image) -> np.ndarray:
 
 
 def read_picture(source: Path | bytes, name: str = "") -> tuple[np.ndarray, tuple[int, int]]:
-    """One picture of whatever kind Pillow reads, a file or its content, by the rule of `square`:
-    (32, 32, 3) uint8, and its (width, height) in the file, as one sees it upright. DataError, which
-    calls it by that name or its path, where it is missing, damaged, of an unknown kind, too large,
-    or grey and deeper than 8 bits."""
+    """Read one picture, of whatever kind Pillow reads, by the rule of `square`.
+
+    Args:
+        source: a file, or its content.
+        name: what an error calls it; by default its path.
+    Returns:
+        (32, 32, 3) uint8, and its (width, height) in the file, as one sees it upright.
+    Raises:
+        DataError: it is missing, damaged, of an unknown kind, too large, or grey and deeper than 8
+            bits.
+    """
     name = name or str(source)
     try:
         with warnings.catch_warnings():

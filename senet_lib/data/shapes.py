@@ -79,10 +79,15 @@ HUES = np.array([
 def draw_shapes(
     num_images: int, seed: int, split: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw images (n, 32, 32, 3) uint8, labels (n,) int64, which index `CLASSES`, and masks
-    (n, 32, 32) bool: pixels of which the object covers at least half. The classes are as equal in
-    number as they can be; `split` is 0 for train, 1 for test: another stream of random numbers.
-    DataError for less than one image, or a seed below 0.
+    """Draw images with their labels and masks; the classes are as equal in number as they can be.
+
+    Args:
+        num_images: how many, at least 1.
+        seed: 0 or more.
+        split: 0 for train, 1 for test: another stream of random numbers.
+    Returns:
+        images (n, 32, 32, 3) uint8, labels (n,) int64, which index `CLASSES`, and masks
+        (n, 32, 32) bool: pixels of which the object covers at least half.
     """
     if num_images < 1 or seed < 0:
         raise DataError(f"cannot draw {num_images} shapes from seed {seed}: need at least 1 and 0")

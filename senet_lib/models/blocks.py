@@ -225,8 +225,13 @@ def make_stages(
     channels: Sequence[int],
     make: Callable[[int, int, int, int], nn.Module],
 ) -> list[nn.Sequential]:
-    """Stages of so many blocks and output channels; the first block of each but the first has
-    stride 2. `make` gets a block's stage, counted from 0, its channels in and out, and its stride.
+    """Stages of blocks; the first block of each but the first has stride 2.
+
+    Args:
+        in_channels: channels of the first stage's input.
+        num_blocks: blocks of each stage.
+        channels: output channels of each stage.
+        make: a block from its stage, counted from 0, its channels in and out, and its stride.
     """
     stages = []
     for stage, (count, out) in enumerate(zip(num_blocks, channels, strict=True)):

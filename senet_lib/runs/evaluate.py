@@ -26,8 +26,13 @@ MOST_AT_ONCE = 1_000_000  # images of a batch
 
 
 def images_of(run: "RunRecord | NetSpec", data: str = "") -> Dataset:
-    """The images of a run's training, which must be the same still, or of another dataset, which is
-    evaluated whole, with labels as the run's network numbers them; errors as in `load_matching`."""
+    """The images of a run's training, or other ones, with labels as its network numbers them.
+
+    Args:
+        run: a record, or what weights say of themselves.
+        data: a dataset's name or path, evaluated whole; "" for the run's own, whose images must
+            be those of the training.
+    """
     own = {"fingerprint": run.data_fingerprint, "num_val": run.num_val}
     return load_matching(data or run.data, classes=run.classes, **({} if data else own))
 
@@ -122,9 +127,14 @@ def runs_on_other_images(folders: Iterable[Path], data: str) -> Sequence[RunReco
 def classify(
     source: str | Path, pictures: Sequence[str | Path]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Probabilities of the K classes for some pictures, of any kind that Pillow reads, each brought
-    to 32x32 as in training: (pictures, K), float64, and the classes' names. The source is a run's
-    folder or its weights, an exported file (.onnx, .ts, .pt2), or a published network's name."""
+    """Probabilities of the K classes for some pictures, each brought to 32x32 as in training:
+    (pictures, K), float64, and the classes' names.
+
+    Args:
+        source: a run's folder or its weights, an exported file (.onnx, .ts, .pt2), or the name of a
+            published network.
+        pictures: files of any kind that Pillow reads.
+    """
     from senet_lib.export import SUFFIXES, load_exported  # torch.export takes a second to load
 
     path = Path(source)

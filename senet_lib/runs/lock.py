@@ -18,12 +18,14 @@ _NO_FLOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 @contextmanager
 def locked(path: Path, busy: str) -> Iterator[None]:
-    """Hold a lock file against other processes; RunExistsError, which says `busy`, where one of
-    them does. The system lets go when this one dies. Missing folders are made, and an empty one
-    is removed afterwards.
+    """Hold a lock file against other processes; the system lets go when this one dies.
 
     On a file system that has no locks the file itself is the lock. It names host and process; of
     one that has died on this host it is taken over.
+
+    Args:
+        path: the lock file; missing folders are made, and an empty one is removed afterwards.
+        busy: what a RunExistsError says when another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _acquire(path, busy)

@@ -83,9 +83,17 @@ def _fused_update(setup: Setup) -> bool | None:
 
 
 class Engine:
-    """Trains one network, which is moved to the device, on a dataset's training images.
+    """Trains one network.
 
-    The seed decides order and augmentation; `steps_per_epoch` counts full batches.
+    Args:
+        model: the network; moved to the device.
+        dataset: its training images are used, the rest is not.
+        recipe: how to train.
+        seed: decides order and augmentation.
+        setup: where and how to compute.
+    Attributes:
+        steps_per_epoch: full batches in an epoch.
+        timed_images, timed_seconds: what the steady-state speed is computed from.
     """
 
     def __init__(
@@ -158,8 +166,13 @@ class Engine:
     def run_epoch(
         self, epoch: int, first_step: int, after_step: Callable[[int], None]
     ) -> EpochResult:
-        """Train for one epoch, counted from 0, or for what is left of it from a first step on;
-        `after_step` is called with the number of steps done, and may raise to stop."""
+        """Train for one epoch, or for what is left of it.
+
+        Args:
+            epoch: counted from 0.
+            first_step: step to begin with.
+            after_step: called with the number of steps done; may raise to stop.
+        """
         if first_step == 0:
             self.step_losses.zero_()
             self.num_wrong.zero_()
@@ -183,8 +196,14 @@ class Engine:
         )
 
     def train_step(self, images: torch.Tensor, labels: torch.Tensor, lr: float, step: int) -> None:
-        """Forward, backward and update on augmented images (N, H, W, 3), uint8, with labels (N,),
-        int64; `step` is the loss's place in `step_losses`."""
+        """Forward, backward and update.
+
+        Args:
+            images: (N, H, W, 3), uint8, already augmented.
+            labels: (N,), int64.
+            lr: learning rate.
+            step: place of the loss in `step_losses`.
+        """
         dtype = DTYPES[self.setup.precision]
         loss, num_wrong = self.loss(augment.normalise(images, self.mean, self.std, dtype), labels)
         loss.backward()

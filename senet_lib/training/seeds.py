@@ -54,9 +54,13 @@ def train_seeds(
 
 
 def side_by_side(commands: Mapping[str, Sequence[str]], at_once: int) -> int:
-    """Run commands of `senet`, by name the words after it, and pass on what they print, the name
-    before each line. A signal to stop is passed on. Returns the highest exit code, 128 and its
-    number for a signal.
+    """Run commands of `senet` and pass on what they print, the name of each before its lines.
+
+    Args:
+        commands: the words after `senet`, by name.
+        at_once: how many run side by side.
+    Returns:
+        The highest exit code, 128 and its number for a signal. A signal to stop is passed on.
     """
     running: set[subprocess.Popen[str]] = set()
     stopped: list[int] = []
