@@ -16,6 +16,7 @@ from notebook_cells import run_cells
 from senet_lib.analysis import cam_study, scores, trials
 from senet_lib.analysis.cam_study import CamStudy
 from senet_lib.claims.definitions import definitions
+from senet_lib.data.datasets import load_data
 from senet_lib.errors import DataError, RecordError, UnknownNameError
 from senet_lib.evaluation import predict
 from senet_lib.models import create_model
@@ -247,3 +248,20 @@ def test_the_notebook_shows_these_numbers(pages, runs_root, tmp_path, monkeypatc
     gated, plain = (energy.set_index("model")["score"][m] for m in ("se_resnet20", "resnet20"))
     gained = found["gained"].loc["grid2", "energy"]
     assert gained.to_dict() == {"se_resnet20 less resnet20": pytest.approx(gated - plain)}
+
+
+def test_of_two_classes_without_masks_the_page_asks_about_mosaics(tmp_path, monkeypatch, shapes):
+    monkeypatch.setattr(cam_study, "LEAST_REMOVALS", 1)
+    two = shapes.y_test < 2
+    images, labels = shapes.x_test[two], shapes.y_test[two]
+    path = tmp_path / "two.npz"
+    np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
+    data = load_data(str(path))
+    for model in MODELS:
+        run = make_run(tmp_path, model, 0, 0.0, data=str(path), **data_fields(data))
+        save_logits(run.path, 3 * np.eye(2, dtype=np.float32)[data.y_test], data.y_test)
+        save_network(run, create_model(model, num_classes=2))
+    chosen = {"study": "demo", "models": list(MODELS), "runs_root": str(tmp_path)}
+    found = run_cells("gradcam", **chosen, grids=2, num_cases=0, page_folder=str(tmp_path))
+    assert [trial.name for trial in found["view"].trials] == ["mosaic"]
+    assert found["outputs"][-1].markdown.startswith("Focus mosaic: of the maps' mass ")
