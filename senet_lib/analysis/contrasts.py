@@ -20,7 +20,13 @@ import pandas as pd
 from scipy import special, stats
 
 from senet_lib.analysis.dunnett import Families, critical_value, within
-from senet_lib.analysis.statistics import check_rng, checked, sign_flip, standard_deviation
+from senet_lib.analysis.statistics import (
+    MOST_FLIPPED,
+    check_rng,
+    checked,
+    sign_flip,
+    standard_deviation,
+)
 from senet_lib.errors import SenetError
 
 Errors = Mapping[str, Mapping[int, float]]
@@ -209,8 +215,11 @@ def _row(model: str, control: str, errors: Errors) -> tuple[object, ...]:
     differences = {seed: ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())}
     mean, mean_control = (float(np.mean(list(e.values()))) for e in (ours, theirs))
     known = (model, control, len(ours), len(theirs), mean, mean_control, mean - mean_control)
-    floor = 2 / 2 ** len(differences) if differences else math.nan
-    return (*known, differences, sign_flip(differences.values()), floor)
+    if not differences:
+        return (*known, differences, math.nan, math.nan)
+    few = len(differences) <= MOST_FLIPPED  # of more the exact test would take for ever
+    p_sign = sign_flip(differences.values()) if few else math.nan
+    return (*known, differences, p_sign, 2 / 2 ** len(differences))
 
 
 def _beyond(bounds: pd.Series, families: Families, df: int) -> np.ndarray:

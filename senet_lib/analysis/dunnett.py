@@ -14,8 +14,9 @@ from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
-Z, Z_WEIGHTS = np.polynomial.hermite_e.hermegauss(128)
-Z_WEIGHTS /= Z_WEIGHTS.sum()  # of an integral over the standard normal distribution
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(128)
+NORMAL = _NODES, _WEIGHTS / _WEIGHTS.sum()
+"""Nodes and weights of an integral over the standard normal distribution."""
 Families = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
 """Of each control its seeds, and of its networks (seeds, how many networks have as many)."""
 
@@ -27,16 +28,17 @@ def within(bounds: np.ndarray, families: Families, df: int) -> np.ndarray:
     Given s and a control's own deviation z, the differences of its networks are independent, so
     that the multivariate t distribution is an integral over two numbers, taken by Gauss's rule.
     """
+    z, z_weights = NORMAL
     s, s_weights = chi_nodes(df)
     reach = np.asarray(bounds, float)[:, None, None] * s[:, None]  # (B, s, 1)
     inside = np.ones(reach.shape[:2])
     for n_control, networks in families:
-        product = np.ones((*inside.shape, len(Z)))
+        product = np.ones((*inside.shape, len(z)))
         for n, count in networks:
             own, shift = math.sqrt(n_control / (n + n_control)), math.sqrt(n / (n + n_control))
-            upper, lower = ((side * reach + shift * Z) / own for side in (1, -1))
+            upper, lower = ((side * reach + shift * z) / own for side in (1, -1))
             product *= (ndtr(upper) - ndtr(lower)) ** count
-        inside *= product @ Z_WEIGHTS
+        inside *= product @ z_weights
     return np.clip(inside @ s_weights, 0, 1)
 
 

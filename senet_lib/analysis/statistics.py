@@ -37,15 +37,14 @@ def interval(
 def sign_flip(differences: Iterable[float]) -> float:
     """Exact p-value of the sign-flip test that paired differences are symmetric about zero.
 
-    Of all 2^n ways to give the differences, one a seed, their signs, the share whose mean is as far
-    from zero; NaN of none, and of more than 20, which would take for ever. It cannot fall below
-    2 / 2^n, so that five pairs never reach 5 %.
+    Of all 2^n ways to give the differences, one a seed, 1 to 20, their signs, the share whose mean
+    is as far from zero. It cannot fall below 2 / 2^n, so that five pairs never reach 5 %.
 
     Source: Fisher 1935, The Design of Experiments, section 21.
     """
     values = checked(dict(enumerate(differences)), "difference")
     if not 1 <= len(values) <= MOST_FLIPPED:
-        return math.nan
+        raise SenetError(f"{len(values)} differences; the sign-flip test takes 1 to {MOST_FLIPPED}")
     sums = np.zeros(1)
     for value in np.abs(values):
         sums = np.concatenate([sums + value, sums - value])
