@@ -450,8 +450,8 @@ def test_an_axis_page_says_what_is_missing_and_what_equal_values_show(tmp_path):
     values = {"study": "", "config": config, "runs_root": tmp_path, "page_folder": tmp_path}
     found = run_cells("ablation", **values, axis="reduction")
     page = found["outputs"][-2].markdown
-    assert "no value can be told from no attention. With these seeds no value" in page
-    assert "told from SE.** Within 0.5 points of no attention, either way: 4, 16." in page
+    assert "**With these seeds no value can be told from no attention or from SE.** Within" in page
+    assert "Within 0.5 points of no attention, either way: 4, 16." in page
     assert "Within 0.5 points of SE, either way: 4." in page
     assert "Of 2 values, all have a mean error of 30.00 %." in page
     assert found["shown"]["network"].tolist() == ["se_resnet20+gate=relu"]
