@@ -49,6 +49,12 @@ def answer(runs: Sequence[RunRecord], first_seeds: Sequence[int]) -> str:
         if row.decision not in ("undecided", beside.decision):
             left += f" If each way of computing may shift the error, {row.control} "
             left += f"{decided_text(beside)}."
+    decided = compared.frame[compared.frame["decision"].isin(["better", "worse"])]
+    other = [
+        f"{row.model} {decided_text(row)}"
+        for row in decided.drop(pairs.index, errors="ignore").itertuples()
+    ]
+    left = f" Of other networks with gates, {'; '.join(other)}." * bool(other) + left
     together = "What SE changes, in points, with 95 % intervals that all hold at once (*equal*: "
     together += "the interval lies within half a point either way; *undecided*: it does not, and "
     together += "holds zero): "
@@ -71,7 +77,8 @@ def settings(runs: Sequence[RunRecord]) -> str:
         )
     )
     said = f"Of {len(decided)} variants of {plain}, better than the plain network: {better}; "
-    said += f"worse: {worse}. Undecided if each way of computing may shift the error: {doubtful}."
+    said += f"worse: {worse}. Of these, undecided if each way of computing may shift the error: "
+    said += f"{doubtful}."
     return said
 
 

@@ -70,7 +70,7 @@ class Judgement(Found):
             widths = f"{low:.4g} to {high:.4g} {claim.unit} over {len(fitting_widths())} choices"
         lines = {
             "claim": claim.id,
-            "source": f"{claim.source}, {claim.where}",
+            "source": f"{content()['documents'][claim.source]}; {claim.where}",
             "subject": f"{claim.subject}: {claim.quantity}",
             "claimed": f"{claim.claimed} (from {claim.low:g} to {claim.high:g})",
             "measured": self.measured,

@@ -19,17 +19,17 @@ from senet_lib.report.page import LOOK
 
 
 def choose_images(logits: Sequence[np.ndarray], labels: np.ndarray, per_class: int) -> np.ndarray:
-    """Indices, by class, of images that all networks get right, that some do, and that none does.
+    """Indices, by class, of images that all networks get right, then that some do, then none.
 
     Args:
         logits, labels: (N, K) of each network, at least one, and (N,) integer.
-        per_class: images of a class, in turn of each of the three kinds while there are any.
+        per_class: images of a class, as many of each of the three kinds while there are any.
     """
     rights = np.mean([one.argmax(1) == labels for one in logits], axis=0)
     frame = pd.DataFrame({"label": labels, "kind": np.select([rights == 1, rights > 0], [0, 1], 2)})
     frame["turn"] = frame.groupby(["label", "kind"]).cumcount()
     chosen = frame.sort_values(["turn", "kind"]).groupby("label").head(per_class)
-    return chosen.rename_axis("index").sort_values(["label", "index"]).index.to_numpy()
+    return chosen.rename_axis("index").sort_values(["label", "kind", "index"]).index.to_numpy()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -149,8 +149,11 @@ def p_text(p: float) -> str:
 
 def decided_text(row: Any) -> str:
     """A difference with its interval, in points, and what that decides: a row, by name, of what
-    `contrasts.compare` or `errors.beside_arithmetic` found."""
-    ends = (f"{100 * end:+.2f}".replace("+nan", "–") for end in (row.difference, row.low, row.high))
+    `contrasts.compare` or `errors.beside_arithmetic` found. A decided one so near to zero that two
+    places would not show its side has three."""
+    ends = row.difference, row.low, row.high
+    near = row.decision in ("better", "worse") and min(map(abs, ends)) < 5e-5
+    ends = (f"{100 * end:+.{2 + near}f}".replace("+nan", "–") for end in ends)
     return "{} ({} to {}), ".format(*ends) + row.decision
 
 

@@ -24,7 +24,8 @@
       rows[Math.floor(3 * Math.floor(place / size) / size)] += value ** 2;
       columns[Math.floor(3 * (place % size) / size)] += value ** 2;
     });
-    return [rows, columns].map((sums, k) => NEIGHBOURS[k][sums.indexOf(Math.max(...sums))]).join(" ");
+    const [row, column] = [rows, columns].map((sums, k) => NEIGHBOURS[k][sums.indexOf(Math.max(...sums))]);
+    return row === "middle" && column === "centre" ? column : `${row} ${column}`;
   }
 
   function curve(values, mean, layer) {
@@ -40,7 +41,7 @@
     drawing.innerHTML = `<svg viewBox="0 0 200 44" aria-hidden="true" preserveAspectRatio="none">${
       line(mean, 'class="mean"')}${line(values, "")}</svg>`;
     return make("div", {}, drawing, make("small", {},
-      `${layer.name}: ${layer.channels} gates, ${ends}; ${away.toFixed(3)} from their mean`));
+      `${layer.name}: ${layer.channels} gates, ${ends}; root mean square distance from their means ${away.toFixed(3)}`));
   }
 
   function open(box) {
