@@ -41,7 +41,7 @@
     drawing.innerHTML = `<svg viewBox="0 0 200 44" aria-hidden="true" preserveAspectRatio="none">${
       line(mean, 'class="mean"')}${line(values, "")}</svg>`;
     return make("div", {}, drawing, make("small", {},
-      `${layer.name}: ${layer.channels} gates, ${ends}; root mean square distance from their means ${away.toFixed(3)}`));
+      `${layer.name}: ${layer.channels} gates, ${ends}; ${away.toFixed(3)} from their means (RMS)`));
   }
 
   function open(box) {
