@@ -45,7 +45,8 @@ def answer(runs: Sequence[RunRecord], first_seeds: Sequence[int]) -> str:
         said.append(f"{row.control} {decided_text(row)}, {seeds}")
         then, beside = before.loc[row.model], alike.loc[row.model]
         if then.decision not in ("undecided", row.decision):
-            left += f" With the first seeds alone, {row.control} {decided_text(then)}."
+            left += f" With seeds {', '.join(map(str, first_seeds))} alone, {row.control} "
+            left += f"{decided_text(then)}."
         if row.decision not in ("undecided", beside.decision):
             left += f" If each way of computing may shift the error, {row.control} "
             left += f"{decided_text(beside)}."

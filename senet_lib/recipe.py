@@ -26,7 +26,7 @@ COMPILE_MODES = ("auto", "on", "off")
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 AXES = ("gate_at", "reduction", "squeeze", "gate", "position", "stages", "attention")
 _NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-_MODEL = "((timm|torchvision):)?[a-z0-9_]+([+][a-z_]+=[a-z0-9_,]+)*"
+_MODEL = "((timm|torchvision):)?[a-z0-9_]+([+][a-z_]+=[A-Za-z0-9_,]+)*"
 
 
 def setting(

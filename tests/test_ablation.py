@@ -72,6 +72,18 @@ def test_numbers_are_those_of_the_whole_studys_comparison(runs):
     assert frame["params_a_point"].isna().tolist() == [True, False, True, True]
 
 
+def test_an_axis_needs_no_run_of_the_usual_se(tmp_path):
+    models = ("resnet20", "se_resnet20+reduction=4", "se_resnet20+reduction=8")
+    runs = [make_run(tmp_path, m, s, 0.3 + 0.01 * s) for m in models for s in (0, 1)]
+    assert ablation.find_axes(runs) == ["reduction"]
+    found = ablate(runs, "reduction")
+    assert found.frame["value"].tolist() == [None, 4, 8]
+    assert found.frame["se_decision"].tolist() == ["", "", ""]
+    both = ("resnet20", "resnet20+attention=eca", "resnet20+attention=cbam")
+    runs = [make_run(tmp_path / "both", m, s, 0.3 + 0.01 * s) for m in both for s in (0, 1)]
+    assert ablate(runs, "attention").frame["value"].tolist() == [None, "eca", "cbam"]
+
+
 def test_the_gates_places_in_a_res2net_are_an_axis(tmp_path):
     places = ("_last", "", "+gate_at=output", "+gate_at=literal")
     models = ("res2net29", *(f"se_res2net29{place}" for place in places))

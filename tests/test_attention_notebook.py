@@ -109,10 +109,10 @@ def test_a_network_whose_weights_nobody_published_is_untrained(monkeypatch, tmp_
 
 @pytest.mark.slow
 def test_a_run_of_another_network_is_set_against_its_own_plain_form(tmp_path):
-    name = "se_res2net29+base_width=8+stages=2,3"  # a stage has no SE
-    run = make_run(tmp_path, name, 0, 0.5, **data_fields(load_data("shapes")))
+    name, own = "se_res2net29+stages=2,3", {"base_width": 8}  # a stage has no SE
+    run = make_run(tmp_path, name, 0, 0.5, overrides=own, **data_fields(load_data("shapes")))
     torch.manual_seed(0)
-    network = create_model(name)
+    network = create_model(name, **own)
     for part in network.modules():
         if isinstance(part, ExciteGate):
             torch.nn.init.uniform_(part.reduce.weight)  # none is asleep

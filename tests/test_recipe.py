@@ -87,6 +87,13 @@ def test_shipped_studies_load(path):
 GOOD = {"study": "s", "protocol": "p", "data": "shapes", "models": ["resnet20"], "seeds": [0]}
 
 
+def test_a_study_takes_every_value_of_a_networks_settings():
+    names = ["resnet20+shortcut=A", "se_res2net29+gate_at=last_from_z", "se_resnet20+stages=2,3"]
+    study = load_study({**GOOD, "models": names})
+    study.check_models()
+    assert list(study.models) == names
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

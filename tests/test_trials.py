@@ -196,6 +196,12 @@ def test_scores_of_different_kinds_are_not_mixed_and_older_ones_are_read(tmp_pat
     (kept,) = scores.all_scores(tmp_path / "reports")  # no study keeps another from being read
     assert kept.study == "smoke"
     assert "broken" in caplog.text
+    less = tmp_path / "own" / "smoke"  # one seed does not hide the three that are kept elsewhere
+    less.mkdir(parents=True)
+    shutil.copy(PUBLISHED / one.name, less)
+    for roots in ((less.parent, whole.parent), (whole.parent, less.parent)):
+        (kept,) = scores.all_scores(*roots)
+        assert set(kept.right) == {0, 1, 2}
 
 
 @pytest.mark.parametrize(("b", "ordered"), [((0.7, 0.8, 0.5), True), ((0.3, 0.4, 0.5), False)])

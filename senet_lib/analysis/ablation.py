@@ -85,7 +85,7 @@ def _find_members(runs: Sequence[RunRecord], key: str) -> tuple[str, dict[object
             settings[model] = all_settings(model)
     best: tuple[str, dict[object, str]] = ("", {})
     for base in settings.values():
-        unusual = any(base[k] != one.reference for k, one in AXES.items() if k in base)
+        unusual = any(base[k] != one.reference for k, one in AXES.items() if k in base and k != key)
         if unusual or not {"attention", key} <= base.keys():
             continue
         plain = next((m for m, s in settings.items() if _without_attention(s, base)), "")

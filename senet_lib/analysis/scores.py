@@ -113,8 +113,8 @@ def read_scores(folder: str | Path, seeds: Collection[int] = ()) -> StudyScores 
 
 
 def all_scores(*roots: str | Path) -> list[StudyScores]:
-    """The scores of every study that has some; each recipe and data once, those found first, and a
-    warning in the place of those that cannot be read.
+    """The scores of every study that has some; each recipe and data once, those of the most seeds,
+    of equals those found first, and a warning in the place of those that cannot be read.
     Without `roots`, folders of reports, outputs/reports and then outputs/published/reports."""
     found: dict[tuple[str, str, str], StudyScores] = {}
     for root in roots or tuple(anchored(path) for path in REPORTS):
@@ -125,7 +125,8 @@ def all_scores(*roots: str | Path) -> list[StudyScores]:
                 log.warning("%s, so they are left out", error)
                 continue
             if scores is not None:
-                found.setdefault((scores.study, scores.recipe_id, scores.fingerprint), scores)
+                key = scores.study, scores.recipe_id, scores.fingerprint
+                found[key] = max(found.get(key, scores), scores, key=lambda one: len(one.right))
     return list(found.values())
 
 

@@ -4,7 +4,10 @@ A run counts for a protocol if recipe and images are the protocol's, whatever it
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import pandas as pd
 
 from senet_lib.analysis.scores import USUAL, StudyScores
 from senet_lib.claims.claim import Claim, load_protocol
@@ -61,9 +64,18 @@ class Evidence:
         return [(m, s) for m in claim.models for s in seeds if s not in self.of(m, claim.protocol)]
 
     def scores(self, claim: Claim, *, own: bool) -> list[StudyScores]:
-        """What maps of the claim's protocol score, or of all other recipes."""
+        """What maps of the claim's protocol score, as far as their runs are here, or what those of
+        all other recipes do."""
         recipe = load_protocol(claim.protocol).recipe.id
-        return [one for one in self.maps if (one.recipe_id == recipe) == own]
+        if not own:
+            return [one for one in self.maps if one.recipe_id != recipe]
+        here = [(m, seed) for m, seeds in self.runs.get(recipe, {}).items() for seed in seeds]
+        own = [one for one in self.maps if one.recipe_id == recipe]
+        pairs = [pd.MultiIndex.from_frame(one.frame[["model", "seed"]]) for one in own]
+        return [
+            replace(one, frame=one.frame[pair.isin(here)])
+            for one, pair in zip(own, pairs, strict=True)
+        ]
 
     def elsewhere(self, claim: Claim) -> list[list[RunRecord]]:
         """Runs of all models of a claim on shared seeds under another recipe, a list a model;

@@ -21,6 +21,7 @@ from senet_lib.claims.claim import Book, Claim, say
 from senet_lib.claims.definitions import CHOSEN, claimed_order, definitions
 from senet_lib.claims.equivalence import ALPHA, FACTOR, Estimate, Spread
 from senet_lib.claims.evidence import Evidence
+from senet_lib.claims.widths import fitting_widths
 from senet_lib.errors import counted
 from senet_lib.runs.records import RunRecord
 
@@ -224,20 +225,22 @@ def _p_value(claim: Claim, book: Book, evidence: Evidence) -> Found:
 
 def _efficiency(claim: Claim, book: Book, evidence: Evidence) -> Found:
     """Parameters for each percentage point of error drop; the drop is the source's until it is
-    measured. The claim holds if the 90 % interval of the price is within a factor of it."""
+    measured. The claim holds if the 90 % interval of the price is within a factor of it; where the
+    widths are ours and other choices of them have another answer, it depends on them."""
     variant, plain = (cost(model).num_params for model in claim.models)
     added = (variant - plain) / MILLION
     printed = book[f"{claim.id}-derror"]
     drop, n = _drop(claim, evidence)
 
-    def price(points: float) -> float:  # a drop that may be nothing has no finite one
-        return added / points if points > 0 else math.inf
+    def price(points: float, added: float = added) -> float:
+        return added / points if points > 0 else math.inf  # a drop that may be nothing has none
 
-    def answer() -> bool | None:
-        low, high = map(price, reversed(drop.interval(1 - 2 * ALPHA)))
+    def answer(added: float = added) -> bool | None:
+        high, low = (price(end, added) for end in drop.interval(1 - 2 * ALPHA))
         if claim.middle / FACTOR <= low and high <= claim.middle * FACTOR:
             return True
-        return None if claim.meets(*map(price, reversed(drop.interval()))) else False
+        high, low = (price(end, added) for end in drop.interval())
+        return None if claim.meets(low, high) else False
 
     def if_false(holds: bool) -> float:
         room = (claim.middle * FACTOR, claim.middle / FACTOR) if holds else (claim.high, claim.low)
@@ -253,6 +256,11 @@ def _efficiency(claim: Claim, book: Book, evidence: Evidence) -> Found:
         judged = _judged(claim, evidence, drop, n, answer=answer, if_false=if_false)
         if judged.holds is None:
             return judged
+        others = fitting_widths() if claim.reconstructed else fitting_widths()[:0]
+        others = (others["se_params"] - others["params"]) / MILLION
+        if unlike := sum(answer(more) != judged.holds for more in others):
+            judged = replace(judged, depends=True)
+            said += f"; {unlike} of {len(others)} other choices of widths have another answer"
     number = price(middle)
     text = f"{number:.3f} M/pp" if math.isfinite(number) else "no drop to pay for"
     about = {"measured": text, "remark": f"{variant - plain:,} parameters over {said}"}
@@ -276,15 +284,17 @@ def _sota(claim: Claim, book: Book, evidence: Evidence) -> Found:
 def _localisation(claim: Claim, book: Book, evidence: Evidence) -> Found:
     """Whether by `CHOSEN` the networks stand in the claimed order and this one's mean lies within
     the margin. Other definitions are counted, as exploration; other recipes settle nothing."""
-    order, own = list(claimed_order(book.values())), evidence.scores(claim, own=True)[:1]
-    found = [d for scores in own for d in definitions(scores, order) if d.seeds >= FEWEST_SEEDS]
-    chosen = next((d for d in found if (d.trial, d.metric) == CHOSEN), None)
+    order, found, chosen = list(claimed_order(book.values())), [], None
+    for scores in evidence.scores(claim, own=True):  # the first that have it settle it
+        if chosen is None:
+            own, found = scores, [d for d in definitions(scores, order) if d.seeds >= FEWEST_SEEDS]
+            chosen = next((d for d in found if (d.trial, d.metric) == CHOSEN), None)
     named = f"judged by {METRICS[CHOSEN[1]].label}, {TRIAL_LABELS[CHOSEN[0]]}"
     if chosen is None:
         every = replace(claim, models=order)  # the maps of all of them are compared
         waiting = Found(missing=evidence.missing(every, FEWEST_SEEDS), remark=named)
         return waiting.saying(*_short_maps(claim, order, evidence))
-    mean = _of_mean(list(own[0].per_seed(claim.models[0], *CHOSEN).values()))
+    mean = _of_mean(list(own.per_seed(claim.models[0], *CHOSEN).values()))
     by_chance = 1 / math.factorial(len(order))
 
     def if_false(holds: bool) -> float:

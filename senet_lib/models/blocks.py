@@ -168,7 +168,8 @@ class PreactBlock(Block):
     """BN - ReLU - branch - [attention] - add: the addition's result is not rectified.
 
     Where the shape changes the shortcut starts after the first BN - ReLU, which it shares with
-    the branch; elsewhere it is the untouched input.
+    the branch, and so does a gate before these (position "pre"); elsewhere it is the untouched
+    input.
 
     Source: He et al. 2016 (arXiv:1603.05027), figure 4e.
     """
