@@ -337,7 +337,7 @@ def test_a_decision_that_further_seeds_turned_is_named_and_the_answer_is_of_all(
     assert (
         "**SE makes no difference that these seeds can tell to the error of resnet20 (-9.75" in top
     )
-    then = top.partition("asked for first alone, some decisions were others: ")[2]
+    then = top.partition("With seeds 0, 1 alone, some decisions were others: ")[2]
     assert then.startswith(f"{escape('se_resnet20')} -10.00 (")
 
 
