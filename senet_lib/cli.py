@@ -147,9 +147,11 @@ def _train_seeds(arguments: argparse.Namespace, settings: dict[str, Any]) -> int
     ours.add_argument("--seeds", nargs="+")
     ours.add_argument("--at-once")
     ours.add_argument("--progress")
+    ours.add_argument("--max-minutes")
     words = ours.parse_known_args(arguments.words[1:])[1]  # without these
     words += ["--progress", "none"] if arguments.progress == "none" else []
     about = {"device": settings.get("device", "auto"), "threads": settings.get("threads")}
+    about["max_minutes"] = arguments.max_minutes
     return train_seeds(words, arguments.seeds, arguments.at_once, **about)
 
 

@@ -29,7 +29,7 @@ from senet_lib.runs.records import RunRecord, from_top
 from senet_lib.runs.study import train_command
 from senet_lib.strict_yaml import shown
 from senet_lib.training.fit import fit
-from senet_lib.training.plan import LEFT_OVER, tidy
+from senet_lib.training.plan import CHECKPOINT, LEFT_OVER, PREVIOUS, tidy
 
 if TYPE_CHECKING:
     import optuna
@@ -251,9 +251,10 @@ def _run(trial: "optuna.Trial", sweep: Sweep, out: Path) -> RunRecord:
         recipe = replace(sweep.recipe, **chosen)
     except RecipeError as error:  # two of these contradict each other
         raise TrialPruned(str(error)) from None
-    names = ("seed", "data", "num_val", "study", *MACHINE)
+    about = {name: getattr(sweep, name) for name in ("seed", "data", "num_val", "study", *MACHINE)}
+    if any((out / name).exists() for name in (CHECKPOINT, PREVIOUS)):
+        about["precision"] = "auto"  # that with which it began
     return fit(
         model=model, recipe=recipe, out=out, on_epoch=tell,
-        progress="bar" if sys.stderr.isatty() else "none",
-        **{name: getattr(sweep, name) for name in names},
+        progress="bar" if sys.stderr.isatty() else "none", **about,
     )  # fmt: skip

@@ -260,6 +260,24 @@ def test_classes_are_matched_by_name_and_other_classes_are_named(tmp_path):
         load_matching(path, classes=(*CLASSES, "dog"))
 
 
+def test_labels_keep_their_numbers_where_names_alone_were_changed_since_a_training(
+    tmp_path, caplog
+):
+    before = load_data(save(tmp_path / "a.npz"))
+    path = save(tmp_path / "a.npz", classes=np.array(["cat", "ant", "bee"]))
+    found = load_matching(path, classes=before.classes, fingerprint=before.fingerprint)
+    assert found.classes == before.classes
+    assert (found.y_test == before.y_test).all()
+    assert "classes had other names in training" in caplog.text
+
+
+def test_a_folder_of_pictures_is_one_whatever_lies_beside_them(tmp_path):
+    folder = Path(save_folder(tmp_path))
+    before = load_data(folder)
+    (folder / "meta").write_text("x")  # as CIFAR-100 has
+    assert load_data(folder).fingerprint == before.fingerprint
+
+
 def test_without_names_by_number_and_a_class_without_a_picture_is_said(tmp_path, caplog):
     path = save(tmp_path / "a.npz", classes=None)
     dataset = load_matching(path, classes=CLASSES)

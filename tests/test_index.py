@@ -5,13 +5,14 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
 import pandas as pd
 import pytest
 import yaml
-from fake_runs import make_run, settings
+from fake_runs import RECIPE, make_run, settings
 from notebook_cells import run_cells
 
 from senet_lib.cli import main
@@ -148,3 +149,12 @@ def test_an_empty_disk_says_what_to_do(clone):
     assert sum("make study" in repr(text) for text in shown if not hasattr(text, "data")) == 2
     (study,) = (t.data for t in shown if getattr(t, "data", pd.DataFrame()).columns.name == "study")
     assert study["runs"].tolist() == ["0 of 4 finished"]
+
+
+def test_runs_that_are_called_alike_can_both_be_chosen(tmp_path):
+    """As a sweep's trials are, which share study, network and seed."""
+    for folder, recipe in (("one", RECIPE), ("other", replace(RECIPE, lr=0.01))):
+        make_run(tmp_path / folder, "resnet20", 0, 0.3, recipe=recipe)
+    names = run_cells("index", "weights", runs_root=str(tmp_path))
+    ours = [name for path, name in names["run_names"].items() if str(tmp_path) in path]
+    assert len(ours) == len(set(ours)) == 2

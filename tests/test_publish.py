@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 
 import numpy as np
@@ -101,7 +102,7 @@ def test_rounded_logits_move_no_probability_far():
     assert np.array_equal(_rounded(kept), kept)
 
 
-def test_publishing_again_replaces_what_was_there_and_keeps_weights_of_chosen_runs(study):
+def test_publishing_again_replaces_what_was_there_and_keeps_weights_of_chosen_runs(study, capsys):
     (copy, _) = publish_study("mini", study / "runs", study / "published")
     (copy / "record.json").write_text("{", encoding="utf-8")
     copies = publish_study("mini", study / "runs", study / "published", ["resnet18/*"])
@@ -109,6 +110,10 @@ def test_publishing_again_replaces_what_was_there_and_keeps_weights_of_chosen_ru
     small = {path.name for path in copies[1].iterdir()}  # published whole before
     assert small == {"record.json", "history.csv", "test_logits.npz"}
     assert (copies[0] / "train.ipynb").is_file()
+    assert capsys.readouterr().err == ""
+    withdrawn = shutil.copytree(copies[1], copies[1].with_name("seed7"))
+    publish_study("mini", study / "runs", study / "published", ["resnet18/*"])
+    assert f"{withdrawn} is published and not in" in capsys.readouterr().err
 
 
 def test_what_cannot_be_published_is_refused_before_anything_is_touched(study):

@@ -90,6 +90,9 @@ def test_the_table_shows_every_state(tmp_path):
     assert (problems != "").sum() == 2
     whole = list_runs(tmp_path, status="finished", seed=0)
     assert list(whole.path) == [str(folder / "seed0")]
+    (seed,) = whole.seed.unique()  # of NumPy
+    assert list_runs(tmp_path, status="finished", seed=seed).path.tolist() == list(whole.path)
+    assert list_runs(tmp_path, seed=True).empty
     with pytest.raises(UnknownNameError, match="did you mean model"):
         list_runs(tmp_path, modl="resnet20")
 

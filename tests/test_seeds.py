@@ -12,6 +12,7 @@ import pytest
 from fake_runs import save_shapes
 
 from senet_lib.cli import main
+from senet_lib.errors import RecipeError
 from senet_lib.runs.records import RECORD, load_run
 from senet_lib.training import seeds as seeds_module
 from senet_lib.training.seeds import side_by_side, train_seeds
@@ -55,7 +56,8 @@ def test_the_threads_asked_for_are_kept(monkeypatch, threads, cores, seeds, at_o
     """A run rounds by them, so that it would be another one than the workflow's."""
     monkeypatch.setattr(seeds_module, "side_by_side", lambda *started: started)
     monkeypatch.setattr(seeds_module, "cores", lambda: cores)
-    commands, found = train_seeds(["--model", "m"], range(seeds), device="cpu", threads=threads)
+    words = ["--model", "m"]
+    commands, found, _ = train_seeds(words, range(seeds), device="cpu", threads=threads)
     assert (len(commands), found) == (seeds, at_once)
     for command in map(" ".join, commands.values()):
         assert re.findall(r"--threads (\d+)", command) == ([str(each)] if each else [])
@@ -66,7 +68,7 @@ def test_on_a_gpu_a_few_seeds_run_side_by_side_unless_told(monkeypatch, asked, a
     monkeypatch.setattr(seeds_module, "side_by_side", lambda *started: started)
     monkeypatch.setattr(seeds_module, "accelerator", lambda: "cuda")
     for device in ("auto", "cuda"):
-        commands, found = train_seeds(["--model", "m"], range(7), asked, device=device)
+        commands, found, _ = train_seeds(["--model", "m"], range(7), asked, device=device)
         assert (len(commands), found) == (7, at_once)
 
 
@@ -95,6 +97,21 @@ def test_bytes_that_are_no_text_are_passed_on(tmp_path, capfd):
         side_by_side({"seed 0": ["models", "--plugin", str(tmp_path / "odd.py"), "cnn7"]}, 1) == 0
     )
     assert r"seed 0: \xe9" in capfd.readouterr().out
+
+
+def test_a_limit_of_time_is_of_all_seeds_together(tmp_path, monkeypatch, capfd):
+    fake = tmp_path / "python"
+    fake.write_text('#!/bin/sh\nsleep 0.3\necho "$@"\n')
+    fake.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(fake))
+    words = ["--model", "m"]
+    assert train_seeds(words, [0, 1, 2], 1, device="cpu", max_minutes=0.5 / 60) == 0
+    said = capfd.readouterr().out
+    first, second = (float(m) for m in re.findall(r"--max-minutes (\S+)", said))
+    assert second < first - 0.3 / 60 + 1e-4
+    assert "seed 2: not begun within" in said
+    with pytest.raises(RecipeError, match="max_minutes is -1; it must be above 0"):
+        train_seeds(words, [0], max_minutes=-1)
 
 
 def test_one_that_is_killed_is_named_and_no_success(tmp_path, capfd):

@@ -18,14 +18,14 @@ from torch import nn
 from senet_lib import sweep
 from senet_lib.cli import main
 from senet_lib.data.datasets import load_data
-from senet_lib.errors import BatchSizeError, OutOfMemoryError, RunExistsError
+from senet_lib.errors import BatchSizeError, OutOfMemoryError, RunExistsError, SenetError
 from senet_lib.models import registry
 from senet_lib.runs.records import load_run
 from senet_lib.training import fit as fit_module
 
 optuna = pytest.importorskip("optuna")
 
-from senet_lib.sweep import load_sweep, open_sweep, run_sweep  # noqa: E402
+from senet_lib.sweep import _run, load_sweep, open_sweep, run_sweep  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 FEW = {
@@ -127,6 +127,26 @@ def test_the_notebook_shows_what_was_tried(whole):
     cheapest = done[done["num_params"] == done["num_params"].min()]["error"].min()
     assert names["front"]["error"].iloc[0] == cheapest
     assert done["command"].iloc[0] in names["outputs"][0].markdown
+
+
+def test_the_notebook_names_the_sweeps_and_costs_that_there_are(whole):
+    with pytest.raises(SenetError, match="unknown sweep 'fewer'; did you mean few"):
+        run_cells("sweep", sweep="fewer", root=str(whole[0]))
+    with pytest.raises(SenetError, match="unknown cost 'params'; did you mean num_params"):
+        run_cells("sweep", sweep="few", root=str(whole[0]), cost="params")
+
+
+def test_a_trial_that_was_stopped_goes_on_with_its_own_precision(written, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("senet_lib.sweep.fit", lambda **about: asked.append(about["precision"]))
+    sweep = replace(load_sweep(written(tmp_path)), precision="bf16")
+    fixed = optuna.trial.FixedTrial({"lr": 0.1, "batch_size": 16, "model": sweep.models[0]})
+    for name in ("trial0", "trial1"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "trial1" / "checkpoint.pt").touch()
+    for name in ("trial0", "trial1"):
+        _run(fixed, sweep, tmp_path / name)
+    assert asked == ["bf16", "auto"]
 
 
 def test_more_trials_may_be_asked_for_and_nothing_else_may_change(

@@ -97,7 +97,8 @@ def load_data(name_or_path: str) -> Dataset:
         return _load_cifar(name)
     path, read = find_path(name), sources.read_npz
     if path.is_dir():
-        read = cifar.read_pickles if cifar.layout_of(path) else read_folder
+        pickled = cifar.layout_of(path) and not (path / "train").is_dir()
+        read = cifar.read_pickles if pickled else read_folder
     try:
         return _verified(name, read(path))
     except OSError as error:
@@ -110,8 +111,9 @@ def load_matching(
 ) -> Dataset:
     """The images that a trained network is shown, with labels as the network numbers them.
 
-    Classes are matched by name; where the data has no names, a line in the log says that they are
-    taken by number.
+    Classes are matched by name; where the data has no names, or has the record's fingerprint, which
+    holds the labels' numbers, under other names, a line in the log says that they are taken by
+    number.
 
     Args:
         name_or_path: as in `load_data`, whose errors these are.
@@ -130,6 +132,9 @@ def load_matching(
     classes = tuple(classes)
     if dataset.classes == classes:
         return dataset
+    if fingerprint and len(dataset.classes) == len(classes):
+        log.warning("%s: classes had other names in training; their numbers count", dataset.name)
+        return replace(dataset, classes=classes)
     if set(dataset.classes) != set(classes):
         numbers = tuple(str(k) for k in range(len(classes)))
         if numbers in (dataset.classes, classes) and len(dataset.classes) == len(classes):

@@ -99,8 +99,8 @@ def publish_study(
     target: str | Path = PUBLISHED,
     keep: Sequence[str] = ("*",),
 ) -> list[Path]:
-    """Copy every finished run of a study; the folders of the copies. A run that is damaged, or
-    there twice, is left out and named on stderr.
+    """Copy every finished run of a study; the folders of the copies. Named on stderr are a run that
+    is damaged, or there twice, and so left out, and one published before that is not there.
 
     Args:
         study, root: its name, and the folder of all studies' runs.
@@ -130,6 +130,8 @@ def publish_study(
             whole = any(fnmatchcase(name, pattern) for pattern in keep)
             _publish_run(load_run(folder), goal / name, whole)
             copies.append(goal / name)
+        for gone in set(records.find_runs(goal)) - set(copies):
+            print(f"note: {gone} is published and not in {source}", file=sys.stderr)
     return copies
 
 

@@ -350,6 +350,7 @@ def list_runs(root: str | Path = DEFAULT_ROOT, **where: Any) -> "pd.DataFrame":
     for name in where:
         if name not in columns:
             raise unknown("column", name, columns)
+    where = {name: v.item() if isinstance(v, np.generic) else v for name, v in where.items()}
     runs, rows = [], {}
     for folder in find_runs(root):
         run, status, reason = look(folder)
@@ -366,7 +367,8 @@ def list_runs(root: str | Path = DEFAULT_ROOT, **where: Any) -> "pd.DataFrame":
         rows[copy]["problem"] = f"the same network and seed as {original}"
 
     def fits(row: Mapping[str, Any]) -> bool:
-        return all(type(row.get(k)) is type(v) and row[k] == v for k, v in where.items())
+        pairs = ((row.get(name), value) for name, value in where.items())
+        return all(isinstance(a, bool) == isinstance(b, bool) and a == b for a, b in pairs)
 
     kept = list(filter(fits, rows.values()))
     return pd.DataFrame(kept, columns=columns).astype({"seed": "Int64"})

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,6 +26,7 @@ def train_seeds(
     at_once: int = 0,
     device: str = "auto",
     threads: int | None = None,
+    max_minutes: float | None = None,
 ) -> int:
     """Run `senet train` once for each seed, as in `side_by_side`; a signal stops at checkpoints.
 
@@ -36,9 +38,12 @@ def train_seeds(
         device: what the runs will use: auto, cpu, cuda, mps or xpu.
         threads: CPU threads that `words` or a config in them asks for, 0 for all, which is kept
             because a run rounds by it; None if nothing is said, and the cores are shared out.
+        max_minutes: for all of them together, above 0.
     """
     if len(set(seeds)) != len(seeds):
         raise RecipeError(f"seeds are {' '.join(map(str, seeds))}; each must be there once")
+    if max_minutes is not None and not max_minutes > 0:
+        raise RecipeError(f"max_minutes is {max_minutes}; it must be above 0")
     if at_once < 0:
         raise RecipeError(f"at_once is {at_once}; it must be 0 (as many as fit) or above")
     on_gpu = device != "cpu" and bool(accelerator())
@@ -50,27 +55,40 @@ def train_seeds(
     if threads is None and at_once > 1:
         words += ["--threads", str(max(1, here // at_once))]
     ours = ["train", "--progress", "log", *words, "--seed"]
-    return side_by_side({f"seed {seed}": [*ours, str(seed)] for seed in seeds}, at_once)
+    commands = {f"seed {seed}": [*ours, str(seed)] for seed in seeds}
+    return side_by_side(commands, at_once, max_minutes)
 
 
-def side_by_side(commands: Mapping[str, Sequence[str]], at_once: int) -> int:
+def side_by_side(
+    commands: Mapping[str, Sequence[str]], at_once: int, max_minutes: float | None = None
+) -> int:
     """Run commands of `senet` and pass on what they print, the name of each before its lines.
 
     Args:
         commands: the words after `senet`, by name.
         at_once: how many run side by side.
+        max_minutes: for all together: each is told what is left, and none begins after that.
     Returns:
         The highest exit code, 128 and its number for a signal. A signal to stop is passed on.
     """
     running: set[subprocess.Popen[str]] = set()
     stopped: list[int] = []
     printing, passing = threading.Lock(), threading.RLock()
+    began = time.monotonic()
 
     def run(name: str) -> int:
         if stopped:
             return 128 + stopped[0]
+        limit = []
+        if max_minutes is not None:
+            left = max_minutes - (time.monotonic() - began) / 60
+            limit = ["--max-minutes", f"{left:.4f}"]
+            if left < 1e-3:
+                with printing:
+                    print(f"{name}: not begun within {max_minutes:g} minutes", flush=True)
+                return 0
         with subprocess.Popen(
-            [sys.executable, "-u", "-m", "senet_lib", *commands[name]],
+            [sys.executable, "-u", "-m", "senet_lib", *commands[name], *limit],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
