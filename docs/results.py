@@ -43,18 +43,19 @@ def answer(runs: Sequence[RunRecord], first_seeds: Sequence[int]) -> str:
     for row in pairs.itertuples():
         seeds = f"n = {row.n}" + f" with and {row.n_control} without" * (row.n != row.n_control)
         said.append(f"{row.control} {decided_text(row)}, {seeds}")
-        then, beside = before.loc[row.model], alike.loc[row.model]
+        then = before.loc[row.model]
         if then.decision not in ("undecided", row.decision):
             left += f" With seeds {', '.join(map(str, first_seeds))} alone, {row.control} "
             left += f"{decided_text(then)}."
-        if row.decision not in ("undecided", beside.decision):
-            left += f" If each way of computing may shift the error, {row.control} "
-            left += f"{decided_text(beside)}."
     decided = compared.frame[compared.frame["decision"].isin(["better", "worse"])]
     other = [
         f"{row.model} {decided_text(row)}"
         for row in decided.drop(pairs.index, errors="ignore").itertuples()
     ]
+    for row in decided.itertuples():
+        if row.decision != (beside := alike.loc[row.model]).decision:
+            left += f" If each way of computing may shift the error, {row.model} "
+            left += f"{decided_text(beside)}."
     left = f" Of other networks with gates, {'; '.join(other)}." * bool(other) + left
     together = "What SE changes, in points, with 95 % intervals that all hold at once (*equal*: "
     together += "the interval lies within half a point either way; *undecided*: it does not, and "
