@@ -21,7 +21,7 @@ from senet_lib.claims.claim import Book, Claim, say
 from senet_lib.claims.definitions import CHOSEN, claimed_order, definitions
 from senet_lib.claims.equivalence import ALPHA, FACTOR, Estimate, Spread
 from senet_lib.claims.evidence import Evidence
-from senet_lib.claims.widths import fitting_widths
+from senet_lib.claims.widths import added_params
 from senet_lib.errors import counted
 from senet_lib.runs.records import RunRecord
 
@@ -256,8 +256,7 @@ def _efficiency(claim: Claim, book: Book, evidence: Evidence) -> Found:
         judged = _judged(claim, evidence, drop, n, answer=answer, if_false=if_false)
         if judged.holds is None:
             return judged
-        others = fitting_widths() if claim.reconstructed else fitting_widths()[:0]
-        others = (others["se_params"] - others["params"]) / MILLION
+        others = added_params() if claim.reconstructed else ()
         if unlike := sum(answer(more) != judged.holds for more in others):
             judged = replace(judged, depends=True)
             said += f"; {unlike} of {len(others)} other choices of widths have another answer"

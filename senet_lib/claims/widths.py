@@ -80,20 +80,25 @@ def fitting_widths() -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
+def added_params() -> pd.Series:
+    """Parameters that gates on the whole of Z add, in millions, of each of `fitting_widths`."""
+    found = fitting_widths()
+    return (found["se_params"] - found["params"]) / 1e6
+
+
 def family_range(claim: Claim) -> tuple[float, float] | None:
     """What a size of the reconstruction lies between over `fitting_widths`, in the claim's unit;
     None where the claim is of no size, or of a network whose widths are stated."""
     if not claim.reconstructed:
         return None
     found = fitting_widths()
-    added = found["se_params"] - found["params"]
     if claim.measure == "added-params":
-        values = added / 1e6
+        values = added_params()
     elif claim.measure == "added-params-percent":
-        values = 100 * added / found["params"]
+        values = 1e8 * added_params() / found["params"]
     elif claim.measure == "efficiency":
         (drop,) = load_claims(f"{claim.id}-derror")
-        values = added / 1e6 / -float(drop.value)
+        values = added_params() / -float(drop.value)
     else:
         readings = PREFIXES.get(claim.models[0] if claim.models else "", [])
         columns = found.columns.intersection([name + claim.measure for name in readings])
